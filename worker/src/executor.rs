@@ -1,0 +1,117 @@
+//! The door to what computes: owned work in, events out, no borrowed buffers.
+//!
+//! Contract. `prepare` is called once per stage before its first task and may compile. Tasks are started in the order
+//! given, at most [`Executor::slots`] at a time, and may end in any order. Every submitted task yields exactly one
+//! event, also when it is stopped. An executor never waits for another task, never touches the network or the store,
+//! and keeps nothing of a task after its event. The same stage, block and operands give the same bits, always.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::block::Block;
+use crate::ids::{ArrayId, KernelHash};
+use crate::shape::Region;
+use crate::stage::Stage;
+
+/// Names one submitted task to whoever submitted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskToken(pub u64);
+
+/// One part of an input block, for one [`crate::stage::Read`].
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// A block, or what was cut from it.
+    pub data: Block,
+    /// The part of `data` that is read, in its own coordinates; all of it if `data` was cut by its holder.
+    pub region: Region,
+}
+
+/// One block to compute.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Comes back with the event.
+    pub token: TaskToken,
+    /// The array whose stage was prepared.
+    pub array: ArrayId,
+    /// Which block, in output order.
+    pub block: u64,
+    /// One per read of [`Stage::reads`], in that order.
+    pub operands: Vec<Operand>,
+}
+
+/// What became of a task.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Which task.
+    pub token: TaskToken,
+    /// One block per field, or why not.
+    pub result: Result<Vec<Block>, ExecuteError>,
+    /// How long a slot was busy with it.
+    pub busy: Duration,
+}
+
+/// Why a block could not be computed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ExecuteError {
+    /// The kernel ran longer than allowed.
+    #[error("the kernel did not end within {limit_ms} ms on one block (raise it with --block-timeout)")]
+    Deadline {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// The work was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// Something asked of this executor that it cannot do.
+    #[error("{executor} cannot run this stage: {what}")]
+    Unsupported {
+        /// Its name.
+        executor: String,
+        /// What it lacks.
+        what: String,
+    },
+    /// A kernel that the stage names was never sent.
+    #[error("kernel {0} is not known here")]
+    KernelMissing(KernelHash),
+    /// A source could not be read.
+    #[error("{path}: {what}")]
+    Source {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Memory for the block could not be had.
+    #[error("{bytes} bytes of memory could not be had")]
+    Memory {
+        /// How much.
+        bytes: u64,
+    },
+    /// The executor itself broke: a bug, contained.
+    #[error("the executor failed: {what}")]
+    Internal {
+        /// Its panic's message.
+        what: String,
+    },
+}
+
+/// Something that computes blocks.
+pub trait Executor: Send {
+    /// Its name as results report it: `cpu interpreter`, later `cpu cranelift`, `gpu vulkan ...`.
+    fn name(&self) -> &str;
+
+    /// How many tasks run at once.
+    fn slots(&self) -> usize;
+
+    /// Makes ready for a stage whose kernels were all added.
+    fn prepare(&mut self, stage: Arc<Stage>) -> Result<(), ExecuteError>;
+
+    /// Starts or queues one block. Its event comes to the sink that the executor was made with.
+    fn submit(&mut self, task: Task);
+
+    /// Stops what runs and drops what is queued of an array; their events say `Cancelled`. Forgets its stage.
+    fn cancel(&mut self, array: ArrayId);
+}
