@@ -121,13 +121,6 @@ impl Value {
             (is, _) => Err(ValueError::DType { is, asked: DType::Bool }),
         }
     }
-
-    fn single<T: Copy>(shape: Shape, values: Vec<T>) -> Result<T, ValueError> {
-        match values[..] {
-            [value] => Ok(value),
-            _ => Err(ValueError::NotScalar { shape }),
-        }
-    }
 }
 
 /// Zeros, or `None` where memory cannot be had.
@@ -166,52 +159,53 @@ impl FromValue for Value {
     }
 }
 
-impl<E: Element, D: Dimension> FromValue for ndarray::Array<E, D> {
-    fn from_value(value: Value) -> Result<Self, ValueError> {
-        let shape = value.shape.clone();
-        shaped(&shape, value.into_elements()?)
-    }
+/// A Rust type that elements of a result can be read as: the six numbers and `bool`.
+pub trait ResultElement: Copy + Sized {
+    /// The elements in C order.
+    fn elements(value: Value) -> Result<Vec<Self>, ValueError>;
 }
 
-impl<D: Dimension> FromValue for ndarray::Array<bool, D> {
-    fn from_value(value: Value) -> Result<Self, ValueError> {
-        let shape = value.shape.clone();
-        shaped(&shape, value.into_bools()?)
-    }
-}
-
-fn shaped<T, D: Dimension>(shape: &Shape, values: Vec<T>) -> Result<ndarray::Array<T, D>, ValueError> {
-    let lengths: Vec<usize> = shape.iter().map(|&length| length as usize).collect();
-    let array = ArrayD::from_shape_vec(IxDyn(&lengths), values).expect("a value has as many elements as its shape");
-    let asked = D::NDIM.unwrap_or(lengths.len());
-    array.into_dimensionality().map_err(|_| ValueError::Rank { shape: shape.clone(), asked })
-}
-
-impl<E: Element> FromValue for Vec<E> {
-    fn from_value(value: Value) -> Result<Vec<E>, ValueError> {
-        match value.shape.rank() {
-            1 => value.into_elements(),
-            _ => Err(ValueError::Rank { shape: value.shape, asked: 1 }),
+macro_rules! result_element {
+    ($($rust:ty => $take:ident),*) => {$(
+        impl ResultElement for $rust {
+            fn elements(value: Value) -> Result<Vec<$rust>, ValueError> {
+                value.$take()
+            }
         }
-    }
-}
 
-macro_rules! from_single {
-    ($($rust:ty),*) => {$(
         impl FromValue for $rust {
             fn from_value(value: Value) -> Result<$rust, ValueError> {
                 let shape = value.shape.clone();
-                Value::single(shape, value.into_elements()?)
+                match value.$take()?[..] {
+                    [single] => Ok(single),
+                    _ => Err(ValueError::NotScalar { shape }),
+                }
             }
         }
     )*};
 }
-from_single!(f32, f64, i32, u32, i64, u64);
+result_element!(
+    f32 => into_elements, f64 => into_elements, i32 => into_elements, u32 => into_elements, i64 => into_elements,
+    u64 => into_elements, bool => into_bools
+);
 
-impl FromValue for bool {
-    fn from_value(value: Value) -> Result<bool, ValueError> {
+impl<E: ResultElement, D: Dimension> FromValue for ndarray::Array<E, D> {
+    fn from_value(value: Value) -> Result<Self, ValueError> {
         let shape = value.shape.clone();
-        Value::single(shape, value.into_bools()?)
+        let lengths: Vec<usize> = shape.iter().map(|&length| length as usize).collect();
+        let array = ArrayD::from_shape_vec(IxDyn(&lengths), E::elements(value)?);
+        let array = array.expect("a value has as many elements as its shape says");
+        let asked = D::NDIM.unwrap_or(lengths.len());
+        array.into_dimensionality().map_err(|_| ValueError::Rank { shape, asked })
+    }
+}
+
+impl<E: ResultElement> FromValue for Vec<E> {
+    fn from_value(value: Value) -> Result<Vec<E>, ValueError> {
+        match value.shape.rank() {
+            1 => E::elements(value),
+            _ => Err(ValueError::Rank { shape: value.shape, asked: 1 }),
+        }
     }
 }
 
