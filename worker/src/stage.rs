@@ -100,8 +100,10 @@ pub enum Source {
         start: Scalar,
         /// The difference.
         step: Scalar,
+        /// The array's own shape, before any view: what makes an index row-major.
+        shape: Shape,
     },
-    /// NumPy's `linspace`: `start + i * step`, but the element at index `last` is `stop` exactly.
+    /// NumPy's `linspace`: `start + i * step` for row-major index `i`, but the element at `last` is `stop` exactly.
     Linspace {
         /// The first value.
         start: f64,
@@ -111,6 +113,8 @@ pub enum Source {
         step: f64,
         /// The index that gets `stop`; `u64::MAX` where the end point is left out.
         last: u64,
+        /// The array's own shape, before any view: what makes an index row-major.
+        shape: Shape,
     },
     /// Counter-based random numbers, indexed in the array's own row-major order.
     Random(Random),
