@@ -1,1 +1,3 @@
 //! Not there yet.
+
+pub mod value;
