@@ -44,6 +44,7 @@ pub use chunks::{AUTO_BLOCK_BYTES_MAX, AUTO_BLOCK_BYTES_MIN, AUTO_BLOCKS_MIN, au
 pub(crate) use chunks::Cut;
 pub use error::{ArrayError, CarriedError};
 pub use host::{HostElement, LITERAL_BYTES_MAX};
+pub use kernels::BUFFERS_MAX;
 pub use lengths::{Axes, Integer, IntoAxes, IntoLengths, keepdims};
 pub use operand::{Number, Operand};
 pub(crate) use ops::Function;
@@ -89,7 +90,7 @@ pub(crate) enum Expression {
         field: u32,
     },
     /// A field of a reduction.
-    Fold {
+    Reduced {
         reduce: Arc<ReduceCall>,
         field: u32,
     },
@@ -103,12 +104,14 @@ pub(crate) struct Call {
     pub(crate) results: Vec<DType>,
 }
 
-/// A reduction and what it reduces, all of one shape and cut.
+/// A reduction and what it reduces, all of one shape.
 pub(crate) struct ReduceCall {
     pub(crate) op: ReduceOp,
     /// The user's kernel, where `op` names one.
     pub(crate) kernel: Option<Arc<TypedKernel>>,
     pub(crate) inputs: Vec<Array>,
+    /// How the chunk step cuts them.
+    pub(crate) grid: Grid,
     /// Per axis of the inputs, whether it is reduced.
     pub(crate) axes: Vec<bool>,
     /// One per field of what is finished.
@@ -167,6 +170,11 @@ impl Array {
         self.0.shape.elements() * self.0.dtype.bytes()
     }
 
+    /// Whether it is one known value everywhere, which takes no buffer.
+    pub(crate) fn is_constant(&self) -> bool {
+        matches!(self.0.expression, Expression::Source(Source::Constant(_)))
+    }
+
     /// Its first error, with the line that made it.
     pub fn error(&self) -> Option<&CarriedError> {
         match &self.0.expression {
@@ -195,7 +203,7 @@ impl Array {
     pub(crate) fn identity(&self) -> Identity {
         match &self.0.expression {
             Expression::Call { call, .. } => Identity(Arc::as_ptr(call) as usize),
-            Expression::Fold { reduce, .. } => Identity(Arc::as_ptr(reduce) as usize),
+            Expression::Reduced { reduce, .. } => Identity(Arc::as_ptr(reduce) as usize),
             _ => Identity(Arc::as_ptr(&self.0) as usize),
         }
     }
@@ -252,7 +260,7 @@ impl Expression {
             Expression::View { input, .. } | Expression::Relabel(input) => std::slice::from_ref(input),
             Expression::Concatenation { parts, .. } => parts,
             Expression::Call { call, .. } => &call.arguments,
-            Expression::Fold { reduce, .. } => &reduce.inputs,
+            Expression::Reduced { reduce, .. } => &reduce.inputs,
         }
     }
 }
@@ -276,7 +284,7 @@ fn take_inputs(expression: &mut Expression) -> Vec<Array> {
         Expression::View { input, .. } | Expression::Relabel(input) => vec![input],
         Expression::Concatenation { parts, .. } => parts,
         Expression::Call { call, .. } => Arc::into_inner(call).map_or_else(Vec::new, |call| call.arguments),
-        Expression::Fold { reduce, .. } => Arc::into_inner(reduce).map_or_else(Vec::new, |reduce| reduce.inputs),
+        Expression::Reduced { reduce, .. } => Arc::into_inner(reduce).map_or_else(Vec::new, |reduce| reduce.inputs),
     }
 }
 
