@@ -33,7 +33,7 @@ pub(crate) struct Held {
     pub(crate) core: Arc<Core>,
     pub(crate) array: Array,
     pub(crate) resident: Resident,
-    pub(crate) pin: Arc<Pinned>,
+    pub(crate) pin: Option<Arc<Pinned>>,
 }
 
 /// Keeps an array on the workers until it is dropped.
@@ -93,7 +93,7 @@ impl<T> Future<T> {
     }
 
     fn gather(&self) -> Gather {
-        Gather::new(Arc::clone(&self.held.core), self.held.resident.clone(), self.held.array.grid())
+        Gather::new(Arc::clone(&self.held.core), self.held.resident.clone(), self.held.array.grid().clone())
     }
 
     /// Ready when the result is complete on the workers.
@@ -162,7 +162,13 @@ impl<T> fmt::Debug for Future<T> {
             Phase::Done(_) => "done",
             Phase::Failed(_) => "failed",
         };
-        write!(f, "Future({} {} {} {phase})", self.held.resident.array, self.held.array.dtype(), self.held.array.shape())
+        write!(
+            f,
+            "Future({} {} {} {phase})",
+            self.held.resident.array,
+            self.held.array.dtype(),
+            self.held.array.shape()
+        )
     }
 }
 
@@ -232,5 +238,13 @@ impl Futures {
     /// All results together: `Vec<i64>`, `Array1<f64>`, ...
     pub fn gather<T: FromFuture>(&self) -> Future<T> {
         Future::new(self.held.clone())
+    }
+}
+
+/// Ready with the index of a future that is complete, or never will be.
+pub(super) fn poll_any<T>(futures: &[Future<T>], context: &Context<'_>) -> Poll<usize> {
+    match futures.iter().position(|future| future.poll_done(context).is_ready()) {
+        Some(at) => Poll::Ready(at),
+        None => Poll::Pending,
     }
 }

@@ -17,13 +17,7 @@ const WINDOW: u64 = 8;
 
 /// Puts `bytes` (C order, stored form of `dtype`) on the workers, each of them a contiguous share of the blocks, and
 /// tells the scheduler.
-pub(super) fn scatter(
-    core: &Core,
-    array: ArrayId,
-    grid: &Grid,
-    dtype: DType,
-    bytes: &[u8],
-) -> Result<(), ClientError> {
+pub(super) fn scatter(core: &Core, array: ArrayId, grid: &Grid, dtype: DType, bytes: &[u8]) -> Result<(), ClientError> {
     let workers: Vec<WorkerId> = core.state.workers().into_iter().map(|(worker, _)| worker).collect();
     if workers.is_empty() {
         return Err(ClientError::NoWorkers);

@@ -19,7 +19,7 @@ use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
 use gridloom_worker::serve::{Worker, WorkerOptions};
 
 use crate::client::Client;
-use crate::client::link::{FetchReply, Link, PutReply, Receiver};
+use crate::client::link::{FetchReply, Link, PutReply};
 use crate::host;
 use crate::scheduler::{FromClient, Limits};
 
