@@ -49,7 +49,7 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
                     Some((message, call_span(&function.body, *callee_handle).unwrap_or_default()))
                 }
                 CallError::ArgumentCount { required, seen } => {
-                    let message = format!("`{callee}` takes {required} arguments, and is given {seen}");
+                    let message = format!("`{callee}` is given {seen} arguments, and takes {required}");
                     Some((message, call_span(&function.body, *callee_handle).unwrap_or_default()))
                 }
                 _ => None,

@@ -7,6 +7,16 @@ use crate::dtype::DType;
 
 /// Kernel text, valid for at least one `T` (or as it is, where it leaves no `T` open). Cheap to clone; each `T` is
 /// compiled once, when it is first asked for.
+///
+/// ```
+/// use gridloom_worker::dtype::DType;
+/// use gridloom_worker::kernel::Kernel;
+///
+/// let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }")?;
+/// let typed = poly.instantiate(Some(DType::F64))?;
+/// assert_eq!(typed.to_string(), "f(x: f64) -> f64");
+/// # Ok::<(), gridloom_worker::kernel::KernelError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Kernel(Arc<Inner>);
 
