@@ -1,5 +1,7 @@
 //! Texts that nobody means well with.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A quarter of the stack that Rust's threads have.
@@ -84,5 +86,46 @@ fn any_prefix_and_any_lost_byte_of_a_kernel_is_an_error_or_a_kernel() {
         let _ = element(&text[..end]);
         let rest: String = text.char_indices().filter(|(at, _)| *at != end).map(|(_, c)| c).collect();
         let _ = element(&rest);
+    }
+}
+
+/// Bits of valid and almost valid functions.
+const STATEMENTS: [&str; 24] = [
+    "var y = x;",
+    "y += T(2) * x;",
+    "let z = vec3(x, y, 1);",
+    "a[i] = x;",
+    "var a: array<T, 4>;",
+    "for (var i = 0; i < 4; i++) {",
+    "while (y < x) {",
+    "loop {",
+    "if (x == y) {",
+    "} else {",
+    "}",
+    "continuing { break if y > x; }",
+    "break;",
+    "continue;",
+    "switch i {",
+    "case 1, 2: {",
+    "default: {",
+    "return x;",
+    "p = &y; *p = x;",
+    "y = select(x, y, any(z.xy == vec2(x)));",
+    "let m = mat2x2(x, y, x, y) * vec2(1, x);",
+    "const K = 1 << 3; y = a[K];",
+    "y = f(x, at); y = g(y) - y * y;",
+    "y = frexp(x).fract + at.index[at.rank];",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn any_heap_of_statements_is_an_error_or_a_kernel(
+        picks in prop::collection::vec(0..STATEMENTS.len(), 0..24),
+        t in prop::sample::select(DType::ALL.to_vec()),
+    ) {
+        let body: Vec<&str> = picks.iter().map(|&pick| STATEMENTS[pick]).collect();
+        let text = format!("fn g(x: T) -> T {{ return x; }} fn f(x: T, at: At) -> T {{ {} return x; }}", body.join(" "));
+        let _ = TypedKernel::compile(source(KernelKind::Element, &text, Some(t)));
     }
 }
