@@ -40,15 +40,15 @@ use gridloom_worker::shape::Shape;
 use gridloom_worker::stage::{ReduceOp, Reduction, Source};
 use gridloom_worker::view::View;
 
-pub use chunks::{AUTO_BLOCK_BYTES_MAX, AUTO_BLOCK_BYTES_MIN, AUTO_BLOCKS_MIN, auto_grid};
 pub(crate) use chunks::Cut;
+pub use chunks::{AUTO_BLOCK_BYTES_MAX, AUTO_BLOCK_BYTES_MIN, AUTO_BLOCKS_MIN, auto_grid};
 pub use error::{ArrayError, CarriedError};
 pub use host::{HostElement, LITERAL_BYTES_MAX};
 pub use kernels::BUFFERS_MAX;
 pub use lengths::{Axes, Integer, IntoAxes, IntoLengths, keepdims};
 pub use operand::{Number, Operand};
 pub(crate) use ops::Function;
-
+pub(crate) use reductions::name as reduction_name;
 
 /// A lazy N-d array of at most eight axes. Cheap to clone; two clones are the same array, computed once.
 #[derive(Clone)]
@@ -72,10 +72,7 @@ pub(crate) enum Expression {
     /// Blocks that workers hold, or are about to.
     Resident(Resident),
     /// The elements of another array, elsewhere. The view's domain is the whole shape.
-    View {
-        input: Array,
-        view: View,
-    },
+    View { input: Array, view: View },
     /// Several arrays, each within its view's domain; the domains are disjoint and cover the shape.
     Concatenation {
         parts: Vec<Array>,
@@ -85,15 +82,9 @@ pub(crate) enum Expression {
     /// The blocks of another array under another shape: same bytes, same order.
     Relabel(Array),
     /// A field of what an element function returns.
-    Call {
-        call: Arc<Call>,
-        field: u32,
-    },
+    Call { call: Arc<Call>, field: u32 },
     /// A field of a reduction.
-    Reduced {
-        reduce: Arc<ReduceCall>,
-        field: u32,
-    },
+    Reduced { reduce: Arc<ReduceCall>, field: u32 },
 }
 
 /// An element function and its arguments, all of the result's shape.
@@ -119,7 +110,7 @@ pub(crate) struct ReduceCall {
 }
 
 /// An array that workers hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Resident {
     /// Its blocks' name.
     pub array: ArrayId,
@@ -131,10 +122,14 @@ pub struct Resident {
 
 /// The end of a reduction that is still to be done: `count` partials of each kept block are combined in one aligned
 /// binary tree, and finished.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Root {
     /// What is combined.
     pub reduction: Reduction,
+    /// The kernel of a user's reduction.
+    pub kernel: Option<Arc<TypedKernel>>,
+    /// The dtypes of what is finished, one per field.
+    pub results: Vec<DType>,
     /// How the result is cut.
     pub kept: Grid,
     /// Partials per kept block: blocks `i * count .. (i + 1) * count` make kept block `i`. At most
