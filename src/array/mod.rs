@@ -48,6 +48,8 @@ pub use kernels::BUFFERS_MAX;
 pub use lengths::{Axes, Integer, IntoAxes, IntoLengths, keepdims};
 pub use operand::{Number, Operand};
 pub(crate) use ops::Function;
+#[cfg(test)]
+pub(crate) use ops::Op;
 pub(crate) use reductions::name as reduction_name;
 
 /// A lazy N-d array of at most eight axes. Cheap to clone; two clones are the same array, computed once.

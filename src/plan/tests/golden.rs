@@ -1,15 +1,10 @@
-//! Golden plans, and a slow and obvious evaluator that reads every element through them.
+//! Plans as text, reviewed as diffs.
 
-use gridloom_worker::ids::ClientId;
 use gridloom_worker::kernel::Kernel;
 
 use super::*;
 use crate::array::keepdims;
 
-#[track_caller]
-fn planned(arrays: &[Array]) -> Plan {
-    plan(arrays, &mut ArrayIds::new(ClientId(1))).unwrap()
-}
 
 fn explained(arrays: &[Array]) -> String {
     explain(&planned(arrays))
@@ -31,3 +26,4 @@ fn user_kernels_with_a_helper_of_one_name_melt_with_a_source_and_a_mean() {
     let x = Array::random([1000, 1000]).map_blocks(&double).map_blocks(&square).mean(keepdims(0));
     insta::assert_snapshot!(explained(&[x]));
 }
+
