@@ -139,7 +139,7 @@ pub trait IntoAxes {
 /// ```
 /// use gridloom::array::{Array, keepdims};
 /// let x = Array::ones([2, 3]);
-/// assert_eq!(&*x.sum(keepdims(-1)).shape(), &[2, 1]);
+/// assert_eq!(&**x.sum(keepdims(-1)).shape(), &[2, 1]);
 /// ```
 pub fn keepdims(axes: impl IntoAxes) -> Axes {
     Axes { keepdims: true, ..axes.into_axes() }

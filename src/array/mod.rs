@@ -48,6 +48,9 @@ pub use kernels::BUFFERS_MAX;
 pub use lengths::{Axes, Integer, IntoAxes, IntoLengths, keepdims};
 pub use operand::{Number, Operand};
 pub(crate) use ops::Function;
+#[cfg(test)]
+pub(crate) use ops::Op;
+pub(crate) use reductions::name as reduction_name;
 
 /// A lazy N-d array of at most eight axes. Cheap to clone; two clones are the same array, computed once.
 #[derive(Clone)]
@@ -109,7 +112,7 @@ pub(crate) struct ReduceCall {
 }
 
 /// An array that workers hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Resident {
     /// Its blocks' name.
     pub array: ArrayId,
@@ -121,10 +124,14 @@ pub struct Resident {
 
 /// The end of a reduction that is still to be done: `count` partials of each kept block are combined in one aligned
 /// binary tree, and finished.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Root {
     /// What is combined.
     pub reduction: Reduction,
+    /// The kernel of a user's reduction.
+    pub kernel: Option<Arc<TypedKernel>>,
+    /// The dtypes of what is finished, one per field.
+    pub results: Vec<DType>,
     /// How the result is cut.
     pub kept: Grid,
     /// Partials per kept block: blocks `i * count .. (i + 1) * count` make kept block `i`. At most

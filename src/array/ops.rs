@@ -261,11 +261,6 @@ operations! {
 }
 
 impl Op {
-    /// NumPy's name.
-    pub(crate) const fn name(self) -> &'static str {
-        self.row().name
-    }
-
     pub(super) const fn rule(self) -> Rule {
         self.row().rule
     }
@@ -317,18 +312,9 @@ impl Function {
                 OPS[*op as usize][*t as usize].get_or_init(|| compiled(text(), Some(*t))).clone()
             }
             Function::Cast(from, to) => {
-                let text = || format!("fn cast(x: {from}) -> {to} {{ return {to}(x); }}");
+                let text = || format!("fn to_{to}(x: {from}) -> {to} {{ return {to}(x); }}");
                 CASTS[*from as usize][*to as usize].get_or_init(|| compiled(text(), None)).clone()
             }
-        }
-    }
-
-    /// What messages and plans call it.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Function::Op(op, _) => op.name().to_owned(),
-            Function::Cast(_, to) => to.to_string(),
-            Function::User(kernel) => kernel.element().map_or_else(String::new, |found| found.signature.name.clone()),
         }
     }
 
@@ -375,7 +361,7 @@ mod tests {
         for from in DType::ALL {
             for to in DType::ALL {
                 let kernel = Function::Cast(from, to).kernel();
-                assert_eq!(kernel.to_string(), format!("cast(x: {from}) -> {to}"));
+                assert_eq!(kernel.to_string(), format!("to_{to}(x: {from}) -> {to}"));
             }
         }
     }
