@@ -1,1 +1,5 @@
-//! Not there yet.
+//! The command line.
+
+pub mod array_text;
+pub mod human;
+pub mod input;

@@ -3,3 +3,4 @@
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, also in its helpers")]
 
 mod house;
+mod oracle;
