@@ -1,5 +1,6 @@
 //! The command line.
 
+mod args;
 pub mod array_text;
 pub mod human;
 pub mod input;
