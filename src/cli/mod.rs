@@ -4,3 +4,4 @@ mod args;
 pub mod array_text;
 pub mod human;
 pub mod input;
+pub mod output;
