@@ -15,39 +15,91 @@ pub struct Location {
     pub column: u32,
 }
 
-/// A kernel that cannot be used. `Display` is one line, `path:line:column: message`; [`KernelError::rendered`] has
-/// the snippet.
+impl Location {
+    /// Where byte `offset` of a text is.
+    pub(super) fn of(text: &str, offset: usize) -> Location {
+        let mut end = offset.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let before = &text[..end];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+        Location { line: line as u32, column: column as u32 }
+    }
+}
+
+/// A kernel that cannot be used. `Display` is one line, `path:line:column: message`; [`KernelError::rendered`] shows
+/// the user's own lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelError {
-    /// What messages call the text: a file, or `kernel`.
-    pub path: String,
-    /// Where it is wrong, if at one place.
-    pub location: Option<Location>,
-    /// What is wrong.
-    pub problem: Problem,
-    /// What `T` was while the problem showed, where the text leaves it open.
-    pub t: Option<DType>,
-    pub(super) snippet: Option<String>,
+pub struct KernelError(Box<Details>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Details {
+    path: String,
+    location: Option<Location>,
+    problem: Problem,
+    t: Option<DType>,
+    snippet: Option<String>,
 }
 
 impl KernelError {
-    /// The message with the user's own lines underlined, as compilers show it.
+    pub(super) fn new(path: &str, problem: Problem) -> KernelError {
+        let details = Details { path: path.to_owned(), location: None, problem, t: None, snippet: None };
+        KernelError(Box::new(details))
+    }
+
+    pub(super) fn at(mut self, location: Option<Location>, snippet: String) -> KernelError {
+        self.0.location = location;
+        self.0.snippet = Some(snippet);
+        self
+    }
+
+    pub(super) fn with_t(mut self, t: Option<DType>) -> KernelError {
+        self.0.t = t;
+        self
+    }
+
+    /// What messages call the text: a file, or `kernel`.
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// Where it is wrong, if at one place.
+    pub fn location(&self) -> Option<Location> {
+        self.0.location
+    }
+
+    /// What is wrong.
+    pub fn problem(&self) -> &Problem {
+        &self.0.problem
+    }
+
+    /// What `T` was while the problem showed, where the text leaves it open and the problem is not the same for all.
+    pub fn t(&self) -> Option<DType> {
+        self.0.t
+    }
+
+    /// The message with the user's own lines underlined, as compilers show it. Ends with a line break.
     pub fn rendered(&self) -> String {
-        match &self.snippet {
-            Some(snippet) => snippet.clone(),
-            None => format!("error: {self}\n"),
+        let Details { snippet, t, .. } = &*self.0;
+        let mut text = snippet.clone().unwrap_or_else(|| format!("error: {self}\n"));
+        if let (Some(_), Some(t)) = (snippet, t) {
+            text.push_str(&format!("  = with T = {t}\n"));
         }
+        text
     }
 }
 
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path)?;
-        if let Some(Location { line, column }) = self.location {
+        let Details { path, location, problem, t, .. } = &*self.0;
+        write!(f, "{path}")?;
+        if let Some(Location { line, column }) = location {
             write!(f, ":{line}:{column}")?;
         }
-        write!(f, ": {}", self.problem)?;
-        match self.t {
+        write!(f, ": {problem}")?;
+        match t {
             Some(t) => write!(f, " (with T = {t})"),
             None => Ok(()),
         }
@@ -75,22 +127,18 @@ pub enum Problem {
         max: u64,
     },
     /// A limit that keeps hostile text from exhausting the compiler.
-    #[error("too many {what}: {count}, and at most {max} are allowed")]
+    #[error("too many {what}: at most {max} are allowed")]
     TooMany {
         /// Of what.
         what: String,
-        /// How many there are.
-        count: u64,
         /// How many may be.
         max: u64,
     },
     /// Something kernels of this kind may not contain.
-    #[error("{what} cannot be used in {kind} kernel")]
+    #[error("a kernel function has no {what}: it sees its arguments, constants and local variables alone")]
     Forbidden {
         /// The thing, in WGSL's words.
         what: String,
-        /// `an element` or `a reduction`.
-        kind: String,
     },
     /// An entry point: a kernel over whole blocks.
     #[error(
@@ -130,14 +178,12 @@ pub enum Problem {
         found: String,
     },
     /// `at: At` is not the last parameter, or where it cannot be.
-    #[error("parameter `{parameter}` of `{function}`: {rule}")]
+    #[error("parameter `{parameter}` of `{function}`: only the last parameter of an element function can be an `At`")]
     AtMisplaced {
         /// The function.
         function: String,
         /// The parameter.
         parameter: String,
-        /// Where it may be.
-        rule: String,
     },
     /// No result, or one that is no scalar.
     #[error("`{function}` returns {found}: a result is one of {SCALARS}, or a struct of them")]
@@ -154,10 +200,8 @@ pub enum Problem {
         name: String,
     },
     /// A function of a reduction kernel has another signature than it must.
-    #[error("`{function}` is `{found}`, but must be `{expected}`")]
+    #[error("`{found}` must be `{expected}`, where A is what identity returns")]
     Signature {
-        /// The function.
-        function: String,
         /// Its signature.
         found: String,
         /// What it must be.

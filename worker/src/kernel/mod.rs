@@ -8,15 +8,25 @@
 //! shows the user's own line. Composition works on validated modules, never on text. Nothing here runs a kernel, knows
 //! a device, or uses a thread, a clock or wgpu.
 
+mod allowed;
 mod compose;
+mod contract;
 mod error;
+mod extract;
+mod merge;
+mod remap;
+mod report;
 mod requirements;
 mod signature;
+mod survey;
+mod text;
 mod typed;
 mod user;
+mod warn;
 
 pub use compose::{ComposeError, Composed, compose};
 pub use error::{KernelError, Location, Problem, Warning};
+pub use report::{Report, TypedReport};
 pub use requirements::Requirements;
 pub use signature::{Field, Layout, Parameter, ReductionSignature, Signature, Slot};
 pub use typed::{ElementFunction, Functions, ReductionFunctions, TypedKernel};

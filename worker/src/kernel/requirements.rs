@@ -3,6 +3,11 @@
 use std::fmt;
 use std::ops::BitOr;
 
+use naga::valid::{FunctionInfo, ModuleInfo};
+use naga::{Expression, Function, Handle, MathFunction, Module, Scalar, ScalarKind, TypeInner};
+
+use crate::dtype::DType;
+
 /// What a device must have. CPUs have all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Requirements {
@@ -17,6 +22,20 @@ pub struct Requirements {
 }
 
 impl Requirements {
+    /// What a validated module needs.
+    pub(super) fn of(module: &Module, info: &ModuleInfo) -> Requirements {
+        let types = module.types.iter().map(|(_, ty)| of_type(&ty.inner));
+        let constants = module.global_expressions.iter().map(|(at, _)| of_type(info[at].inner_with(&module.types)));
+        let functions = module.functions.iter().map(|(handle, function)| of_function(module, function, &info[handle]));
+        types.chain(constants).chain(functions).fold(Requirements::default(), Requirements::bitor)
+    }
+
+    /// What values of a dtype need.
+    pub(super) fn of_dtype(dtype: DType) -> Requirements {
+        let int64 = matches!(dtype, DType::I64 | DType::U64);
+        Requirements { f64: dtype == DType::F64, int64, ..Requirements::default() }
+    }
+
     /// Whether a device that has `self` can run what needs `needed`.
     pub fn meets(self, needed: Requirements) -> bool {
         self | needed == self
@@ -50,4 +69,69 @@ impl fmt::Display for Requirements {
             names => write!(f, "{}", names.join(", ")),
         }
     }
+}
+
+fn of_function(module: &Module, function: &Function, info: &FunctionInfo) -> Requirements {
+    let inner = |handle: Handle<Expression>| info[handle].ty.inner_with(&module.types);
+    let expressions = function.expressions.iter().map(|(handle, expression)| {
+        let of_math = match *expression {
+            Expression::Math { fun, arg, .. } => of_math(fun, inner(arg)),
+            _ => Requirements::default(),
+        };
+        of_math | of_type(inner(handle))
+    });
+    expressions.fold(Requirements::default(), Requirements::bitor)
+}
+
+fn of_type(inner: &TypeInner) -> Requirements {
+    match inner.scalar() {
+        Some(Scalar { kind: ScalarKind::Float, width: 8 }) => Requirements { f64: true, ..Requirements::default() },
+        Some(Scalar { kind: ScalarKind::Sint | ScalarKind::Uint, width: 8 }) => {
+            Requirements { int64: true, ..Requirements::default() }
+        }
+        _ => Requirements::default(),
+    }
+}
+
+/// GLSL.std.450, which SPIR-V calls, has these functions in 32 bits only; naga writes them for 64 bits all the same,
+/// or panics.
+fn of_math(fun: MathFunction, argument: &TypeInner) -> Requirements {
+    if argument.scalar_width() != Some(8) {
+        return Requirements::default();
+    }
+    use MathFunction::*;
+    let f64_math = matches!(
+        fun,
+        Cos | Cosh
+            | Sin
+            | Sinh
+            | Tan
+            | Tanh
+            | Acos
+            | Asin
+            | Atan
+            | Atan2
+            | Asinh
+            | Acosh
+            | Atanh
+            | Radians
+            | Degrees
+            | Exp
+            | Exp2
+            | Log
+            | Log2
+            | Pow
+    );
+    let int64_math = matches!(
+        fun,
+        CountTrailingZeros
+            | CountLeadingZeros
+            | CountOneBits
+            | ReverseBits
+            | ExtractBits
+            | InsertBits
+            | FirstTrailingBit
+            | FirstLeadingBit
+    );
+    Requirements { f64_math, int64_math, ..Requirements::default() }
 }

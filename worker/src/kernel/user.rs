@@ -15,7 +15,6 @@ struct Inner {
     path: String,
     source: KernelSource,
     uses_t: bool,
-    warnings: Vec<Warning>,
     /// One per [`DType::ALL`]; only the first is used where no `T` is open.
     typed: [OnceLock<Result<Arc<TypedKernel>, KernelError>>; DType::ALL.len()],
 }
@@ -48,14 +47,27 @@ impl Kernel {
 
     fn new(path: &str, kind: KernelKind, text: &str, entry: Option<&str>) -> Result<Kernel, KernelError> {
         let source = KernelSource { kind, text: text.to_owned(), entry: entry.map(str::to_owned), t: None };
-        TypedKernel::compile_in(path, source.clone())?;
         let typed = std::array::from_fn(|_| OnceLock::new());
-        Ok(Kernel(Arc::new(Inner { path: path.to_owned(), source, uses_t: false, warnings: Vec::new(), typed })))
+        let open = Inner { path: path.to_owned(), source, uses_t: true, typed };
+        match open.compile(None) {
+            Err(error) if *error.problem() == Problem::TypeNeeded => open.first_valid(),
+            Err(error) => Err(error),
+            Ok(kernel) => {
+                let closed = Inner { uses_t: false, ..open };
+                closed.typed[0].get_or_init(|| Ok(kernel));
+                Ok(Kernel(Arc::new(closed)))
+            }
+        }
     }
 
     /// What it is for.
     pub fn kind(&self) -> KernelKind {
         self.0.source.kind
+    }
+
+    /// What messages call its text: a file, or `kernel`.
+    pub fn path(&self) -> &str {
+        &self.0.path
     }
 
     /// The text as it was given.
@@ -68,39 +80,101 @@ impl Kernel {
         self.0.uses_t
     }
 
-    /// Legal things that are probably not meant.
-    pub fn warnings(&self) -> &[Warning] {
-        &self.0.warnings
+    /// Legal things that are probably not meant, for any `T`.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings: Vec<Warning> =
+            self.instances().iter().flat_map(|kernel| kernel.warnings().iter().cloned()).collect();
+        warnings.sort_by_key(|warning| (warning.location.line, warning.location.column));
+        warnings.dedup();
+        warnings
     }
 
     /// The kernel for a `T`. A kernel that leaves no `T` open is the same for all, and for `None`.
     pub fn instantiate(&self, t: Option<DType>) -> Result<Arc<TypedKernel>, KernelError> {
-        let t = match (self.0.uses_t, t) {
-            (true, None) => return Err(self.error(Problem::TypeNeeded)),
-            (true, t) => t,
-            (false, _) => None,
-        };
-        let at = t.map_or(0, |t| DType::ALL.iter().position(|&dtype| dtype == t).expect("ALL has every dtype"));
-        let compile = || {
-            let source = KernelSource { t, ..self.0.source.clone() };
-            TypedKernel::compile_in(&self.0.path, source).map(Arc::new)
-        };
-        self.0.typed[at].get_or_init(compile).clone()
+        match (self.0.uses_t, t) {
+            (true, None) => Err(self.error(Problem::TypeNeeded)),
+            (true, Some(t)) => self.0.for_type(t),
+            (false, _) => self.0.for_type(DType::ALL[0]),
+        }
     }
 
     /// The kernel for arguments of these dtypes, which must cast safely to its parameters. An open `T` is the promoted
     /// dtype of the arguments that are given for a `T`.
-    pub fn for_arguments(&self, _arguments: &[DType]) -> Result<Arc<TypedKernel>, KernelError> {
-        self.instantiate(None)
+    pub fn for_arguments(&self, arguments: &[DType]) -> Result<Arc<TypedKernel>, KernelError> {
+        let kernel = match self.0.uses_t {
+            true => self.instantiate(Some(self.infer(arguments)?))?,
+            false => self.instantiate(None)?,
+        };
+        let parameters = kernel.parameters();
+        let fits = parameters.len() == arguments.len()
+            && parameters.iter().zip(arguments).all(|(parameter, from)| from.casts_safely_to(parameter.dtype));
+        if fits { Ok(kernel) } else { Err(self.misfit(&kernel, arguments)) }
+    }
+
+    /// What `T` is for arguments of these dtypes. A parameter is a `T` if its dtype follows `T`.
+    fn infer(&self, arguments: &[DType]) -> Result<DType, KernelError> {
+        let instances = self.instances();
+        let (Some(first), Some(last)) = (instances.first(), instances.last()) else {
+            return Err(self.error(Problem::TypeNeeded));
+        };
+        if let [only] = instances.as_slice() {
+            return only.source().t.ok_or_else(|| self.error(Problem::TypeNeeded));
+        }
+        if first.parameters().len() != arguments.len() {
+            return Err(self.misfit(first, arguments));
+        }
+        let pairs = first.parameters().iter().zip(last.parameters()).zip(arguments);
+        let given = pairs.filter(|((one, other), _)| one.dtype != other.dtype).map(|(_, argument)| *argument);
+        given.reduce(DType::promote).ok_or_else(|| self.error(Problem::TypeNeeded))
     }
 
     /// The `T`s that it is valid for; empty if it leaves no `T` open.
     pub fn valid_types(&self) -> Vec<DType> {
-        let all = DType::ALL.into_iter().filter(|_| self.0.uses_t);
-        all.filter(|&t| self.instantiate(Some(t)).is_ok()).collect()
+        self.instances().iter().filter_map(|kernel| kernel.source().t).collect()
+    }
+
+    /// All that it can be, by `T`.
+    fn instances(&self) -> Vec<Arc<TypedKernel>> {
+        let types = if self.0.uses_t { &DType::ALL[..] } else { &DType::ALL[..1] };
+        types.iter().filter_map(|&t| self.0.for_type(t).ok()).collect()
     }
 
     fn error(&self, problem: Problem) -> KernelError {
-        KernelError { path: self.0.path.clone(), location: None, problem, t: None, snippet: None }
+        KernelError::new(&self.0.path, problem)
+    }
+
+    fn misfit(&self, kernel: &TypedKernel, arguments: &[DType]) -> KernelError {
+        let names = |dtypes: &mut dyn Iterator<Item = DType>| dtypes.map(DType::name).collect::<Vec<_>>().join(", ");
+        self.error(Problem::Arguments {
+            function: kernel.name().to_owned(),
+            expected: names(&mut kernel.parameters().iter().map(|parameter| parameter.dtype)),
+            found: names(&mut arguments.iter().copied()),
+        })
+    }
+}
+
+impl Inner {
+    /// A kernel that leaves `T` open must be valid for one at least; what fails for all alike has nothing to do with it.
+    fn first_valid(self) -> Result<Kernel, KernelError> {
+        let mut errors = Vec::new();
+        for t in DType::ALL {
+            match self.for_type(t) {
+                Ok(_) => return Ok(Kernel(Arc::new(self))),
+                Err(error) => errors.push(error),
+            }
+        }
+        let first = errors.swap_remove(0);
+        let is_same = |error: &KernelError| error.problem() == first.problem() && error.location() == first.location();
+        let t = if errors.iter().all(is_same) { None } else { first.t() };
+        Err(first.with_t(t))
+    }
+
+    fn for_type(&self, t: DType) -> Result<Arc<TypedKernel>, KernelError> {
+        let at = DType::ALL.iter().position(|&dtype| dtype == t).expect("ALL has every dtype");
+        self.typed[at].get_or_init(|| self.compile(Some(t).filter(|_| self.uses_t))).clone()
+    }
+
+    fn compile(&self, t: Option<DType>) -> Result<Arc<TypedKernel>, KernelError> {
+        TypedKernel::compile_in(&self.path, KernelSource { t, ..self.source.clone() }).map(Arc::new)
     }
 }
