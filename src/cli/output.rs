@@ -55,6 +55,11 @@ impl Output {
         &self.path
     }
 
+    /// The file that is written until then.
+    pub fn temporary_path(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// Begins a `.npy` file in C order.
     pub fn into_npy(mut self, dtype: DType, shape: &Shape) -> Result<NpyOutput, OutputError> {
         let header = header_bytes(dtype, shape);

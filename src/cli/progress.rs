@@ -12,7 +12,6 @@ const SHOWN_AFTER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
-    /// Whether there is anybody to show it to.
     is_wanted: bool,
     bar: Option<ProgressBar>,
 }
@@ -21,6 +20,11 @@ impl Progress {
     /// A bar that shows itself only if the work lasts and standard error is a terminal.
     pub fn start() -> Progress {
         Progress { started: Instant::now(), is_wanted: std::io::stderr().is_terminal(), bar: None }
+    }
+
+    /// Whether there is anybody to show it to.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     /// So many of so many blocks are done.

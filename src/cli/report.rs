@@ -24,9 +24,9 @@ pub struct Report {
     pub output: Option<PathBuf>,
     /// Elements computed over: those of the inputs broadcast together.
     pub elements: u64,
-    /// Bytes of all inputs, each broadcast, in compute dtypes.
+    /// Bytes of all inputs, in compute dtypes.
     pub bytes: u64,
-    /// From the first byte read or made to the last one placed.
+    /// From the submission to the last byte placed.
     pub wall: Duration,
     /// Who computed.
     pub devices: Vec<String>,
