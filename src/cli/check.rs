@@ -1,8 +1,6 @@
 //! `gridloom kernel check`: what a kernel takes and returns, or where it is wrong.
 
-use std::fmt::Write;
-
-use gridloom_worker::kernel::{Kernel, KernelError, Problem};
+use gridloom_worker::kernel::{Kernel, KernelError, Problem, Report};
 
 use super::error::CliError;
 use super::input::KernelPath;
@@ -16,32 +14,16 @@ pub(super) fn check(kernel: &KernelPath) -> Result<String, CliError> {
     let text = kernel_text(kernel)?;
     let path = kernel.path.to_string_lossy();
     let kernel = match Kernel::element_in(&path, &text, kernel.entry.as_deref()) {
-        Err(KernelError { problem: Problem::SeveralFunctions(names), .. }) if is_reduction(&names) => {
-            Kernel::reduction_in(&path, &text)?
-        }
+        Err(error) if is_reduction(&error) => Kernel::reduction_in(&path, &text)?,
         element => element?,
     };
-    Ok(described(&path, &kernel)?)
+    Ok(Report::new(&kernel).to_string())
 }
 
-fn is_reduction(names: &[String]) -> bool {
-    REDUCTION.iter().all(|needed| names.iter().any(|name| name == needed))
-}
-
-fn described(path: &str, kernel: &Kernel) -> Result<String, KernelError> {
-    let types = kernel.valid_types();
-    let mut text = format!("{path}: {}", kernel.instantiate(types.first().copied())?);
-    if kernel.uses_t() {
-        let names: Vec<&str> = types.iter().map(|dtype| dtype.name()).collect();
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\nT may be {}", names.join(", "));
+/// Nothing calls the four functions, so as an element kernel the text is ambiguous: it is meant as the other kind.
+fn is_reduction(error: &KernelError) -> bool {
+    match error.problem() {
+        Problem::SeveralFunctions(names) => REDUCTION.iter().all(|needed| names.iter().any(|name| name == needed)),
+        _ => false,
     }
-    for warning in kernel.warnings() {
-        let _ = write!(
-            text,
-            "\nwarning: {path}:{}:{}: {}",
-            warning.location.line, warning.location.column, warning.message
-        );
-    }
-    Ok(text)
 }

@@ -61,7 +61,7 @@ fn act(action: Action) -> Result<(), CliError> {
         }
         Action::Explain { what: Explain::Map { map, .. } } => explain(&work::map(&map)?, &map.run),
         Action::Explain { what: Explain::Reduce { reduce, .. } } => explain(&work::reduce(&reduce)?, &reduce.run),
-        Action::Kernel { what: KernelAction::Check { kernel } } => print(&check::check(&kernel)?),
+        Action::Kernel { what: KernelAction::Check { kernel } } => print(check::check(&kernel)?.trim_end()),
         Action::Doctor { json: true } => print(&json!(doctor::Doctor::examine()).to_string()),
         Action::Doctor { json: false } => print(&doctor::Doctor::examine().to_string()),
     }
