@@ -177,11 +177,8 @@ pub(super) fn converted(array: &Array, dtype: DType) -> Array {
     if let Expression::Source(Source::Constant(value)) = array.expression() {
         return constant_like(value.cast(dtype), array.shape(), array.cut());
     }
-    let call = Call {
-        function: Function::Cast(array.dtype(), dtype),
-        arguments: vec![array.clone()],
-        results: vec![dtype],
-    };
+    let call =
+        Call { function: Function::Cast(array.dtype(), dtype), arguments: vec![array.clone()], results: vec![dtype] };
     let expression = Expression::Call { call: Arc::new(call), field: 0 };
     Array::node(array.shape().clone(), dtype, array.cut().clone(), expression)
 }

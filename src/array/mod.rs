@@ -40,15 +40,14 @@ use gridloom_worker::shape::Shape;
 use gridloom_worker::stage::{ReduceOp, Reduction, Source};
 use gridloom_worker::view::View;
 
-pub use chunks::{AUTO_BLOCK_BYTES_MAX, AUTO_BLOCK_BYTES_MIN, AUTO_BLOCKS_MIN, auto_grid};
 pub(crate) use chunks::Cut;
+pub use chunks::{AUTO_BLOCK_BYTES_MAX, AUTO_BLOCK_BYTES_MIN, AUTO_BLOCKS_MIN, auto_grid};
 pub use error::{ArrayError, CarriedError};
 pub use host::{HostElement, LITERAL_BYTES_MAX};
 pub use kernels::BUFFERS_MAX;
 pub use lengths::{Axes, Integer, IntoAxes, IntoLengths, keepdims};
 pub use operand::{Number, Operand};
 pub(crate) use ops::Function;
-
 
 /// A lazy N-d array of at most eight axes. Cheap to clone; two clones are the same array, computed once.
 #[derive(Clone)]
@@ -72,10 +71,7 @@ pub(crate) enum Expression {
     /// Blocks that workers hold, or are about to.
     Resident(Resident),
     /// The elements of another array, elsewhere. The view's domain is the whole shape.
-    View {
-        input: Array,
-        view: View,
-    },
+    View { input: Array, view: View },
     /// Several arrays, each within its view's domain; the domains are disjoint and cover the shape.
     Concatenation {
         parts: Vec<Array>,
@@ -85,15 +81,9 @@ pub(crate) enum Expression {
     /// The blocks of another array under another shape: same bytes, same order.
     Relabel(Array),
     /// A field of what an element function returns.
-    Call {
-        call: Arc<Call>,
-        field: u32,
-    },
+    Call { call: Arc<Call>, field: u32 },
     /// A field of a reduction.
-    Reduced {
-        reduce: Arc<ReduceCall>,
-        field: u32,
-    },
+    Reduced { reduce: Arc<ReduceCall>, field: u32 },
 }
 
 /// An element function and its arguments, all of the result's shape.

@@ -56,7 +56,10 @@ macro_rules! with_nan {
         concat!("fn nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; } ", $text)
     };
     (f64 $text:literal) => {
-        concat!("fn nan(x: f64) -> bool { return (bitcast<u64>(x) & 0x7ffffffffffffffflu) > 0x7ff0000000000000lu; } ", $text)
+        concat!(
+            "fn nan(x: f64) -> bool { return (bitcast<u64>(x) & 0x7ffffffffffffffflu) > 0x7ff0000000000000lu; } ",
+            $text
+        )
     };
 }
 

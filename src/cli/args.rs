@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::human::parse_duration;
 use super::input::{Chunks, Input, KernelPath};
 
-/// Computes on big N-d arrays, block by block, on every GPU and CPU you have.
+/// Computes on big N-d arrays, block by block.
 #[derive(Debug, Parser)]
 #[command(name = "gridloom", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(super) struct Command {
@@ -159,9 +159,9 @@ pub(super) enum Device {
     Auto,
     /// CPUs only
     Cpu,
-    /// GPUs only
+    /// GPUs only (not there yet)
     Gpu,
-    /// Every device shares the job
+    /// Every device that is there shares the job
     All,
 }
 

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use serde_json::json;
 
 use args::{Action, Command, Explain, KernelAction, RunArgs};
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         // Help and version are not errors: clap prints them on standard output.
         Err(shown) if !shown.use_stderr() => return exit(shown.print().map_err(CliError::from)),
+        Err(shown) if shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => return shown.exit(),
         Err(error) => return exit(Err(error.into())),
     };
     exit(act(command.action))
@@ -53,9 +55,7 @@ fn start_log() {
 
 fn act(action: Action) -> Result<(), CliError> {
     match action {
-        Action::Map(command) => {
-            compute(&work::map(&command.map)?, &command.map.run, Some(&command.output))
-        }
+        Action::Map(command) => compute(&work::map(&command.map)?, &command.map.run, Some(&command.output)),
         Action::Reduce(command) => {
             compute(&work::reduce(&command.reduce)?, &command.reduce.run, command.output.as_deref())
         }

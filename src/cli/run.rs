@@ -109,8 +109,7 @@ fn collect(
     interrupt: &Interrupt,
 ) -> Result<Corners, CliError> {
     let mut corners = Corners::new(array.dtype(), array.shape());
-    let mut npy: Option<NpyOutput> =
-        output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
+    let mut npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
     for arrived in future.blocks() {
         interrupt.check()?;
         let (region, block) = arrived?;

@@ -182,8 +182,11 @@ impl Machines {
                 }
             }
             Input::Fetch { holder, block, field, reply } => {
-                self.ask(now, holder, Asker::Fetch(reply), |from| {
-                    agent::Event::Fetch { from, block, field, region: None }
+                self.ask(now, holder, Asker::Fetch(reply), |from| agent::Event::Fetch {
+                    from,
+                    block,
+                    field,
+                    region: None,
                 });
             }
             Input::Put { worker, block, fields, reply } => {
@@ -230,8 +233,11 @@ impl Machines {
             // Workers of one process need no addresses.
             Outward::Peer { .. } => {}
             Outward::Fetch { fetch, holder, block, field, region } => {
-                self.ask(now, holder, Asker::Peer(worker, fetch), |from| {
-                    agent::Event::Fetch { from, block, field, region }
+                self.ask(now, holder, Asker::Peer(worker, fetch), |from| agent::Event::Fetch {
+                    from,
+                    block,
+                    field,
+                    region,
                 });
             }
             Outward::Reply { to, answer } => {

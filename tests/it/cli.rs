@@ -133,6 +133,9 @@ fn people_get_the_array_and_how_it_went() {
     for help in ["--help", "map --help", "reduce --help", "explain --help", "kernel check --help"] {
         assert!(folder.succeeds(help).contains("Example"), "{help}");
     }
+    let bare = folder.run("");
+    assert_eq!(bare.status.code(), Some(2));
+    assert!(text(&bare.stderr).contains("Usage: gridloom"), "{bare:?}");
 }
 
 #[test]

@@ -45,7 +45,9 @@ impl Verdict {
         self.compared += 1;
         let difference = match (expected, found) {
             (Expected::Error(_), Err(_)) => None,
-            (Expected::Error(_), Ok(found)) => Some(format!("an answer of shape {} where NumPy refuses", found.shape())),
+            (Expected::Error(_), Ok(found)) => {
+                Some(format!("an answer of shape {} where NumPy refuses", found.shape()))
+            }
             (Expected::Array(_), Err(error)) => Some(error),
             (Expected::Array(expected), Ok(found)) => difference(expected, &found, near),
         };

@@ -101,8 +101,7 @@ fn joins_agree_with_numpy() {
             *next += shape.iter().product::<u64>() as i32;
             Some(start)
         });
-        let parts: Vec<[Array; 2]> =
-            starts.zip(&shapes).map(|(start, shape)| cuts(&iota_from(start, shape))).collect();
+        let parts: Vec<[Array; 2]> = starts.zip(&shapes).map(|(start, shape)| cuts(&iota_from(start, shape))).collect();
         for cut in 0..2 {
             let parts = parts.iter().map(|cuts| cuts[cut].clone());
             let joined = match op.as_str() {
