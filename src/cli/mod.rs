@@ -24,11 +24,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use gridloom_worker::ids::ClientId;
 use serde_json::json;
 
 use args::{Action, Command, Explain, KernelAction, RunArgs};
 use error::CliError;
 use work::Work;
+
+use crate::plan::{self, ArrayIds};
 
 /// Names what is logged on standard error, in the words of `tracing-subscriber`'s filters: `debug`,
 /// `gridloom::scheduler=trace`. Nothing is logged without it.
@@ -73,7 +76,8 @@ fn compute(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<(), Cli
 }
 
 fn explain(work: &Work, args: &RunArgs) -> Result<(), CliError> {
-    let plan = crate::plan::explain(std::slice::from_ref(&work.array))?;
+    let plan = plan::plan(std::slice::from_ref(&work.array), &mut ArrayIds::new(ClientId(0)))?;
+    let plan = plan::explain(&plan);
     if args.json { print(&json!({ "plan": plan }).to_string()) } else { print(plan.trim_end()) }
 }
 
