@@ -68,10 +68,16 @@ const ROOT: Graph = &[
     ("cli", &["array", "client", "cluster", "plan", "scheduler"]),
 ];
 
-/// The rooms of the worker that only a cluster opens: everyone else in the root crate decides and never computes.
-const WORKER_INSIDES: &[&str] = &["agent", "cpu", "interpreter", "reduce", "serve", "store"];
-/// Who may open them.
-const WORKER_INSIDES_OPEN_TO: &[&str] = &["client", "cluster"];
+/// The rooms of the worker where things are done, and who in the root crate may open them: all others decide only.
+const OPEN_TO: &[(&str, &[&str])] = &[
+    ("agent", &["cluster"]),
+    ("cpu", &["cluster"]),
+    ("interpreter", &[]),
+    // How wide an accumulator is, and the root of the tree.
+    ("reduce", &["client", "plan"]),
+    ("serve", &["cluster"]),
+    ("store", &[]),
+];
 
 /// Macros that modules share: the language puts them at the crate's root.
 const SHARED_MACROS: &[&str] = &["with_element"];
@@ -193,8 +199,8 @@ fn use_of_others(source: &Source, path: &Path) -> Option<String> {
     {
         return Some(format!("`{room}` is pure and may not use `{impure}`"));
     }
-    let inside = WORKER_INSIDES.iter().find(|inside| starts(&format!("gridloom_worker::{inside}")))?;
-    let open = room.is_empty() || WORKER_INSIDES_OPEN_TO.contains(&room);
+    let (inside, users) = OPEN_TO.iter().find(|(inside, _)| starts(&format!("gridloom_worker::{inside}")))?;
+    let open = room.is_empty() || users.contains(&room);
     (!open).then(|| format!("`{room}` may not open the worker's `{inside}`"))
 }
 
