@@ -48,9 +48,6 @@ pub use kernels::BUFFERS_MAX;
 pub use lengths::{Axes, Integer, IntoAxes, IntoLengths, keepdims};
 pub use operand::{Number, Operand};
 pub(crate) use ops::Function;
-#[cfg(test)]
-pub(crate) use ops::Op;
-pub(crate) use reductions::name as reduction_name;
 
 /// A lazy N-d array of at most eight axes. Cheap to clone; two clones are the same array, computed once.
 #[derive(Clone)]
@@ -112,7 +109,7 @@ pub(crate) struct ReduceCall {
 }
 
 /// An array that workers hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resident {
     /// Its blocks' name.
     pub array: ArrayId,
@@ -124,14 +121,10 @@ pub struct Resident {
 
 /// The end of a reduction that is still to be done: `count` partials of each kept block are combined in one aligned
 /// binary tree, and finished.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Root {
     /// What is combined.
     pub reduction: Reduction,
-    /// The kernel of a user's reduction.
-    pub kernel: Option<Arc<TypedKernel>>,
-    /// The dtypes of what is finished, one per field.
-    pub results: Vec<DType>,
     /// How the result is cut.
     pub kept: Grid,
     /// Partials per kept block: blocks `i * count .. (i + 1) * count` make kept block `i`. At most

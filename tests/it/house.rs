@@ -21,10 +21,11 @@ const WORKER: Graph = &[
     ("ids", &[]),
     ("math", &[]),
     ("grid", &["shape"]),
+    ("intervals", &[]),
     ("view", &["grid", "shape"]),
     ("block", &["dtype", "shape"]),
-    ("kernel", &["block", "dtype", "ids"]),
     ("stage", &["block", "dtype", "grid", "ids", "shape", "view"]),
+    ("kernel", &["block", "dtype", "ids", "stage"]),
     ("executor", &["block", "dtype", "ids", "kernel", "shape", "stage"]),
     ("source", &["block", "dtype", "executor", "grid", "math", "shape", "stage", "view"]),
     ("interpreter", &["block", "dtype", "executor", "ids", "kernel", "math", "shape", "stage"]),
@@ -48,8 +49,8 @@ const WORKER: Graph = &[
         ],
     ),
     ("store", &["block", "ids", "shape", "stage"]),
-    ("wire", &["block", "dtype", "executor", "grid", "ids", "kernel", "shape", "stage", "view"]),
-    ("agent", &["block", "dtype", "executor", "grid", "ids", "kernel", "shape", "stage", "view", "wire"]),
+    ("wire", &["block", "dtype", "executor", "grid", "ids", "intervals", "kernel", "shape", "stage", "view"]),
+    ("agent", &["block", "dtype", "executor", "grid", "ids", "intervals", "kernel", "shape", "stage", "view", "wire"]),
     (
         "serve",
         &["agent", "block", "cpu", "dtype", "executor", "grid", "ids", "kernel", "shape", "stage", "store", "wire"],
@@ -58,18 +59,28 @@ const WORKER: Graph = &[
 
 /// What decides.
 const ROOT: Graph = &[
+    ("host", &[]),
     ("array", &[]),
     ("plan", &["array"]),
     ("scheduler", &["plan"]),
     ("client", &["array", "plan", "scheduler"]),
-    ("cluster", &["array", "client", "plan", "scheduler"]),
+    ("cluster", &["array", "client", "host", "plan", "scheduler"]),
     ("cli", &["array", "client", "cluster", "plan", "scheduler"]),
 ];
 
-/// The rooms of the worker that only a cluster opens: everyone else in the root crate decides and never computes.
-const WORKER_INSIDES: &[&str] = &["agent", "cpu", "interpreter", "reduce", "serve", "store"];
-/// Who may open them.
-const WORKER_INSIDES_OPEN_TO: &[&str] = &["client", "cluster"];
+/// The rooms of the worker where things are done, and who in the root crate may open them: all others decide only.
+const OPEN_TO: &[(&str, &[&str])] = &[
+    ("agent", &["cluster"]),
+    ("cpu", &["cluster"]),
+    ("interpreter", &[]),
+    // How wide an accumulator is, and the root of the tree.
+    ("reduce", &["client", "plan"]),
+    ("serve", &["cluster"]),
+    ("store", &[]),
+];
+
+/// Macros that modules share: the language puts them at the crate's root.
+const SHARED_MACROS: &[&str] = &["with_element"];
 
 /// Modules that are functions of their arguments alone.
 const PURE: &[&str] =
@@ -83,7 +94,7 @@ const IMPURE: &[&str] =
 const ROOM_OF_CRATE: &[(&str, &str)] = &[("quinn", "net"), ("wgpu", "gpu")];
 
 /// Files and folders that may contain `unsafe`.
-const UNSAFE: &[&str] = &["worker/src/block.rs", "worker/src/cpu/", "worker/src/reduce/", "worker/src/source/"];
+const UNSAFE: &[&str] = &["worker/src/block/memory.rs", "worker/src/cpu/", "worker/src/reduce/", "worker/src/source/"];
 
 /// Macros that a library never calls, and that tests and the command line may.
 const PRINTING: &[&str] = &["println", "eprintln", "print", "eprint"];
@@ -165,7 +176,7 @@ fn violations(source: &Source, graph: Graph) -> Vec<String> {
 fn use_of_own_crate(source: &Source, graph: Graph, path: &Path) -> Option<String> {
     let [root, target, ..] = &path.segments[..] else { return None };
     let room = source.room();
-    if root != "crate" || room.is_empty() || target == room {
+    if root != "crate" || room.is_empty() || target == room || SHARED_MACROS.contains(&target.as_str()) {
         return None;
     }
     if !graph.iter().any(|(name, _)| name == target) {
@@ -188,8 +199,8 @@ fn use_of_others(source: &Source, path: &Path) -> Option<String> {
     {
         return Some(format!("`{room}` is pure and may not use `{impure}`"));
     }
-    let inside = WORKER_INSIDES.iter().find(|inside| starts(&format!("gridloom_worker::{inside}")))?;
-    let open = room.is_empty() || WORKER_INSIDES_OPEN_TO.contains(&room);
+    let (inside, users) = OPEN_TO.iter().find(|(inside, _)| starts(&format!("gridloom_worker::{inside}")))?;
+    let open = room.is_empty() || users.contains(&room);
     (!open).then(|| format!("`{room}` may not open the worker's `{inside}`"))
 }
 
@@ -357,7 +368,7 @@ mod can_fail {
     fn and_only_then() {
         let good = "use crate::shape::Shape; // crate::cpu\nfn f() -> &str { \"unsafe println!\" }\n#[cfg(test)] mod tests { use crate::cpu::X; }";
         check("worker/src/grid.rs", good, &[]);
-        check("worker/src/block.rs", "use crate::dtype::DType; fn f() { unsafe { g() } }", &[]);
+        check("worker/src/block/memory.rs", "use crate::dtype::DType; fn f() { unsafe { g() } }", &[]);
         check("src/cli/mod.rs", "use crate::client::Client; fn f() { println!(\"x\") }", &[]);
     }
 }

@@ -2,4 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, also in its helpers")]
 
+mod cli;
 mod house;
+mod oracle;
