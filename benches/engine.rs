@@ -4,10 +4,11 @@
 
 use std::time::{Duration, Instant};
 
+use gridloom::plan::ArrayIds;
 use gridloom::scheduler::{Action, Event, FromClient, Limits, Scheduler, ToClient};
 use gridloom::{Array, DType, Future, Kernel, LocalCluster, Reduce, Value, host, plan};
 use gridloom_worker::dtype::Element;
-use gridloom_worker::ids::{ArrayId, ClientId, JobId, WorkerId};
+use gridloom_worker::ids::{ClientId, JobId, WorkerId};
 use gridloom_worker::source::philox;
 use gridloom_worker::wire::{DeviceClass, FromWorker, Register, ToWorker};
 
@@ -31,7 +32,7 @@ fn lesson() -> Outcome {
     let side: u64 = std::env::var("GRIDLOOM_SIDE").map_or(Ok(1000), |side| side.parse())?;
     lesson_of::<f64>(side, philox::fill_uniform_f64)?;
     lesson_of::<f32>(side, philox::fill_uniform_f32)?;
-    println!("| peak memory of all of it | {:.0} MB | | |", host::peak_memory_bytes() as f64 / 1e6);
+    println!("| peak memory of all of it | {:.0} MB | | |", host::memory_peak_bytes().unwrap_or(0) as f64 / 1e6);
     Ok(())
 }
 
@@ -58,7 +59,7 @@ fn lesson_of<T: Element>(side: u64, fill: fn(u64, u64, u64, &mut [T])) -> Outcom
 
 /// How long the generator alone takes for that many elements, a tile at a time, on every core.
 fn generate<T: Element>(elements: u64, fill: fn(u64, u64, u64, &mut [T])) -> Duration {
-    let threads = host::cores().len() as u64;
+    let threads = host::cores() as u64;
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -137,15 +138,10 @@ fn latency() -> Outcome {
 fn scheduler() -> Outcome {
     let client = ClientId(1);
     let blocks = 10_000_000u64;
-    let mut sequence = 0;
-    let mut name = || {
-        sequence += 1;
-        ArrayId { client, sequence }
-    };
     let begun = Instant::now();
     let x = Array::random([blocks * 10]).with_dtype(DType::F32).chunks([10]);
     let y = x.map_blocks(&Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }")?);
-    let plan = plan::plan(&[y], &mut name)?;
+    let plan = plan::plan(&[y], &mut ArrayIds::new(client))?;
     let mut scheduler = Scheduler::new(Limits::default());
     let mut now = Duration::ZERO;
     scheduler.handle(now, Event::ClientJoined { client });
@@ -160,7 +156,7 @@ fn scheduler() -> Outcome {
         scheduler.handle(now, Event::WorkerJoined { worker: WorkerId(worker), register });
     }
     let job = JobId { client, sequence: 0 };
-    scheduler.handle(now, Event::Client { client, message: FromClient::Submit { job, plan: plan.wire } });
+    scheduler.handle(now, Event::Client { client, message: FromClient::Submit { job, plan: plan.wire() } });
 
     let (mut first, mut state_bytes, mut done) = (None, 0, false);
     while !done {

@@ -1,59 +1,41 @@
-//! What this process may use of its machine: cores and memory, as the affinity mask and the cgroup allow.
+//! What this process may use of its machine: cores and memory, as the system tells. What cannot be found out is `None`.
 
 use std::fs;
+use std::num::NonZeroUsize;
 
-/// The cores that this process may run on, by number. Never empty. A cgroup quota below their number shortens the list.
-pub fn cores() -> Vec<usize> {
-    let allowed = allowed_cores();
-    let quota = cpu_quota().unwrap_or(allowed.len());
-    allowed.into_iter().take(quota.max(1)).collect()
+/// Threads that can run at once, by the affinity mask and the cgroup's quota; at least 1.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// Bytes of memory that this process may use: the machine's, or the cgroup's limit if that is lower.
-pub fn memory_bytes() -> u64 {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_bytes(&text, "MemTotal:"));
-    let cgroup = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    // Where nothing can be read, assume little rather than too much.
-    machine.into_iter().chain(cgroup).min().unwrap_or(2 << 30)
+/// Bytes of memory in the machine.
+pub fn memory_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")
 }
 
-/// The most memory that this process has held so far, in bytes; 0 where the system does not tell.
-pub fn peak_memory_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    meminfo_bytes(&status, "VmHWM:").unwrap_or(0)
+/// Bytes of memory that nobody uses, or that can be had at once.
+pub fn memory_available_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }
 
-#[cfg(target_os = "linux")]
-fn allowed_cores() -> Vec<usize> {
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    match rustix::thread::sched_getaffinity(None) {
-        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect(),
-        Err(_) => (0..count).collect(),
-    }
+/// The limit of the cgroup that this process is in, where it has one (version 2).
+pub fn memory_limit_bytes() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    // Inside a container the group's own path may not be mounted; its root then is the group.
+    let paths = [format!("/sys/fs/cgroup{group}/memory.max"), "/sys/fs/cgroup/memory.max".to_owned()];
+    paths.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
 }
 
-#[cfg(not(target_os = "linux"))]
-fn allowed_cores() -> Vec<usize> {
-    (0..std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)).collect()
+/// The most memory that this process has held so far, in bytes.
+pub fn memory_peak_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
-/// The cgroup's CPU quota, rounded up to whole cores.
-fn cpu_quota() -> Option<usize> {
-    quota_cores(&fs::read_to_string("/sys/fs/cgroup/cpu.max").ok()?)
-}
-
-/// `cpu.max` is `quota period` in microseconds, or `max period`.
-fn quota_cores(text: &str) -> Option<usize> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    Some(quota.div_ceil(period.max(1)) as usize)
-}
-
-/// The bytes on the line that begins with `key`, which gives kB.
-fn meminfo_bytes(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
+/// `name:  123 kB`, as files in /proc have it, in bytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
 #[cfg(test)]
@@ -61,11 +43,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn system_files_are_read() {
-        assert_eq!(quota_cores("150000 100000\n"), Some(2));
-        assert_eq!(quota_cores("max 100000\n"), None);
-        assert_eq!(meminfo_bytes("MemTotal:       24 kB\n", "MemTotal:"), Some(24 << 10));
-        assert!(!cores().is_empty());
-        assert!(memory_bytes() > 0);
+    fn proc_files_are_read() {
+        let meminfo = "MemTotal:       24605012 kB\nMemFree:         100 kB\nMemAvailable:   23000000 kB\n";
+        assert_eq!(kibibytes(meminfo, "MemTotal"), Some(24_605_012 * 1024));
+        assert_eq!(kibibytes(meminfo, "Mem"), None);
+        assert_eq!(kibibytes(meminfo, "Swap"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_machine_is_known() {
+        assert!(cores() >= 1);
+        assert!(memory_available_bytes() <= memory_bytes());
+        assert!(memory_peak_bytes() > Some(1 << 20));
     }
 }

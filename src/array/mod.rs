@@ -28,6 +28,7 @@ mod reshape;
 mod sources;
 mod views;
 
+use std::any::Any;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -48,6 +49,9 @@ pub use kernels::BUFFERS_MAX;
 pub use lengths::{Axes, Integer, IntoAxes, IntoLengths, keepdims};
 pub use operand::{Number, Operand};
 pub(crate) use ops::Function;
+#[cfg(test)]
+pub(crate) use ops::Op;
+pub(crate) use reductions::name as reduction_name;
 
 /// A lazy N-d array of at most eight axes. Cheap to clone; two clones are the same array, computed once.
 #[derive(Clone)]
@@ -109,7 +113,7 @@ pub(crate) struct ReduceCall {
 }
 
 /// An array that workers hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Resident {
     /// Its blocks' name.
     pub array: ArrayId,
@@ -117,14 +121,43 @@ pub struct Resident {
     pub field: u32,
     /// What is still to be done: the blocks are partials. `None` where they are values.
     pub root: Option<Root>,
+    /// What keeps the blocks on the workers as long as an array reads them.
+    pub keep: Keep,
+}
+
+/// Something that is only held. All are equal: what an array is does not depend on who keeps it.
+#[derive(Clone, Default)]
+pub struct Keep(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Keep {
+    /// Holds `what` until the last clone is dropped.
+    pub fn of(what: Arc<dyn Any + Send + Sync>) -> Keep {
+        Keep(Some(what))
+    }
+}
+
+impl PartialEq for Keep {
+    fn eq(&self, _: &Keep) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "kept" } else { "not kept" })
+    }
 }
 
 /// The end of a reduction that is still to be done: `count` partials of each kept block are combined in one aligned
 /// binary tree, and finished.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Root {
     /// What is combined.
     pub reduction: Reduction,
+    /// The kernel of a user's reduction.
+    pub kernel: Option<Arc<TypedKernel>>,
+    /// The dtypes of what is finished, one per field.
+    pub results: Vec<DType>,
     /// How the result is cut.
     pub kept: Grid,
     /// Partials per kept block: blocks `i * count .. (i + 1) * count` make kept block `i`. At most

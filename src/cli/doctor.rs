@@ -8,6 +8,7 @@ use std::fs;
 use serde::Serialize;
 
 use super::human::Bytes;
+use crate::host;
 
 /// One look at the machine.
 #[derive(Clone, Debug, Serialize)]
@@ -19,7 +20,7 @@ pub struct Doctor {
     cpu: Option<String>,
     cores: Option<usize>,
     /// What the affinity mask and the cgroup quota leave: as many threads as a cluster starts by itself.
-    cores_usable: Option<usize>,
+    cores_usable: usize,
     simd: Vec<&'static str>,
     memory_bytes: Option<u64>,
     memory_available_bytes: Option<u64>,
@@ -44,7 +45,6 @@ const EXECUTORS: &[Executor] = &[
 impl Doctor {
     /// Looks.
     pub fn examine() -> Doctor {
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
         Doctor {
@@ -54,12 +54,11 @@ impl Doctor {
             architecture: std::env::consts::ARCH,
             cpu: field(&cpuinfo, "model name"),
             cores: (cores > 0).then_some(cores),
-            // It asks the affinity mask and the cgroup's quota.
-            cores_usable: std::thread::available_parallelism().ok().map(usize::from),
+            cores_usable: host::cores(),
             simd: simd_features(),
-            memory_bytes: kibibytes(&meminfo, "MemTotal"),
-            memory_available_bytes: kibibytes(&meminfo, "MemAvailable"),
-            memory_limit_bytes: cgroup_memory_limit(),
+            memory_bytes: host::memory_bytes(),
+            memory_available_bytes: host::memory_available_bytes(),
+            memory_limit_bytes: host::memory_limit_bytes(),
             executors: EXECUTORS.to_vec(),
         }
     }
@@ -79,19 +78,6 @@ fn system_name() -> Option<String> {
 fn field(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim_start().strip_prefix(':')?.trim().to_owned())
-}
-
-fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
-    field(meminfo, name)?.strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
-}
-
-/// The limit of the cgroup this process is in, where it has one (version 2).
-fn cgroup_memory_limit() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    // Inside a container the group's own path may not be mounted; its root then is the group.
-    let paths = [format!("/sys/fs/cgroup{group}/memory.max"), "/sys/fs/cgroup/memory.max".to_owned()];
-    paths.iter().find_map(|path| trimmed(path)?.parse().ok())
 }
 
 /// The instruction sets that native sources and reductions choose among when they run.
@@ -123,7 +109,7 @@ impl fmt::Display for Doctor {
         writeln!(f, "gridloom   {}", self.gridloom)?;
         writeln!(f, "system     {}, kernel {}", or_unknown(&self.system), or_unknown(&self.kernel))?;
         writeln!(f, "cpu        {} ({})", or_unknown(&self.cpu), self.architecture)?;
-        writeln!(f, "cores      {} usable of {}", or_unknown(&self.cores_usable), or_unknown(&self.cores))?;
+        writeln!(f, "cores      {} usable of {}", self.cores_usable, or_unknown(&self.cores))?;
         writeln!(f, "simd       {simd}")?;
         write!(f, "memory     {}, {} available", bytes(self.memory_bytes), bytes(self.memory_available_bytes))?;
         if let Some(limit) = self.memory_limit_bytes {
@@ -142,9 +128,6 @@ mod tests {
 
     #[test]
     fn proc_files_are_read() {
-        let meminfo = "MemTotal:       24605012 kB\nMemFree:         100 kB\nMemAvailable:   23000000 kB\n";
-        assert_eq!(kibibytes(meminfo, "MemTotal"), Some(24_605_012 * 1024));
-        assert_eq!(kibibytes(meminfo, "Swap"), None);
         assert_eq!(field("model name\t: AMD EPYC\n", "model name"), Some("AMD EPYC".to_owned()));
     }
 

@@ -152,7 +152,6 @@ impl From<PlanError> for CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> CliError {
         match error {
-            ClientError::Array(carried) => carried.into(),
             ClientError::Plan(error) => error.into(),
             ClientError::Job(JobError::Execute { error, .. }) => CliError::Execute(error),
             error => CliError::Client(error),

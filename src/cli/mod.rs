@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         // Help and version are not errors: clap prints them on standard output.
         Err(shown) if !shown.use_stderr() => return exit(shown.print().map_err(CliError::from)),
-        Err(shown) if shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => return shown.exit(),
+        Err(shown) if shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => shown.exit(),
         Err(error) => return exit(Err(error.into())),
     };
     exit(act(command.action))

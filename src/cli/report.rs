@@ -103,13 +103,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// The most memory this process ever held (Linux).
-pub fn memory_peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    peak.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use gridloom_worker::block::Block;

@@ -12,11 +12,12 @@ use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::output::{NpyOutput, Output};
 use super::progress::Progress;
-use super::report::{Report, memory_peak_bytes};
+use super::report::Report;
 use super::work::Work;
 use crate::array::Array;
 use crate::client::Future;
 use crate::cluster::LocalCluster;
+use crate::host;
 
 /// How often the bar moves.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -59,7 +60,7 @@ fn run_interruptible(
         bytes: work.bytes,
         wall,
         devices: vec![format!("cpu ({} workers)", cluster.workers())],
-        memory_peak_bytes: memory_peak_bytes(),
+        memory_peak_bytes: host::memory_peak_bytes(),
     })
 }
 

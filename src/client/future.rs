@@ -1,5 +1,6 @@
 //! Futures: results that stay on the workers until they are asked for.
 
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -14,7 +15,8 @@ use super::gather::Gather;
 use super::state::Phase;
 use super::value::{FromValue, Value};
 use super::{ClientError, Core};
-use crate::array::{Array, Resident};
+use crate::array::{Array, Keep};
+use crate::plan::Output;
 use crate::scheduler::FromClient;
 
 /// A result that is on its way, or stays on the workers: [`Future::wait`] for it, or `.await` it.
@@ -27,13 +29,20 @@ pub struct Future<T> {
     becomes: PhantomData<fn() -> T>,
 }
 
-/// An array on the workers, and what keeps it there.
+/// An array on the workers.
 #[derive(Clone)]
 pub(crate) struct Held {
-    pub(crate) core: Arc<Core>,
-    pub(crate) array: Array,
-    pub(crate) resident: Resident,
-    pub(crate) pin: Option<Arc<Pinned>>,
+    core: Arc<Core>,
+    /// For further expressions. It keeps the blocks where they are.
+    array: Array,
+    output: Output,
+}
+
+impl Held {
+    /// An output, kept on the workers as long as `keep` is.
+    pub(crate) fn new(core: &Arc<Core>, output: Output, keep: Arc<dyn Any + Send + Sync>) -> Held {
+        Held { core: Arc::clone(core), array: output.to_array(Keep::of(keep)), output }
+    }
 }
 
 /// Keeps an array on the workers until it is dropped.
@@ -43,8 +52,8 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    pub(crate) fn new(core: Arc<Core>, array: ArrayId) -> Pinned {
-        Pinned { core, array }
+    pub(crate) fn new(core: &Arc<Core>, array: ArrayId) -> Pinned {
+        Pinned { core: Arc::clone(core), array }
     }
 }
 
@@ -71,17 +80,17 @@ impl<T> Future<T> {
 
     /// Whether the result is complete, or never will be.
     pub fn is_done(&self) -> bool {
-        !matches!(self.held.core.state.phase(self.held.resident.array, None), Phase::Pending)
+        !matches!(self.held.core.state.phase(self.held.output.array, None), Phase::Pending)
     }
 
     /// Blocks computed and blocks in all, over every stage of the job, while it runs and as far as is known.
     pub fn progress(&self) -> Option<(u64, u64)> {
-        self.held.core.state.progress(self.held.resident.array)
+        self.held.core.state.progress(self.held.output.array)
     }
 
     /// Gives up the job that makes it, if that has not ended. Everything else that the job makes is given up too.
     pub fn cancel(&self) {
-        if let Some(job) = self.held.core.state.job_of(self.held.resident.array) {
+        if let Some(job) = self.held.core.state.job_of(self.held.output.array) {
             self.held.core.link.send(FromClient::Cancel { job });
         }
     }
@@ -93,12 +102,12 @@ impl<T> Future<T> {
     }
 
     fn gather(&self) -> Gather {
-        Gather::new(Arc::clone(&self.held.core), self.held.resident.clone(), self.held.array.grid().clone())
+        Gather::new(Arc::clone(&self.held.core), self.held.output.clone())
     }
 
     /// Ready when the result is complete on the workers.
     fn poll_done(&self, context: &Context<'_>) -> Poll<Result<(), ClientError>> {
-        match self.held.core.state.phase(self.held.resident.array, Some(context.waker())) {
+        match self.held.core.state.phase(self.held.output.array, Some(context.waker())) {
             Phase::Pending => Poll::Pending,
             Phase::Done(_) => Poll::Ready(Ok(())),
             Phase::Failed(error) => Poll::Ready(Err(error.into())),
@@ -114,7 +123,7 @@ impl<T> Future<T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
-            let value = Value::zeroed(self.held.array.dtype(), self.held.array.shape().clone())?;
+            let value = Value::zeroed(self.held.output.dtype, self.held.output.grid.shape())?;
             self.gathering = Some((self.gather(), value));
         }
         let (gather, value) = self.gathering.as_mut().expect("set above");
@@ -127,7 +136,7 @@ impl<T> Future<T> {
             }
         }
         let (_, value) = self.gathering.take().expect("set above");
-        Poll::Ready(Ok(value))
+        Poll::Ready(Ok(value.reshaped(&self.held.output.shape)))
     }
 }
 
@@ -157,18 +166,12 @@ impl<T> Clone for Future<T> {
 
 impl<T> fmt::Debug for Future<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match self.held.core.state.phase(self.held.resident.array, None) {
+        let phase = match self.held.core.state.phase(self.held.output.array, None) {
             Phase::Pending => "pending",
             Phase::Done(_) => "done",
             Phase::Failed(_) => "failed",
         };
-        write!(
-            f,
-            "Future({} {} {} {phase})",
-            self.held.resident.array,
-            self.held.array.dtype(),
-            self.held.array.shape()
-        )
+        write!(f, "Future({} {} {} {phase})", self.held.output.array, self.held.array.dtype(), self.held.array.shape())
     }
 }
 
@@ -216,10 +219,14 @@ impl Iterator for Blocks {
 /// The results of one stage of independent tasks, made by [`super::Client::map`]: block `i` is task `i`'s.
 #[derive(Clone)]
 pub struct Futures {
-    pub(crate) held: Held,
+    held: Held,
 }
 
 impl Futures {
+    pub(crate) fn new(held: Held) -> Futures {
+        Futures { held }
+    }
+
     /// How many there are.
     pub fn len(&self) -> u64 {
         self.held.array.shape().first().copied().unwrap_or(0)

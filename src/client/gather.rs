@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use gridloom_worker::block::Block;
-use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
 use gridloom_worker::reduce;
@@ -16,7 +15,8 @@ use gridloom_worker::wire::FetchError;
 
 use super::state::Phase;
 use super::{ClientError, Core};
-use crate::array::{Resident, Root};
+use crate::array::Root;
+use crate::plan::Output;
 use crate::scheduler::{FromClient, Holding};
 
 /// Blocks asked for and not yet handed out. Each is at most one GPU binding, and most are far smaller.
@@ -25,12 +25,10 @@ const WINDOW: u64 = 8;
 /// How often a block is located again that was not where it was said to be.
 const RETRIES_MAX: u32 = 8;
 
-/// The blocks of one field of a resident array, in order.
+/// The blocks of an output, in order.
 pub(crate) struct Gather {
     core: Arc<Core>,
-    resident: Resident,
-    /// How what is handed out is cut.
-    grid: Grid,
+    output: Output,
     /// Blocks to fetch: of the array, or its partials.
     blocks: u64,
     holders: Vec<Holding>,
@@ -74,12 +72,11 @@ impl Mailbox {
 }
 
 impl Gather {
-    pub(crate) fn new(core: Arc<Core>, resident: Resident, grid: Grid) -> Gather {
-        let blocks = grid.blocks() * resident.root.as_ref().map_or(1, |root| root.count);
+    pub(crate) fn new(core: Arc<Core>, output: Output) -> Gather {
+        let blocks = output.grid.blocks() * output.root.as_ref().map_or(1, |root| root.count);
         Gather {
             core,
-            resident,
-            grid,
+            output,
             blocks,
             holders: Vec::new(),
             request: None,
@@ -116,14 +113,14 @@ impl Gather {
     }
 
     fn next_region(&mut self) -> Region {
-        let index = self.grid.block_counts().index_at(self.given);
+        let index = self.output.grid.block_counts().index_at(self.given);
         self.given += 1;
-        self.grid.region(&index)
+        self.output.grid.region(&index)
     }
 
     /// The block itself or, of a reduction, the finished result once the last of its partials is there.
     fn rooted(&mut self, block: Block) -> Result<Option<Block>, ClientError> {
-        let Some(Root { reduction, count, .. }) = &self.resident.root else {
+        let Some(Root { reduction, count, .. }) = &self.output.root else {
             return Ok(Some(block));
         };
         self.partials.push(block);
@@ -133,7 +130,7 @@ impl Gather {
         let partials = std::mem::take(&mut self.partials);
         let folded = reduce::fold(reduction, &partials).map_err(ClientError::Root)?;
         let mut fields = reduce::finish(reduction, &folded).map_err(ClientError::Root)?;
-        Ok(Some(fields.swap_remove(self.resident.field as usize)))
+        Ok(Some(fields.swap_remove(self.output.field as usize)))
     }
 
     /// Ready when something happened: blocks came, or it became known where they are.
@@ -149,7 +146,7 @@ impl Gather {
             }
         }
         if self.asked == 0 && self.holders.is_empty() {
-            match self.core.state.phase(self.resident.array, Some(context.waker())) {
+            match self.core.state.phase(self.output.array, Some(context.waker())) {
                 Phase::Pending => return Poll::Pending,
                 Phase::Failed(error) => return Poll::Ready(Err(error.into())),
                 Phase::Done(holders) => self.holders = holders,
@@ -179,9 +176,9 @@ impl Gather {
     }
 
     fn fetch(&self, index: u64, holder: WorkerId) {
-        let block = BlockId { array: self.resident.array, index };
+        let block = BlockId { array: self.output.array, index };
         // Partials have one field; which field of the result is wanted shows only at the root.
-        let field = if self.resident.root.is_some() { 0 } else { self.resident.field };
+        let field = if self.output.root.is_some() { 0 } else { self.output.field };
         let mailbox = Arc::clone(&self.mailbox);
         self.core.link.fetch(holder, block, field, Box::new(move |result| mailbox.put((index, holder, result))));
     }
@@ -190,7 +187,7 @@ impl Gather {
         let request = self.core.next();
         self.request = Some(request);
         self.core.state.ask(request);
-        self.core.link.send(FromClient::Locate { request, array: self.resident.array, blocks });
+        self.core.link.send(FromClient::Locate { request, array: self.output.array, blocks });
     }
 
     /// A block came, or did not: then it is located again.
@@ -204,7 +201,7 @@ impl Gather {
             }
             Err(error) => {
                 self.retries += 1;
-                let block = BlockId { array: self.resident.array, index };
+                let block = BlockId { array: self.output.array, index };
                 if self.retries > RETRIES_MAX {
                     return Err(ClientError::Fetch { block, error });
                 }

@@ -12,19 +12,17 @@ mod state;
 pub mod value;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gridloom_worker::dtype::DType;
 use gridloom_worker::executor::ExecuteError;
-use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId};
 use gridloom_worker::kernel::Kernel;
 use gridloom_worker::shape::{Shape, ShapeError};
 use gridloom_worker::wire::FetchError;
 
-use crate::array::{Array, CarriedError, HostElement, Resident, auto_grid};
-use crate::plan::{self, PlanError, Scatter};
+use crate::array::{Array, HostElement, auto_grid};
+use crate::plan::{self, ArrayIds, Output, PlanError, Scatter};
 use crate::scheduler::{FromClient, JobError};
 
 use link::{Link, Receiver};
@@ -40,10 +38,7 @@ use future::{Held, Pinned};
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The expression itself cannot be; nothing was sent.
-    #[error(transparent)]
-    Array(#[from] CarriedError),
-    /// The expression cannot be planned; nothing was sent.
+    /// The expression cannot be, or cannot be planned; nothing was sent.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The job failed, or its result is gone.
@@ -103,7 +98,9 @@ pub(crate) struct Core {
     id: ClientId,
     state: Arc<State>,
     link: Box<dyn Link>,
-    /// Names jobs, arrays and questions.
+    /// Names arrays.
+    arrays: Mutex<ArrayIds>,
+    /// Names jobs and questions.
     sequence: AtomicU64,
 }
 
@@ -113,9 +110,8 @@ impl Core {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The name of a new array.
-    fn name(&self) -> ArrayId {
-        ArrayId { client: self.id, sequence: self.next() }
+    fn arrays(&self) -> MutexGuard<'_, ArrayIds> {
+        self.arrays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,7 +123,8 @@ impl Drop for Core {
 
 impl Client {
     pub(crate) fn new(id: ClientId, link: Box<dyn Link>) -> Client {
-        Client(Arc::new(Core { id, state: Arc::default(), link, sequence: AtomicU64::new(0) }))
+        let arrays = Mutex::new(ArrayIds::new(id));
+        Client(Arc::new(Core { id, state: Arc::default(), link, arrays, sequence: AtomicU64::new(0) }))
     }
 
     pub(crate) fn receiver(&self) -> Arc<dyn Receiver> {
@@ -179,11 +176,12 @@ impl Client {
         let shape = Shape::new(&lengths)?;
         let mut bytes = Vec::with_capacity(data.len() * A::DTYPE.bytes() as usize);
         data.iter().for_each(|&value| value.store(&mut bytes));
-        let array = self.0.name();
-        let grid = auto_grid(&shape, A::DTYPE);
-        scatter::scatter(&self.0, array, &grid, A::DTYPE, &bytes)?;
-        let pin = Some(Arc::new(Pinned::new(Arc::clone(&self.0), array)));
-        Ok(Future::new(self.held(Resident { array, field: 0, root: None }, grid, A::DTYPE, pin)))
+        let (array, dtype) = (self.0.arrays().make(), A::DTYPE);
+        let grid = auto_grid(&shape, dtype);
+        let scatter = Scatter { array, grid: grid.clone(), dtype, bytes: bytes.into() };
+        scatter::scatter(&self.0, &scatter)?;
+        let output = Output { array, field: 0, grid, shape, dtype, root: None };
+        Ok(Future::new(Held::new(&self.0, output, Arc::new(Pinned::new(&self.0, array)))))
     }
 
     /// Applies a kernel of one parameter to every input: one stage of independent tasks.
@@ -198,7 +196,7 @@ impl Client {
         let inputs: Vec<V> = inputs.into_iter().collect();
         let tasks = Array::literal(inputs).chunks([1]).map_blocks(kernel);
         let mut held = self.submit_arrays(&[tasks])?;
-        Ok(Futures { held: held.swap_remove(0) })
+        Ok(Futures::new(held.swap_remove(0)))
     }
 
     /// Submits one task: a kernel with one input per parameter, or a [`Reduce`] over a list of futures of one shape and
@@ -243,28 +241,25 @@ impl Client {
     /// Plans and submits; what was computed before is not computed again.
     fn submit_arrays(&self, arrays: &[Array]) -> Result<Vec<Held>, ClientError> {
         let core = &self.0;
-        let plan = plan::plan(arrays, &mut || core.name())?;
-        // Scattered inputs are kept until the job that reads them is known to need them.
-        let mut inputs = Vec::new();
-        for Scatter { array, grid, dtype, bytes } in &plan.scatter {
-            scatter::scatter(core, *array, grid, *dtype, bytes)?;
-            inputs.push(Pinned::new(Arc::clone(core), *array));
+        let plan = plan::plan(arrays, &mut core.arrays())?;
+        let mut pins: HashMap<ArrayId, Arc<Pinned>> = HashMap::new();
+        // What is scattered for the job is pinned until the job is submitted, which then keeps what it reads.
+        for scattered in &plan.scatters {
+            scatter::scatter(core, scattered)?;
+            pins.insert(scattered.array, Arc::new(Pinned::new(core, scattered.array)));
         }
-        let made = plan.wire.outputs.clone();
+        let wire = plan.wire();
         let job = JobId { client: core.id, sequence: core.next() };
-        core.state.track(job, &made);
-        core.link.send(FromClient::Submit { job, plan: plan.wire });
-        let pinned = |&array: &ArrayId| (array, Arc::new(Pinned::new(Arc::clone(core), array)));
-        let pins: HashMap<ArrayId, Arc<Pinned>> = made.iter().map(pinned).collect();
-        let held = |output: plan::Output| {
-            let pin = pins.get(&output.resident.array).cloned();
-            self.held(output.resident, output.grid, output.dtype, pin)
+        core.state.track(job, &wire.outputs);
+        pins.extend(wire.outputs.iter().map(|&array| (array, Arc::new(Pinned::new(core, array)))));
+        if !wire.stages.is_empty() {
+            core.link.send(FromClient::Submit { job, plan: wire });
+        }
+        let held = |(output, asked): (Output, &Array)| match pins.get(&output.array) {
+            Some(pin) => Held::new(core, output, Arc::clone(pin) as _),
+            // It was on the workers before, kept there by the array that was asked for.
+            None => Held::new(core, output, Arc::new(asked.clone())),
         };
-        Ok(plan.outputs.into_iter().map(held).collect())
-    }
-
-    fn held(&self, resident: Resident, grid: Grid, dtype: DType, pin: Option<Arc<Pinned>>) -> Held {
-        let array = Array::resident(resident.clone(), grid, dtype);
-        Held { core: Arc::clone(&self.0), array, resident, pin }
+        Ok(plan.outputs.into_iter().zip(arrays).map(held).collect())
     }
 }

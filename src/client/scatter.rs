@@ -2,22 +2,20 @@
 
 use std::sync::mpsc;
 
-use gridloom_worker::block::{Block, BufferMut, Item};
-use gridloom_worker::dtype::DType;
-use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
 
-use super::value::runs;
 use super::{ClientError, Core};
+use crate::plan::Scatter;
 use crate::scheduler::{FromClient, Holding};
 
 /// Blocks on their way at once.
 const WINDOW: u64 = 8;
 
-/// Puts `bytes` (C order, stored form of `dtype`) on the workers, each of them a contiguous share of the blocks, and
-/// tells the scheduler.
-pub(super) fn scatter(core: &Core, array: ArrayId, grid: &Grid, dtype: DType, bytes: &[u8]) -> Result<(), ClientError> {
+/// Puts an array on the workers, each of them a contiguous share of the blocks, and tells the scheduler.
+pub(super) fn scatter(core: &Core, data: &Scatter) -> Result<(), ClientError> {
+    let Scatter { array, grid, dtype, .. } = data;
+    let array = *array;
     let workers: Vec<WorkerId> = core.state.workers().into_iter().map(|(worker, _)| worker).collect();
     if workers.is_empty() {
         return Err(ClientError::NoWorkers);
@@ -31,7 +29,7 @@ pub(super) fn scatter(core: &Core, array: ArrayId, grid: &Grid, dtype: DType, by
                 receive(array, &receiver)?;
                 in_flight -= 1;
             }
-            let block = cut(grid, dtype, bytes, index)?;
+            let block = data.block(index);
             let sender = sender.clone();
             let reply = Box::new(move |result| {
                 // If nobody listens any more, the scatter has failed already.
@@ -70,19 +68,4 @@ fn shares(blocks: u64, workers: &[WorkerId]) -> Vec<Holding> {
         Holding { blocks: Interval::new(bound(at), bound(at + 1)), worker }
     };
     workers.iter().enumerate().map(share).filter(|holding| !holding.blocks.is_empty()).collect()
-}
-
-/// Block `index` of the array whose C-order bytes these are.
-fn cut(grid: &Grid, dtype: DType, bytes: &[u8], index: u64) -> Result<Block, ClientError> {
-    let region = grid.region(&grid.block_counts().index_at(index));
-    let shape = region.shape();
-    let width = dtype.bytes() as usize;
-    let needed = shape.elements() * dtype.bytes();
-    let mut buffer = BufferMut::try_new(needed as usize).map_err(|_| ClientError::Memory { bytes: needed })?;
-    let target = buffer.bytes_mut();
-    for (from, to, elements) in runs(&grid.shape(), &region) {
-        let (from, to, count) = (from as usize * width, to as usize * width, elements as usize * width);
-        target[to..to + count].copy_from_slice(&bytes[from..from + count]);
-    }
-    Ok(Block::new(Item::Value(dtype), shape, buffer.freeze()))
 }

@@ -183,9 +183,10 @@ impl Inner {
     /// Starts one of `workers` workers, with its share of the cores and the memory.
     fn start_worker(&self, workers: usize) -> Result<WorkerId, ClusterError> {
         let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
-        let cores = host::cores();
-        let slots = self.options.threads.map_or((cores.len() / workers).max(1), NonZeroUsize::get);
-        let share = host::memory_bytes() / 100 * MEMORY_PERCENT / workers as u64;
+        let slots = self.options.threads.map_or((host::cores() / workers).max(1), NonZeroUsize::get);
+        // Where nothing can be read, assume little rather than too much.
+        let memory = host::memory_bytes().into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
+        let share = memory / 100 * MEMORY_PERCENT / workers as u64;
         let options = WorkerOptions {
             cpu: CpuOptions { slots, block_timeout: self.options.block_timeout, cores: Vec::new() },
             memory_bytes: self.options.memory_bytes.unwrap_or(share),

@@ -93,7 +93,7 @@ impl Lowering<'_> {
                 self.plan.scatters.push(Scatter { array, grid: grid.clone(), dtype, bytes: bytes.clone() });
                 Ok(Home { array, grid, fields: vec![0], root: None })
             }
-            Expression::Resident(Resident { array, field, root }) => {
+            Expression::Resident(Resident { array, field, root, .. }) => {
                 root.iter().for_each(|root| self.add_kernels(root.kernel.iter()));
                 // A resident array is one field, whichever of its blocks' fields that is.
                 Ok(Home { array: *array, grid, fields: vec![*field], root: root.clone() })

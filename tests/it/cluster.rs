@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gridloom::array::ArrayError;
 use gridloom::client::ClientError;
+use gridloom::plan::PlanError;
 use gridloom::scheduler::JobError;
 use gridloom::{Array, Client, DType, Future, Kernel, LocalCluster, Reduce, Value};
 use gridloom_worker::executor::ExecuteError;
@@ -160,7 +161,7 @@ fn an_expression_that_cannot_be_is_reported_before_anything_is_sent() {
     let wrong = Array::ones([2, 3]) + Array::ones([4]);
     let line = line!() - 1;
     let error = client.compute::<Value>(&wrong).err().unwrap();
-    assert!(matches!(&error, ClientError::Array(carried) if matches!(carried.error, ArrayError::Broadcast { .. })));
+    assert!(matches!(&error, ClientError::Plan(PlanError::Array(carried)) if matches!(carried.error, ArrayError::Broadcast { .. })));
     assert!(error.to_string().contains(&format!("cluster.rs:{line}")), "{error}");
 }
 

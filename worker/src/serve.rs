@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{self, Action, Agent, Answer, FetchId, Limits, Part, ReplyTo};
+use crate::agent::{self, Action, Agent, Answer, FetchId, Part, ReplyTo};
 use crate::block::Block;
 use crate::cpu::{CpuExecutor, CpuOptions, EventSink};
 use crate::executor::{self, Executor, Operand, Task};
@@ -74,8 +74,7 @@ impl Worker {
     /// Starts the executor's threads. Its events go to `sink`, to be brought back by [`executed`].
     pub fn start(options: WorkerOptions, sink: EventSink) -> io::Result<Worker> {
         let executor = CpuExecutor::new(&options.cpu, sink)?;
-        let limits = Limits { slots: executor.slots() as u32, memory_bytes: options.memory_bytes };
-        Ok(Worker { agent: Agent::new(limits), executor, options })
+        Ok(Worker { agent: Agent::new(options.memory_bytes), executor, options })
     }
 
     /// What it says of itself when it registers.

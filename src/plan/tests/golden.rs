@@ -5,7 +5,6 @@ use gridloom_worker::kernel::Kernel;
 use super::*;
 use crate::array::keepdims;
 
-
 fn explained(arrays: &[Array]) -> String {
     explain(&planned(arrays))
 }
@@ -26,4 +25,3 @@ fn user_kernels_with_a_helper_of_one_name_melt_with_a_source_and_a_mean() {
     let x = Array::random([1000, 1000]).map_blocks(&double).map_blocks(&square).mean(keepdims(0));
     insta::assert_snapshot!(explained(&[x]));
 }
-

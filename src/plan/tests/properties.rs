@@ -27,7 +27,8 @@ fn counted(lengths: &[usize]) -> ArrayD<f64> {
 
 /// A source: a sequence, a literal, or an array that workers hold.
 fn source(dice: Dice) -> (Pair, Vec<(ArrayId, Grid, ArrayD<f64>)>) {
-    let lengths: Vec<usize> = dice[1..1 + usize::from(dice[0] % 4)].iter().map(|&die| usize::from(die % 5) + 1).collect();
+    let lengths: Vec<usize> =
+        dice[1..1 + usize::from(dice[0] % 4)].iter().map(|&die| usize::from(die % 5) + 1).collect();
     let eager = counted(&lengths);
     let chunks: Vec<u64> = lengths.iter().map(|&length| (length as u64).div_ceil(2)).collect();
     match dice[5] % 3 {
@@ -39,7 +40,7 @@ fn source(dice: Dice) -> (Pair, Vec<(ArrayId, Grid, ArrayD<f64>)>) {
         _ => {
             let shape: Shape = lengths.iter().map(|&length| length as u64).collect();
             let grid = Grid::regular(&shape, &chunks);
-            let resident = Resident { array: RESIDENT, field: 0, root: None };
+            let resident = Resident { array: RESIDENT, field: 0, root: None, keep: Keep::default() };
             let lazy = Array::resident(resident, grid.clone(), DType::F64);
             (Pair { lazy, eager: eager.clone() }, vec![(RESIDENT, grid, eager)])
         }
@@ -66,7 +67,10 @@ fn step(Pair { lazy, eager }: Pair, dice: Dice) -> Pair {
             Pair { lazy: lazy.broadcast_to(shape), eager: wide }
         }
         6 if rank > 0 && eager.len() * 2 <= LENGTH_MAX => {
-            let other = Pair { lazy: &lazy.flip(axis) * f64::from(dice[2] % 2 + 1), eager: flipped(&eager, axis) * f64::from(dice[2] % 2 + 1) };
+            let other = Pair {
+                lazy: &lazy.flip(axis) * f64::from(dice[2] % 2 + 1),
+                eager: flipped(&eager, axis) * f64::from(dice[2] % 2 + 1),
+            };
             let eager = ndarray::concatenate(Axis(axis), &[eager.view(), other.eager.view()]).unwrap();
             Pair { lazy: Array::concatenate([lazy, other.lazy], axis), eager }
         }
@@ -87,7 +91,8 @@ fn step(Pair { lazy, eager }: Pair, dice: Dice) -> Pair {
             Pair { lazy: Array::where_(&less, &lazy, -1), eager: chosen }
         }
         13 if rank > 1 && eager.len() * 2 <= LENGTH_MAX => {
-            let part = Pair { lazy: lazy.sum(keepdims(axis)), eager: eager.sum_axis(Axis(axis)).insert_axis(Axis(axis)) };
+            let part =
+                Pair { lazy: lazy.sum(keepdims(axis)), eager: eager.sum_axis(Axis(axis)).insert_axis(Axis(axis)) };
             Pair { lazy: &lazy + &part.lazy, eager: &eager + &part.eager }
         }
         _ => Pair { lazy, eager },
