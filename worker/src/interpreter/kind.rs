@@ -52,25 +52,22 @@ impl Kind {
 }
 
 /// How many words a value of each type of a module takes.
-pub(super) struct TypeWords<'a> {
-    module: &'a Module,
-    words: Vec<Result<u64, InterpretError>>,
-}
+pub(super) struct TypeWords(Vec<Result<u64, InterpretError>>);
 
-impl<'a> TypeWords<'a> {
+impl TypeWords {
     /// Types name only earlier types, so one pass knows them all. An unusable type is an error only where it is used.
-    pub(super) fn new(module: &'a Module) -> TypeWords<'a> {
-        let mut all = TypeWords { module, words: Vec::with_capacity(module.types.len()) };
+    pub(super) fn new(module: &Module) -> TypeWords {
+        let mut all = TypeWords(Vec::with_capacity(module.types.len()));
         for (_, ty) in module.types.iter() {
             let words = all.of(&ty.inner);
-            all.words.push(words);
+            all.0.push(words);
         }
         all
     }
 
     /// The number of words in a value of a type of the module.
     pub(super) fn of_type(&self, ty: Handle<Type>) -> Result<u64, InterpretError> {
-        self.words[ty.index()].clone()
+        self.0[ty.index()].clone()
     }
 
     /// The number of words in a value; pointers are one word, the address.
@@ -97,10 +94,5 @@ impl<'a> TypeWords<'a> {
             TypeInner::AccelerationStructure { .. } => named("acceleration structure"),
             TypeInner::RayQuery { .. } => named("ray query"),
         }
-    }
-
-    /// The module whose types these are.
-    pub(super) fn module(&self) -> &'a Module {
-        self.module
     }
 }

@@ -25,13 +25,24 @@
 //! types, overrides, buffers) is an [`InterpretError`] when an [`Interpreter`] is made; afterwards nothing can fail but by
 //! being stopped.
 
+mod builtin;
+mod code;
+mod digest;
+mod expression;
 mod kind;
 mod layout;
+mod number;
+mod operator;
+mod run;
 mod stop;
+mod vector;
 
 use std::sync::Arc;
 
 use naga::{Function, Handle, Module};
+
+use code::Program;
+use run::Machine;
 
 pub use kind::Kind;
 pub use layout::{ACCUMULATOR_BYTES_MAX, AccumulatorLayout, LayoutError, WordPlace, layout_of};
@@ -64,39 +75,56 @@ pub const STACK_BYTES_MAX: u64 = 16 << 20;
 /// The deepest nesting of statements over a chain of calls, so that a thread's own stack always suffices.
 pub const NESTING_MAX: usize = 512;
 
-/// One function of a module, ready to run. Cloning is cheap; each thread has its own.
+/// One function of a module, ready to run. A clone shares the code and has a stack of its own: one for each thread.
 #[derive(Clone)]
 pub struct Interpreter {
-    module: Arc<Module>,
+    program: Arc<Program>,
+    stack: Vec<u64>,
 }
 
 impl Interpreter {
-    /// Makes ready to run `function` of a validated module.
+    /// Makes ready to run `function` of a module, which must have been validated (with any capabilities): an invalid one
+    /// may be refused, or panic, or compute nonsense.
     pub fn new(module: Arc<Module>, function: Handle<Function>) -> Result<Interpreter, InterpretError> {
-        let interpreter = Interpreter { module };
-        match interpreter.module.functions.try_get(function) {
-            Ok(_) => Err(InterpretError::Operation("every statement (the interpreter is being written)")),
-            Err(_) => Err(InterpretError::Invalid("no such function")),
-        }
+        let program = digest::digest(&module, function)?;
+        let mut stack = program.shared.clone();
+        stack.resize(program.stack_words, 0);
+        Ok(Interpreter { program: Arc::new(program), stack })
     }
 
     /// How many words the arguments take.
     pub fn argument_words(&self) -> usize {
-        0
+        self.entry().argument_words
     }
 
     /// How many words the result takes.
     pub fn result_words(&self) -> usize {
-        0
+        self.entry().result.words
     }
 
     /// Runs one invocation. Arguments and results are words, one per scalar component, flattened in member order: bool
-    /// as 0 or 1, 32-bit values in the low half with the high half zero.
+    /// as 0 or 1, 32-bit values in the low half with the high half zero. When stopped, the results are left as they were.
     ///
     /// # Panics
     /// If the lengths are not [`Interpreter::argument_words`] and [`Interpreter::result_words`].
     pub fn call(&mut self, arguments: &[u64], stop: &StopFlag, results: &mut [u64]) -> Result<(), Stopped> {
-        assert_eq!((arguments.len(), results.len()), (self.argument_words(), self.result_words()));
-        if stop.is_raised() { Err(Stopped) } else { Ok(()) }
+        let program = &*self.program;
+        let function = &program.functions[program.entry];
+        let base = program.shared.len();
+        self.stack[..program.privates.len()].copy_from_slice(&program.privates);
+        self.stack[base..base + function.argument_words].copy_from_slice(arguments);
+        Machine { program, stack: &mut self.stack, stop }.call(function, base)?;
+        results.copy_from_slice(&self.stack[function.result.range(base)]);
+        for (word, &kind) in results.iter_mut().zip(&program.result_kinds) {
+            *word = operator::canonical(kind, *word);
+        }
+        Ok(())
+    }
+
+    fn entry(&self) -> &code::Function {
+        &self.program.functions[self.program.entry]
     }
 }
+
+#[cfg(test)]
+mod tests;
