@@ -5,6 +5,9 @@
 //! program's work) and never hold more of a block than it was given, except for files whose order forces it.
 
 pub mod npy;
+pub mod philox;
+#[cfg(target_arch = "x86_64")]
+mod philox_x86;
 mod reader;
 
 pub use reader::{LeafReader, leaf_readers};
