@@ -18,11 +18,11 @@ pub(super) type Found = (Problem, Span);
 /// Checks all that a parsed module contains.
 pub(super) fn check(module: &Module) -> Result<(), Found> {
     check_globals(module)?;
+    for (_, function) in module.functions.iter() {
+        check_function(module, function)?;
+    }
     for (handle, ty) in module.types.iter() {
         check_type(module, &ty.inner).map_err(|problem| (problem, module.types.get_span(handle)))?;
-    }
-    for (handle, function) in module.functions.iter() {
-        check_function(module, function, module.functions.get_span(handle))?;
     }
     check_call_depth(module)
 }
@@ -74,12 +74,19 @@ fn too_many_bytes(what: &str) -> Problem {
     Problem::TooMany { what: what.to_owned(), max: u64::from(LOCAL_BYTES_MAX) }
 }
 
-fn check_function(module: &Module, function: &Function, span: Span) -> Result<(), Found> {
-    let sizes =
-        function.local_variables.iter().map(|(_, local)| module.types[local.ty].inner.try_size(module.to_ctx()));
-    let bytes = sizes.fold(0u64, |sum, bytes| sum + bytes.map_or(u64::MAX >> 1, u64::from));
-    if bytes > u64::from(LOCAL_BYTES_MAX) {
-        return Err((too_many_bytes("bytes of local variables in one function"), span));
+fn check_function(module: &Module, function: &Function) -> Result<(), Found> {
+    for (index, argument) in function.arguments.iter().enumerate() {
+        let span = parameter_span(function, index).unwrap_or_default();
+        check_type(module, &module.types[argument.ty].inner).map_err(|problem| (problem, span))?;
+    }
+    let mut bytes = 0u32;
+    for (handle, local) in function.local_variables.iter() {
+        let size = module.types[local.ty].inner.try_size(module.to_ctx()).unwrap_or(u32::MAX);
+        bytes = bytes.saturating_add(size);
+        if bytes > LOCAL_BYTES_MAX {
+            let problem = too_many_bytes("bytes of local variables in one function");
+            return Err((problem, function.local_variables.get_span(handle)));
+        }
     }
     for (handle, expression) in function.expressions.iter() {
         check_expression(expression).map_err(|problem| (problem, function.expressions.get_span(handle)))?;
@@ -190,4 +197,12 @@ pub(super) fn calls(block: &Block, found: &mut Vec<Handle<Function>>) {
             _ => {}
         }
     }
+}
+
+/// Where a parameter is named.
+pub(super) fn parameter_span(function: &Function, index: usize) -> Option<Span> {
+    let mut expressions = function.expressions.iter();
+    let is_it =
+        |expression: &Expression| matches!(expression, Expression::FunctionArgument(at) if *at as usize == index);
+    expressions.find(|(_, expression)| is_it(expression)).map(|(handle, _)| function.expressions.get_span(handle))
 }

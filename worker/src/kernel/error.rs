@@ -134,7 +134,10 @@ pub enum Problem {
         /// How many may be.
         max: u64,
     },
-    /// Something kernels of this kind may not contain.
+    /// An array whose length cannot be bounded before the text is parsed.
+    #[error("an array's length is made of numbers and of constants that stand before it, by + - * / %")]
+    ArrayLength,
+    /// Something no kernel function may contain.
     #[error("a kernel function has no {what}: it sees its arguments, constants and local variables alone")]
     Forbidden {
         /// The thing, in WGSL's words.

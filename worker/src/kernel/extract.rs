@@ -1,9 +1,10 @@
 //! Finds a kernel's functions in its module and reads their signatures.
 
 use naga::proc::Layouter;
-use naga::{ArraySize, Function, Handle, Module, Scalar, ScalarKind, Span, Type, TypeInner};
+use naga::{ArraySize, Function, Handle, Module, Scalar, Span, Type, TypeInner};
 
-use super::allowed::calls;
+use super::allowed::{calls, parameter_span};
+use super::names::{dtype, scalar_dtype, type_name};
 use super::typed::{ElementFunction, Functions, ReductionFunctions};
 use super::{
     ACCUMULATOR_BYTES_MAX, Field, KernelKind, KernelSource, Layout, Parameter, Problem, ReductionSignature, Signature,
@@ -19,7 +20,7 @@ type Found = (Problem, Span);
 pub(super) fn functions(module: &Module, source: &KernelSource, has_at: bool) -> Result<Functions, Found> {
     match source.kind {
         KernelKind::Element => element(module, source.entry.as_deref(), has_at).map(Functions::Element),
-        KernelKind::Reduction => reduction(module).map(Functions::Reduction),
+        KernelKind::Reduction => reduction(module, has_at).map(Functions::Reduction),
     }
 }
 
@@ -33,7 +34,7 @@ fn element(module: &Module, entry: Option<&str>, has_at: bool) -> Result<Element
     };
     let Function { arguments, .. } = &module.functions[function];
     let uses_at = arguments.last().is_some_and(|argument| has_at && is_at(module, argument.ty));
-    let parameters = parameters(module, function, arguments.len() - usize::from(uses_at))?;
+    let parameters = parameters(module, function, arguments.len() - usize::from(uses_at), has_at)?;
     let name = name_of(&module.functions[function]);
     let signature = Signature { name, parameters, uses_at, results: results(module, function)? };
     Ok(ElementFunction { function, signature })
@@ -49,10 +50,11 @@ fn name_of(function: &Function) -> String {
 
 /// The one function that no other calls.
 fn uncalled(module: &Module) -> Result<Handle<Function>, Found> {
-    let mut called = Vec::new();
-    module.functions.iter().for_each(|(_, function)| calls(&function.body, &mut called));
-    let is_called = |handle: &Handle<Function>| called.contains(handle);
-    let candidates: Vec<_> = module.functions.iter().filter(|(handle, _)| !is_called(handle)).collect();
+    let mut is_called = vec![false; module.functions.len()];
+    let mut callees = Vec::new();
+    module.functions.iter().for_each(|(_, function)| calls(&function.body, &mut callees));
+    callees.iter().for_each(|callee| is_called[callee.index()] = true);
+    let candidates: Vec<_> = module.functions.iter().filter(|(handle, _)| !is_called[handle.index()]).collect();
     match candidates.as_slice() {
         [] => Err((Problem::NoFunction, Span::UNDEFINED)),
         [(handle, _)] => Ok(*handle),
@@ -64,21 +66,23 @@ fn uncalled(module: &Module) -> Result<Handle<Function>, Found> {
 }
 
 /// The first `count` parameters, all scalars.
-fn parameters(module: &Module, handle: Handle<Function>, count: usize) -> Result<Vec<Parameter>, Found> {
+fn parameters(module: &Module, handle: Handle<Function>, count: usize, has_at: bool) -> Result<Vec<Parameter>, Found> {
     let function = &module.functions[handle];
-    let parameter = |argument: &naga::FunctionArgument| {
+    let parameter = |(index, argument): (usize, &naga::FunctionArgument)| {
         let name = argument.name.clone().unwrap_or_default();
         let problem = match dtype(module, argument.ty) {
             Some(dtype) => return Ok(Parameter { name, dtype }),
-            None if is_at(module, argument.ty) => Problem::AtMisplaced { function: name_of(function), parameter: name },
+            None if has_at && is_at(module, argument.ty) => {
+                Problem::AtMisplaced { function: name_of(function), parameter: name }
+            }
             None => {
                 let found = type_name(module, argument.ty);
                 Problem::ParameterType { function: name_of(function), parameter: name, found }
             }
         };
-        Err((problem, module.functions.get_span(handle)))
+        Err((problem, parameter_span(function, index).unwrap_or(module.functions.get_span(handle))))
     };
-    function.arguments.iter().take(count).map(parameter).collect()
+    function.arguments.iter().take(count).enumerate().map(parameter).collect()
 }
 
 /// The result, or the members of a struct of results.
@@ -99,7 +103,7 @@ fn results(module: &Module, handle: Handle<Function>) -> Result<Vec<Field>, Foun
     })
 }
 
-fn reduction(module: &Module) -> Result<ReductionFunctions, Found> {
+fn reduction(module: &Module, has_at: bool) -> Result<ReductionFunctions, Found> {
     let function = |name: &str| {
         named(module, name).ok_or_else(|| (Problem::MissingFunction { name: name.to_owned() }, Span::UNDEFINED))
     };
@@ -125,7 +129,7 @@ fn reduction(module: &Module) -> Result<ReductionFunctions, Found> {
         let problem = Problem::Accumulator { name: type_name(module, accumulator), why };
         (problem, module.functions.get_span(identity))
     })?;
-    let parameters = parameters(module, lift, lifts)?;
+    let parameters = parameters(module, lift, lifts, has_at)?;
     let signature = ReductionSignature { parameters, accumulator: layout, results: results(module, finish)? };
     Ok(ReductionFunctions { identity, lift, combine, finish, accumulator, signature })
 }
@@ -160,18 +164,12 @@ fn layout(module: &Module, ty: Handle<Type>) -> Result<Layout, String> {
         return Err(format!("takes {bytes} bytes"));
     }
     let mut slots = Vec::new();
-    flatten(module, &layouter, ty, Slot { path: String::new(), offset: 0, dtype: DType::U32 }, &mut slots)?;
+    flatten(module, ty, Slot { path: String::new(), offset: 0, dtype: DType::U32 }, &mut slots)?;
     Ok(Layout { name: type_name(module, ty), bytes, slots })
 }
 
 /// Appends the scalars of a value of type `ty` that stands at `base`, whose dtype does not matter.
-fn flatten(
-    module: &Module,
-    layouter: &Layouter,
-    ty: Handle<Type>,
-    base: Slot,
-    slots: &mut Vec<Slot>,
-) -> Result<(), String> {
+fn flatten(module: &Module, ty: Handle<Type>, base: Slot, slots: &mut Vec<Slot>) -> Result<(), String> {
     let Slot { path, offset, .. } = base;
     let mut push = |path: String, offset: u32, scalar: Scalar| {
         let dtype = scalar_dtype(scalar).ok_or("has a type that cannot be stored")?;
@@ -200,13 +198,13 @@ fn flatten(
         }
         TypeInner::Array { base, size: ArraySize::Constant(count), stride } => (0..count.get()).try_for_each(|at| {
             let element = Slot { path: format!("{path}[{at}]"), offset: offset + at * stride, dtype: DType::U32 };
-            flatten(module, layouter, base, element, slots)
+            flatten(module, base, element, slots)
         }),
         TypeInner::Struct { ref members, .. } => members.iter().try_for_each(|member| {
             let name = member.name.as_deref().unwrap_or_default();
             let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             let slot = Slot { path, offset: offset + member.offset, dtype: DType::U32 };
-            flatten(module, layouter, member.ty, slot, slots)
+            flatten(module, member.ty, slot, slots)
         }),
         _ => Err("has a type that cannot be stored".to_owned()),
     }
@@ -214,42 +212,4 @@ fn flatten(
 
 fn is_at(module: &Module, ty: Handle<Type>) -> bool {
     module.types[ty].name.as_deref() == Some("At")
-}
-
-fn dtype(module: &Module, ty: Handle<Type>) -> Option<DType> {
-    match module.types[ty].inner {
-        TypeInner::Scalar(scalar) => scalar_dtype(scalar),
-        _ => None,
-    }
-}
-
-fn scalar_dtype(scalar: Scalar) -> Option<DType> {
-    match (scalar.kind, scalar.width) {
-        (ScalarKind::Float, 4) => Some(DType::F32),
-        (ScalarKind::Float, 8) => Some(DType::F64),
-        (ScalarKind::Sint, 4) => Some(DType::I32),
-        (ScalarKind::Sint, 8) => Some(DType::I64),
-        (ScalarKind::Uint, 4) => Some(DType::U32),
-        (ScalarKind::Uint, 8) => Some(DType::U64),
-        (ScalarKind::Bool, _) => Some(DType::Bool),
-        _ => None,
-    }
-}
-
-/// A type as its user would write it.
-fn type_name(module: &Module, ty: Handle<Type>) -> String {
-    let Type { name, inner } = &module.types[ty];
-    let scalar = |scalar: Scalar| scalar_dtype(scalar).map_or("?", DType::name);
-    match *inner {
-        TypeInner::Scalar(found) => scalar(found).to_owned(),
-        TypeInner::Vector { size, scalar: found } => format!("vec{}<{}>", size as u32, scalar(found)),
-        TypeInner::Matrix { columns, rows, scalar: found } => {
-            format!("mat{}x{}<{}>", columns as u32, rows as u32, scalar(found))
-        }
-        TypeInner::Array { base, size: ArraySize::Constant(count), .. } => {
-            format!("array<{}, {count}>", type_name(module, base))
-        }
-        TypeInner::Pointer { base, .. } => format!("ptr<function, {}>", type_name(module, base)),
-        _ => name.clone().unwrap_or_else(|| "an unnamed type".to_owned()),
-    }
 }

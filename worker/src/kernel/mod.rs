@@ -2,7 +2,12 @@
 //!
 //! Reading order: [`Kernel`] (text as its user holds it, perhaps generic over `T`) -> [`KernelSource`] (what goes over
 //! the wire) -> [`TypedKernel`] (validated, with its signature, naga's module and the proof that it is valid) ->
-//! [`compose`] (a stage's program over typed kernels, as one module).
+//! [`compose`](fn@compose) (a stage's program over typed kernels, as one module).
+//!
+//! ```text
+//! text -> survey (limits, T, At) -> text (parse, validate) -> allowed -> contract -> extract (signature) -> TypedKernel
+//!                                                                 Program of TypedKernels -> merge -> compose -> Composed
+//! ```
 //!
 //! User text is parsed and validated alone, with at most `alias T` and `struct At` appended after it, so that an error
 //! shows the user's own line. Composition works on validated modules, never on text. Nothing here runs a kernel, knows
@@ -13,13 +18,19 @@ mod compose;
 mod contract;
 mod error;
 mod extract;
+mod lengths;
 mod merge;
+mod names;
+mod reason;
 mod remap;
 mod report;
 mod requirements;
 mod signature;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod text;
+mod tokens;
 mod typed;
 mod user;
 mod warn;

@@ -5,12 +5,15 @@
 //! unary operators, nor chains of binary operators or of `else if`, nor chains of declarations. So they are counted
 //! here, on tokens alone. This is no parser: it says nothing about whether the text is WGSL.
 
-use super::Problem;
+use super::tokens::{Placed, Token, tokens};
+use super::{Problem, lengths};
 
-/// Operators, brackets and `else if`s that one place of the text may be inside of.
+/// How deep one place of the text may be, where an operator counts 1. Parsing it then takes less than 512 KiB of stack.
 const DEPTH_MAX: u64 = 512;
+/// What a bracket, the `<` of a type or an `else` counts: parsing one takes as much stack as some operators.
+const BRACKET_DEPTH: u64 = 4;
 /// Functions, constants, structs and aliases of one text.
-const DECLARATIONS_MAX: u64 = 2048;
+const DECLARATIONS_MAX: u64 = 1024;
 
 /// What a text leaves to the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,89 +29,95 @@ pub(super) type Found = (Problem, usize);
 
 /// Looks at all tokens of a text.
 pub(super) fn survey(text: &str) -> Result<Survey, Found> {
-    let tokens: Vec<(Token<'_>, usize)> = Tokens { text, offset: 0 }.collect();
-    if let Some((_, offset)) = tokens.iter().find(|(token, _)| *token == Token::Word("f16")) {
-        return Err((Problem::Half, *offset));
-    }
+    let tokens = tokens(text);
     check_limits(&tokens)?;
-    Ok(Survey { uses_t: leaves_open(&tokens, "T"), uses_at: leaves_open(&tokens, "At") })
+    lengths::check(&tokens)?;
+    match left_open(&tokens, "f16") {
+        Some(offset) => Err((Problem::Half, offset)),
+        None => Ok(Survey { uses_t: left_open(&tokens, "T").is_some(), uses_at: left_open(&tokens, "At").is_some() }),
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a str),
-    Number,
-    Symbol(char),
-}
-
-/// Whether `name` is used and no declaration of the module gives it a meaning.
-fn leaves_open(tokens: &[(Token<'_>, usize)], name: &str) -> bool {
+/// Where `name` is first used, if no declaration of the module gives it a meaning.
+fn left_open(tokens: &[Placed<'_>], name: &str) -> Option<usize> {
     let is_word = |at: usize, word: &str| tokens.get(at).is_some_and(|(token, _)| *token == Token::Word(word));
     let is_symbol = |at: usize, symbol| tokens.get(at).is_some_and(|(token, _)| *token == Token::Symbol(symbol));
-    let mut used = false;
+    let mut used = None;
     let mut depth = 0u32;
-    for (at, (token, _)) in tokens.iter().enumerate() {
-        match *token {
+    for (at, &(token, offset)) in tokens.iter().enumerate() {
+        match token {
             Token::Symbol('{') => depth += 1,
             Token::Symbol('}') => depth = depth.saturating_sub(1),
             Token::Word(word) if word == name => {
                 let after = |words: &[&str]| at > 0 && words.iter().any(|word| is_word(at - 1, word));
                 if depth == 0 && after(&["alias", "struct", "fn", "const", "override"]) {
-                    return false;
+                    return None;
                 }
                 let is_member = at > 0 && is_symbol(at - 1, '.');
                 let is_named_here = is_symbol(at + 1, ':') || after(&["let", "var", "const"]);
-                used |= !is_member && !is_named_here;
+                if !is_member && !is_named_here {
+                    used = used.or(Some(offset));
+                }
             }
-            Token::Word(_) | Token::Number | Token::Symbol(_) => {}
+            Token::Word(_) | Token::Number(_) | Token::Symbol(_) => {}
         }
     }
     used
 }
 
-/// Counts, for each place, the operators and brackets of all that it is inside of: no recursion of a parser goes
-/// deeper. A `,` or `;` ends what was counted at its level, and so does a `}` that no `else` follows.
-fn check_limits(tokens: &[(Token<'_>, usize)]) -> Result<(), Found> {
+/// One open bracket, or the whole text, and what the place in it is inside of.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    /// Of the expression that is being written.
+    operators: u64,
+    /// Of the `if` that is being written: the tenth `else if` is nested ten deep.
+    elses: u64,
+}
+
+/// Counts, for each place, the operators, brackets and `else`s of all that it is inside of: no recursion of a parser
+/// goes deeper. A `,` or `;` ends what was counted at its level, and so does a `}` that no `else` follows.
+fn check_limits(tokens: &[Placed<'_>]) -> Result<(), Found> {
     let mut declarations = 0u64;
-    let mut levels = vec![0u64];
-    let mut depth = 0u64;
+    let mut level = Level::default();
+    let mut outer: Vec<Level> = Vec::new();
+    let mut outer_depth = 0u64;
     for (at, &(token, offset)) in tokens.iter().enumerate() {
-        let end_item = |levels: &mut Vec<u64>, depth: &mut u64| {
-            if let Some(level) = levels.last_mut() {
-                *depth -= std::mem::take(level);
-            }
-        };
         match token {
-            Token::Symbol('(' | '[' | '{') => {
-                increment(&mut levels, &mut depth);
-                levels.push(0);
+            Token::Symbol(open @ ('(' | '[' | '{')) => {
+                let operators = if open == '{' { 0 } else { level.operators };
+                let around = Level { operators: operators + BRACKET_DEPTH, ..level };
+                outer_depth += around.depth();
+                outer.push(around);
+                level = Level::default();
             }
             Token::Symbol(close @ (')' | ']' | '}')) => {
-                end_item(&mut levels, &mut depth);
-                if levels.len() > 1 {
-                    levels.pop();
-                }
-                if close == '}' && tokens.get(at + 1).is_none_or(|(next, _)| *next != Token::Word("else")) {
-                    end_item(&mut levels, &mut depth);
+                level = outer.pop().unwrap_or_default();
+                outer_depth -= level.depth();
+                let goes_on = tokens.get(at + 1).is_some_and(|(next, _)| *next == Token::Word("else"));
+                if close == '}' && !goes_on {
+                    level = Level::default();
                 }
             }
-            Token::Symbol(',' | ';') => end_item(&mut levels, &mut depth),
-            Token::Symbol(_) => increment(&mut levels, &mut depth),
-            Token::Word("fn" | "const" | "struct" | "alias" | "override" | "const_assert") if levels.len() == 1 => {
+            Token::Symbol(',' | ';') => level = Level::default(),
+            Token::Symbol('<') if at > 0 && matches!(tokens[at - 1].0, Token::Word(_)) => {
+                level.operators += BRACKET_DEPTH;
+            }
+            Token::Symbol(_) => level.operators += 1,
+            Token::Word("else") => level.elses += BRACKET_DEPTH,
+            Token::Word("fn" | "const" | "struct" | "alias" | "override" | "const_assert") if outer.is_empty() => {
                 declarations += 1;
             }
-            Token::Word(_) | Token::Number => {}
+            Token::Word(_) | Token::Number(_) => {}
         }
-        check("operators and brackets around one place", depth, DEPTH_MAX, offset)?;
+        check("operators and brackets around one place", outer_depth + level.depth(), DEPTH_MAX, offset)?;
         check("declarations", declarations, DECLARATIONS_MAX, offset)?;
     }
     Ok(())
 }
 
-fn increment(levels: &mut [u64], depth: &mut u64) {
-    if let Some(level) = levels.last_mut() {
-        *level += 1;
-        *depth += 1;
+impl Level {
+    fn depth(self) -> u64 {
+        self.operators + self.elses
     }
 }
 
@@ -117,83 +126,6 @@ fn check(what: &str, count: u64, max: u64, offset: usize) -> Result<(), Found> {
         true => Err((Problem::TooMany { what: what.to_owned(), max }, offset)),
         false => Ok(()),
     }
-}
-
-/// Words, numbers and single symbols; comments and blanks are skipped.
-struct Tokens<'a> {
-    text: &'a str,
-    offset: usize,
-}
-
-impl<'a> Tokens<'a> {
-    fn rest(&self) -> &'a str {
-        &self.text[self.offset..]
-    }
-
-    /// The characters from here on for which `belongs` holds.
-    fn take_while(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
-        let rest = self.rest();
-        let taken = &rest[..rest.find(|c| !belongs(c)).unwrap_or(rest.len())];
-        self.offset += taken.len();
-        taken
-    }
-
-    /// Block comments nest. One that does not end takes the rest of the text.
-    fn skip_block_comment(&mut self) {
-        let mut open = 0u64;
-        loop {
-            let rest = self.rest();
-            let step = match rest.chars().next() {
-                None => return,
-                Some(_) if rest.starts_with("/*") => 2,
-                Some(_) if rest.starts_with("*/") => 2,
-                Some(c) => c.len_utf8(),
-            };
-            open += u64::from(rest.starts_with("/*"));
-            open -= u64::from(rest.starts_with("*/"));
-            self.offset += step;
-            if open == 0 {
-                return;
-            }
-        }
-    }
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = (Token<'a>, usize);
-
-    fn next(&mut self) -> Option<(Token<'a>, usize)> {
-        loop {
-            let rest = self.rest();
-            let offset = self.offset;
-            match rest.chars().next()? {
-                '/' if rest.starts_with("//") => {
-                    self.take_while(|c| !ends_line(c));
-                }
-                '/' if rest.starts_with("/*") => self.skip_block_comment(),
-                c if c.is_ascii_digit() => {
-                    self.take_while(|c| c.is_alphanumeric() || c == '.');
-                    return Some((Token::Number, offset));
-                }
-                c if is_word_part(c) => return Some((Token::Word(self.take_while(is_word_part)), offset)),
-                c => {
-                    self.offset += c.len_utf8();
-                    if !c.is_whitespace() {
-                        return Some((Token::Symbol(c), offset));
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn is_word_part(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-/// WGSL's line breaks.
-fn ends_line(c: char) -> bool {
-    matches!(c, '\n' | '\u{b}' | '\u{c}' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]
@@ -241,6 +173,7 @@ mod tests {
         check_refused(&format!("fn f() -> f32 {{ return a{}; }}", ".x".repeat(10_000)));
         check_refused(&format!("alias A = {}f32{};", "array<".repeat(10_000), ",2>".repeat(10_000)));
         check_refused(&"const a = b;".repeat(10_000));
+        assert!(survey("const a = array<bool, 2000000000>() == b;").is_err());
     }
 
     #[test]

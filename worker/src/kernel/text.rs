@@ -3,6 +3,7 @@
 use naga::valid::{Capabilities, ModuleInfo, ValidationError, ValidationFlags, Validator};
 use naga::{Module, Span, WithSpan};
 
+use super::reason::reason;
 use super::survey::{Survey, survey};
 use super::{KernelError, KernelSource, Location, Problem, TEXT_BYTES_MAX};
 use crate::dtype::DType;
@@ -71,18 +72,24 @@ impl<'a> Text<'a> {
         let offset = error.labels().find_map(|(span, _)| span.to_range()).map(|range| range.start);
         let location = offset.map(|offset| Location::of(self.user, offset));
         let snippet = error.emit_to_string_with_path(text, self.path);
-        let problem = Problem::Parse(one_line(error.message()));
+        let message = one_line(error.message()).replace("found \"\"", "found the end of the text");
+        let problem = Problem::Parse(message);
         KernelError::new(self.path, problem).at(location, cut(&snippet)).with_t(self.t)
     }
 
     pub(super) fn validate(&self, module: &Module) -> Result<ModuleInfo, KernelError> {
-        validate(module).map_err(|error| {
-            let innermost = error.spans().filter_map(|(span, _)| span.to_range()).min_by_key(|range| range.len());
-            let location = innermost.map(|range| Location::of(self.user, range.start));
-            let snippet = error.emit_to_string_with_path(&self.full, self.path);
-            let problem = Problem::Invalid(one_line(&causes(&error)));
-            KernelError::new(self.path, problem).at(location, cut(&snippet)).with_t(self.t)
+        validate(module).map_err(|error| match reason(module, error.as_inner()) {
+            Some((reason, span)) => self.error(Problem::Invalid(reason), span),
+            None => self.validation_error(&error),
         })
+    }
+
+    fn validation_error(&self, error: &WithSpan<ValidationError>) -> KernelError {
+        let innermost = error.spans().filter_map(|(span, _)| span.to_range()).min_by_key(|range| range.len());
+        let location = innermost.map(|range| Location::of(self.user, range.start));
+        let snippet = error.emit_to_string_with_path(&self.full, self.path);
+        let problem = Problem::Invalid(one_line(&causes(error)));
+        KernelError::new(self.path, problem).at(location, cut(&snippet)).with_t(self.t)
     }
 
     /// One of the engine's own errors, at a place of the user's text or nowhere.
@@ -100,9 +107,9 @@ impl<'a> Text<'a> {
 }
 
 /// naga's validator with what kernels may use: all compute dtypes, and no f16.
-pub(super) fn validate(module: &Module) -> Result<ModuleInfo, WithSpan<ValidationError>> {
+pub(super) fn validate(module: &Module) -> Result<ModuleInfo, Box<WithSpan<ValidationError>>> {
     let capabilities = Capabilities::FLOAT64 | Capabilities::SHADER_INT64;
-    Validator::new(ValidationFlags::all(), capabilities).validate(module)
+    Validator::new(ValidationFlags::all(), capabilities).validate(module).map_err(Box::new)
 }
 
 /// An error's chain of causes without its head, which speaks of naga's handles.

@@ -7,6 +7,16 @@ use crate::dtype::DType;
 
 /// Kernel text, valid for at least one `T` (or as it is, where it leaves no `T` open). Cheap to clone; each `T` is
 /// compiled once, when it is first asked for.
+///
+/// ```
+/// use gridloom_worker::dtype::DType;
+/// use gridloom_worker::kernel::Kernel;
+///
+/// let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }")?;
+/// let typed = poly.instantiate(Some(DType::F64))?;
+/// assert_eq!(typed.to_string(), "f(x: f64) -> f64");
+/// # Ok::<(), gridloom_worker::kernel::KernelError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Kernel(Arc<Inner>);
 
@@ -154,19 +164,26 @@ impl Kernel {
 }
 
 impl Inner {
-    /// A kernel that leaves `T` open must be valid for one at least; what fails for all alike has nothing to do with it.
+    /// A kernel that leaves `T` open must be valid for one at least. If it is valid for none, the error that most `T`s
+    /// give is the one to mend; which `T` it was is told only if no other gives the same.
     fn first_valid(self) -> Result<Kernel, KernelError> {
-        let mut errors = Vec::new();
+        let mut errors: Vec<(KernelError, u32)> = Vec::new();
         for t in DType::ALL {
-            match self.for_type(t) {
+            let error = match self.for_type(t) {
                 Ok(_) => return Ok(Kernel(Arc::new(self))),
-                Err(error) => errors.push(error),
+                Err(error) => error,
+            };
+            let is_same =
+                |other: &KernelError| other.problem() == error.problem() && other.location() == error.location();
+            match errors.iter_mut().find(|(other, _)| is_same(other)) {
+                Some((_, count)) => *count += 1,
+                None => errors.push((error, 1)),
             }
         }
-        let first = errors.swap_remove(0);
-        let is_same = |error: &KernelError| error.problem() == first.problem() && error.location() == first.location();
-        let t = if errors.iter().all(is_same) { None } else { first.t() };
-        Err(first.with_t(t))
+        errors.reverse();
+        let (error, count) = errors.into_iter().max_by_key(|(_, count)| *count).expect("every T gave an error");
+        let t = error.t().filter(|_| count == 1);
+        Err(error.with_t(t))
     }
 
     fn for_type(&self, t: DType) -> Result<Arc<TypedKernel>, KernelError> {
