@@ -208,7 +208,7 @@ fn what_is_left_to_the_client_can_be_read_by_another_plan() {
     let x = Array::arange(0.0, 60.0, 1.0).reshape([20, 3]).chunks([1, 3]);
     let mut ids = ArrayIds::new(ClientId(1));
     let first = plan(&[x.mean(keepdims(0))], &mut ids).unwrap();
-    let kept = first.outputs[0].to_array();
+    let kept = first.outputs[0].to_array(Keep::default());
     assert_eq!(kept.shape(), &first.outputs[0].shape);
     // As it is, there is nothing to be done; read by a stage, it gets its root.
     assert_eq!(plan(&[kept.clone()], &mut ids).unwrap().stages.len(), 0);
