@@ -1,8 +1,9 @@
 //! What happened to a block: a bounded memory of the last events, for errors and for people.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use gridloom_worker::ids::{ArrayId, WorkerId};
+use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
 use serde::{Deserialize, Serialize};
 
@@ -66,4 +67,42 @@ pub enum Happening {
     Derived,
     /// Needed no more.
     Freed,
+}
+
+/// The state that a block is in (the diagram is in `array`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockState {
+    /// Wanted; an input is missing.
+    Waiting,
+    /// Wanted; every input is held by somebody.
+    Ready,
+    /// Handed to a worker.
+    Dispensed,
+    /// Computed, and held.
+    Held,
+    /// Not needed: not yet, or not any more.
+    Spent,
+}
+
+/// How much is remembered in all: what a person may want to read, in less than a megabyte.
+const CHAPTERS_MAX: usize = 8192;
+
+/// The last things that happened.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    chapters: VecDeque<Chapter>,
+}
+
+impl Story {
+    pub(super) fn note(&mut self, chapter: Chapter) {
+        if self.chapters.len() == CHAPTERS_MAX {
+            self.chapters.pop_front();
+        }
+        self.chapters.push_back(chapter);
+    }
+
+    pub(super) fn of(&self, block: BlockId) -> Vec<Chapter> {
+        let about = |chapter: &&Chapter| chapter.array == block.array && chapter.blocks.contains(block.index);
+        self.chapters.iter().filter(about).cloned().collect()
+    }
 }
