@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, also in its helpers")]
 
 mod cli;
+mod cluster;
 mod house;
 mod oracle;
