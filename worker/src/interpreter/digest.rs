@@ -58,6 +58,9 @@ fn share(module: &Module) -> Result<Shared<'_>, InterpretError> {
     for (handle, variable) in module.global_variables.iter() {
         if let (Some(init), Ok(to)) = (variable.init, shared.variables[handle.index()].clone()) {
             match &shared.globals[init.index()] {
+                Ok(from) if from.place.in_frame => {
+                    shared.variables[handle.index()] = Err(InterpretError::Operation("override"));
+                }
                 Ok(from) => shared.words.copy_within(from.range(0), to.range(0).start),
                 Err(error) => shared.variables[handle.index()] = Err(error.clone()),
             }
