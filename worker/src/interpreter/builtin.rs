@@ -4,20 +4,20 @@ use naga::MathFunction;
 
 use crate::math;
 
-use super::kind::Kind;
 use super::number::{Float, Integer, Number, Word};
 use super::operator::{Map, map};
+use crate::dtype::DType;
 
-/// The function on components of a kind (the first argument's); `None` where it is not defined or not componentwise.
-pub(super) fn componentwise(function: MathFunction, kind: Kind) -> Option<Map> {
-    match kind {
-        Kind::F32 => number::<f32>(function).or_else(|| float::<f32>(function)).or_else(|| half(function)),
-        Kind::F64 => number::<f64>(function).or_else(|| float::<f64>(function)),
-        Kind::I32 => number::<i32>(function).or_else(|| integer::<i32>(function)),
-        Kind::U32 => number::<u32>(function).or_else(|| integer::<u32>(function)).or_else(|| packed(function)),
-        Kind::I64 => number::<i64>(function).or_else(|| integer::<i64>(function)),
-        Kind::U64 => number::<u64>(function).or_else(|| integer::<u64>(function)),
-        Kind::Bool => None,
+/// The function on components of a dtype (the first argument's); `None` where it is not defined or not componentwise.
+pub(super) fn componentwise(function: MathFunction, dtype: DType) -> Option<Map> {
+    match dtype {
+        DType::F32 => number::<f32>(function).or_else(|| float::<f32>(function)).or_else(|| half(function)),
+        DType::F64 => number::<f64>(function).or_else(|| float::<f64>(function)),
+        DType::I32 => number::<i32>(function).or_else(|| integer::<i32>(function)),
+        DType::U32 => number::<u32>(function).or_else(|| integer::<u32>(function)).or_else(|| packed(function)),
+        DType::I64 => number::<i64>(function).or_else(|| integer::<i64>(function)),
+        DType::U64 => number::<u64>(function).or_else(|| integer::<u64>(function)),
+        DType::Bool => None,
     }
 }
 

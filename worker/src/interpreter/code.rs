@@ -77,7 +77,7 @@ pub(super) enum Step {
 /// An element chosen while running.
 #[derive(Clone, Copy)]
 pub(super) struct Element {
-    /// Where its index is: an unsigned word, whatever its kind.
+    /// Where its index is: the word as an unsigned number.
     pub index: Place,
     /// The largest index.
     pub last: u64,
@@ -135,6 +135,6 @@ pub(super) struct Program {
     pub shared: Vec<u64>,
     /// The words of the deepest chain of calls, and those before it.
     pub stack_words: usize,
-    /// The kinds of the result's words.
-    pub result_kinds: Vec<super::Kind>,
+    /// The dtypes of the result's words.
+    pub result_dtypes: Vec<crate::dtype::DType>,
 }

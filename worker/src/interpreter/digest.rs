@@ -5,8 +5,9 @@ use naga::{AddressSpace, Arena, Handle, Module, Statement as Ir, SwitchValue, Ty
 
 use super::code::{Block, Case, Function, Place, Program, Span, Statement, Step};
 use super::expression::{Expressions, Shared, check_words};
-use super::kind::{Kind, TypeWords};
+use super::types::{TypeWords, dtype_of};
 use super::{InterpretError, NESTING_MAX};
+use crate::dtype::DType;
 
 /// Makes a function of a validated module ready to run.
 pub(super) fn digest(module: &Module, entry: Handle<naga::Function>) -> Result<Program, InterpretError> {
@@ -15,8 +16,8 @@ pub(super) fn digest(module: &Module, entry: Handle<naga::Function>) -> Result<P
         return Err(InterpretError::Type("pointer argument"));
     }
     let mut shared = share(module)?;
-    let result_kinds = match &function.result {
-        Some(result) => kinds_of(module, &module.types[result.ty].inner, shared.types.of_type(result.ty)?)?,
+    let result_dtypes = match &function.result {
+        Some(result) => dtypes_of(module, &module.types[result.ty].inner, shared.types.of_type(result.ty)?)?,
         None => Vec::new(),
     };
 
@@ -32,7 +33,7 @@ pub(super) fn digest(module: &Module, entry: Handle<naga::Function>) -> Result<P
     let stack_words = shared.words.len() + frames;
     check_words(stack_words)?;
     let privates = shared.words[..shared.private_words].to_vec();
-    Ok(Program { functions, entry, privates, shared: shared.words, stack_words, result_kinds })
+    Ok(Program { functions, entry, privates, shared: shared.words, stack_words, result_dtypes })
 }
 
 /// The module's constants and private variables.
@@ -57,6 +58,9 @@ fn share(module: &Module) -> Result<Shared<'_>, InterpretError> {
     for (handle, variable) in module.global_variables.iter() {
         if let (Some(init), Ok(to)) = (variable.init, shared.variables[handle.index()].clone()) {
             match &shared.globals[init.index()] {
+                Ok(from) if from.place.in_frame => {
+                    shared.variables[handle.index()] = Err(InterpretError::Operation("override"));
+                }
                 Ok(from) => shared.words.copy_within(from.range(0), to.range(0).start),
                 Err(error) => shared.variables[handle.index()] = Err(error.clone()),
             }
@@ -65,17 +69,17 @@ fn share(module: &Module) -> Result<Shared<'_>, InterpretError> {
     Ok(shared)
 }
 
-/// The kinds of a value's words.
-fn kinds_of(module: &Module, inner: &TypeInner, words: u64) -> Result<Vec<Kind>, InterpretError> {
+/// The dtypes of a value's words.
+fn dtypes_of(module: &Module, inner: &TypeInner, words: u64) -> Result<Vec<DType>, InterpretError> {
     check_words(words as usize)?;
-    let mut kinds = Vec::new();
+    let mut dtypes = Vec::new();
     let mut pending = vec![inner];
     while let Some(inner) = pending.pop() {
         match *inner {
-            TypeInner::Scalar(scalar) => kinds.push(Kind::of(scalar)?),
-            TypeInner::Vector { size, scalar } => kinds.extend(vec![Kind::of(scalar)?; size as usize]),
+            TypeInner::Scalar(scalar) => dtypes.push(dtype_of(scalar)?),
+            TypeInner::Vector { size, scalar } => dtypes.extend(vec![dtype_of(scalar)?; size as usize]),
             TypeInner::Matrix { columns, rows, scalar } => {
-                kinds.extend(vec![Kind::of(scalar)?; columns as usize * rows as usize]);
+                dtypes.extend(vec![dtype_of(scalar)?; columns as usize * rows as usize]);
             }
             TypeInner::Array { base, size: naga::ArraySize::Constant(length), .. } => {
                 pending.extend((0..length.get()).map(|_| &module.types[base].inner));
@@ -86,7 +90,7 @@ fn kinds_of(module: &Module, inner: &TypeInner, words: u64) -> Result<Vec<Kind>,
             _ => return Err(InterpretError::Type("opaque result")),
         }
     }
-    Ok(kinds)
+    Ok(dtypes)
 }
 
 /// The functions that a call of `entry` may run, callees first. A function calls only earlier ones.

@@ -5,11 +5,12 @@ use naga::proc::{ExpressionKindTracker, ResolveContext};
 use naga::{AddressSpace, Arena, Expression, Handle, Literal, MathFunction, Module, ScalarKind, TypeInner};
 
 use super::code::{Element, Lanes, Place, Span, Step};
-use super::kind::{Kind, TypeWords};
 use super::number::Word;
 use super::operator::{self, Map};
 use super::run::evaluate;
+use super::types::{TypeWords, dtype_of};
 use super::{InterpretError, STACK_BYTES_MAX, builtin, vector};
+use crate::dtype::DType;
 
 /// What the functions of a program share.
 pub(super) struct Shared<'a> {
@@ -46,7 +47,7 @@ pub(super) struct Expressions<'s, 'a> {
     arena: &'a Arena<Expression>,
     context: ResolveContext<'s>,
     typifier: Typifier,
-    kinds: ExpressionKindTracker,
+    constness: ExpressionKindTracker,
     /// Where the value of each expression is, so far as it is known.
     spans: Vec<Span>,
     /// Where each argument and local variable is in the frame.
@@ -68,9 +69,9 @@ impl<'s, 'a> Expressions<'s, 'a> {
         locals: &'s [Span],
         frame_words: usize,
     ) -> Expressions<'s, 'a> {
-        let kinds = ExpressionKindTracker::from_arena(arena);
+        let constness = ExpressionKindTracker::from_arena(arena);
         let (typifier, spans, pointers) = (Typifier::new(), Vec::with_capacity(arena.len()), Vec::new());
-        Expressions { shared, arena, context, typifier, kinds, spans, arguments, locals, frame_words, pointers }
+        Expressions { shared, arena, context, typifier, constness, spans, arguments, locals, frame_words, pointers }
     }
 
     /// Finds a place for the next expression of the arena, and its value if it is constant.
@@ -78,7 +79,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
         let span = self.place(handle);
         self.spans.push(span.clone().unwrap_or(Span::EMPTY));
         let span = span?;
-        if self.kinds.is_const(handle) {
+        if self.constness.is_const(handle) {
             for step in self.steps(handle)? {
                 evaluate(&step, &mut self.shared.words, 0);
             }
@@ -101,7 +102,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
 
     /// The steps that evaluate an expression where naga emits it: none for what was known before.
     pub(super) fn emitted(&self, handle: Handle<Expression>) -> Result<Vec<Step>, InterpretError> {
-        if self.kinds.is_const(handle) { Ok(Vec::new()) } else { self.steps(handle) }
+        if self.constness.is_const(handle) { Ok(Vec::new()) } else { self.steps(handle) }
     }
 
     /// All words of the frame.
@@ -139,7 +140,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
             Expression::AccessIndex { base, index } if !is_pointer(self.inner(base)) => {
                 Ok(Span { place: self.span(base).place.plus(self.member_offset(base, index)?), words })
             }
-            _ if self.kinds.is_const(handle) => self.shared.room(words),
+            _ if self.constness.is_const(handle) => self.shared.room(words),
             _ => self.frame(words),
         }
     }
@@ -176,7 +177,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
             }
             Expression::Load { pointer } => Step::Load { pointer: self.span(pointer).place, to },
             Expression::Unary { op, expr } => {
-                let map = operator::unary(op, self.kind(expr)?).ok_or(InterpretError::Invalid("unary operator"))?;
+                let map = operator::unary(op, self.dtype(expr)?).ok_or(InterpretError::Invalid("unary operator"))?;
                 self.map(map, &[expr], to)
             }
             Expression::Binary { op, left, right } => self.binary(op, left, right, to)?,
@@ -186,7 +187,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
             Expression::Relational { fun, argument } => match vector::relational(fun) {
                 Some(whole) => self.whole(whole, &[argument], to),
                 None => {
-                    let map = operator::float_test(fun, self.kind(argument)?);
+                    let map = operator::float_test(fun, self.dtype(argument)?);
                     self.map(map.ok_or(InterpretError::Invalid("relational function"))?, &[argument], to)
                 }
             },
@@ -278,27 +279,27 @@ impl<'s, 'a> Expressions<'s, 'a> {
         right: Handle<Expression>,
         to: Span,
     ) -> Result<Step, InterpretError> {
-        let kind = self.kind(left)?;
+        let dtype = self.dtype(left)?;
         let is_matrix = |inner: &TypeInner| matches!(inner, TypeInner::Matrix { .. });
         let is_scalar = |inner: &TypeInner| matches!(inner, TypeInner::Scalar(_));
         let (a, b) = (self.inner(left), self.inner(right));
         let is_product =
             op == naga::BinaryOperator::Multiply && (is_matrix(a) || is_matrix(b)) && !(is_scalar(a) || is_scalar(b));
         if is_product {
-            let whole = vector::product(kind).ok_or(InterpretError::Invalid("matrix product"))?;
+            let whole = vector::product(dtype).ok_or(InterpretError::Invalid("matrix product"))?;
             return Ok(self.whole(whole, &[left, right], to));
         }
-        let map = operator::binary(op, kind).ok_or(InterpretError::Invalid("binary operator"))?;
+        let map = operator::binary(op, dtype).ok_or(InterpretError::Invalid("binary operator"))?;
         Ok(self.map(map, &[left, right], to))
     }
 
     fn math(&self, function: MathFunction, arguments: &[Handle<Expression>], to: Span) -> Result<Step, InterpretError> {
-        let kind = self.kind(arguments[0])?;
-        if let Some(map) = builtin::componentwise(function, kind) {
+        let dtype = self.dtype(arguments[0])?;
+        if let Some(map) = builtin::componentwise(function, dtype) {
             return Ok(self.map(map, arguments, to));
         }
         // WGSL has no words for `inverse` and `outerProduct`: only other languages' front ends make them.
-        let whole = vector::whole(function, kind).ok_or(InterpretError::Operation("this built-in function"))?;
+        let whole = vector::whole(function, dtype).ok_or(InterpretError::Operation("this built-in function"))?;
         Ok(self.whole(whole, arguments, to))
     }
 
@@ -309,12 +310,12 @@ impl<'s, 'a> Expressions<'s, 'a> {
         convert: Option<naga::Bytes>,
         to: Span,
     ) -> Result<Step, InterpretError> {
-        let from = self.kind(value)?;
+        let from = self.dtype(value)?;
         let map = match convert {
-            Some(width) => operator::convert(from, Kind::of(naga::Scalar { kind, width })?),
+            Some(width) => operator::convert(from, dtype_of(naga::Scalar { kind, width })?),
             None => {
-                let width = from.bytes().unwrap_or(1) as naga::Bytes;
-                let into = Kind::of(naga::Scalar { kind, width })?;
+                let width = from.bytes() as naga::Bytes;
+                let into = dtype_of(naga::Scalar { kind, width })?;
                 operator::bitcast(from, into).ok_or(InterpretError::Invalid("bitcast"))?
             }
         };
@@ -342,11 +343,11 @@ impl<'s, 'a> Expressions<'s, 'a> {
         Step::Whole { whole, rows, from, to }
     }
 
-    /// The kind of a scalar's, vector's or matrix's components.
-    fn kind(&self, handle: Handle<Expression>) -> Result<Kind, InterpretError> {
+    /// The dtype of a scalar or of a vector's or matrix's components.
+    fn dtype(&self, handle: Handle<Expression>) -> Result<DType, InterpretError> {
         match *self.inner(handle) {
             TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. } => {
-                Kind::of(scalar)
+                dtype_of(scalar)
             }
             _ => Err(InterpretError::Invalid("an operand that is no number")),
         }

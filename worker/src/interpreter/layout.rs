@@ -6,7 +6,8 @@
 use naga::proc::Layouter;
 use naga::{ArraySize, Handle, Module, Scalar, Type, TypeInner};
 
-use super::kind::Kind;
+use super::types::dtype_of;
+use crate::dtype::DType;
 
 /// The most bytes that an accumulator may take.
 pub const ACCUMULATOR_BYTES_MAX: u32 = 64;
@@ -16,10 +17,8 @@ pub const ACCUMULATOR_BYTES_MAX: u32 = 64;
 pub struct WordPlace {
     /// Bytes from the value's start.
     pub offset: u32,
-    /// What the word is.
-    pub kind: Kind,
-    /// How many bytes it takes: 4 or 8.
-    pub bytes: u32,
+    /// What the word is; it takes this dtype's bytes.
+    pub dtype: DType,
 }
 
 /// A host-shareable type as bytes and as words.
@@ -70,8 +69,9 @@ impl AccumulatorLayout {
     pub fn read(&self, bytes: &[u8], words: &mut [u64]) {
         assert_eq!((bytes.len(), words.len()), (self.bytes as usize, self.words.len()), "a value fits its layout");
         for (word, place) in words.iter_mut().zip(&self.words) {
+            let stored = &bytes[place.range()];
             let mut wide = [0; 8];
-            wide[..place.bytes as usize].copy_from_slice(&bytes[place.range()]);
+            wide[..stored.len()].copy_from_slice(stored);
             *word = u64::from_le_bytes(wide);
         }
     }
@@ -84,14 +84,16 @@ impl AccumulatorLayout {
         assert_eq!((bytes.len(), words.len()), (self.bytes as usize, self.words.len()), "a value fits its layout");
         bytes.fill(0);
         for (word, place) in words.iter().zip(&self.words) {
-            bytes[place.range()].copy_from_slice(&word.to_le_bytes()[..place.bytes as usize]);
+            let stored = &mut bytes[place.range()];
+            stored.copy_from_slice(&word.to_le_bytes()[..stored.len()]);
         }
     }
 }
 
 impl WordPlace {
     fn range(&self) -> std::ops::Range<usize> {
-        self.offset as usize..(self.offset + self.bytes) as usize
+        let start = self.offset as usize;
+        start..start + self.dtype.bytes() as usize
     }
 }
 
@@ -124,9 +126,13 @@ fn place(
 }
 
 fn place_vector(count: u32, scalar: Scalar, at: u32, words: &mut Vec<WordPlace>) -> Result<(), LayoutError> {
-    let kind = Kind::of(scalar).map_err(|_| LayoutError::NotShareable { what: "16-bit type" })?;
-    let bytes = kind.bytes().ok_or(LayoutError::NotShareable { what: "bool" })?;
-    words.extend((0..count).map(|index| WordPlace { offset: at + index * bytes, kind, bytes }));
+    let dtype = match dtype_of(scalar) {
+        Ok(DType::Bool) => return Err(LayoutError::NotShareable { what: "bool" }),
+        Ok(dtype) => dtype,
+        Err(_) => return Err(LayoutError::NotShareable { what: "16-bit type" }),
+    };
+    let bytes = dtype.bytes() as u32;
+    words.extend((0..count).map(|index| WordPlace { offset: at + index * bytes, dtype }));
     Ok(())
 }
 

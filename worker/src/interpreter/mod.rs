@@ -29,12 +29,12 @@ mod builtin;
 mod code;
 mod digest;
 mod expression;
-mod kind;
 mod layout;
 mod number;
 mod operator;
 mod run;
 mod stop;
+mod types;
 mod vector;
 
 use std::sync::Arc;
@@ -44,7 +44,6 @@ use naga::{Function, Handle, Module};
 use code::Program;
 use run::Machine;
 
-pub use kind::Kind;
 pub use layout::{ACCUMULATOR_BYTES_MAX, AccumulatorLayout, LayoutError, WordPlace, layout_of};
 pub use stop::{StopFlag, Stopped};
 
@@ -115,8 +114,8 @@ impl Interpreter {
         self.stack[base..base + function.argument_words].copy_from_slice(arguments);
         Machine { program, stack: &mut self.stack, stop }.call(function, base)?;
         results.copy_from_slice(&self.stack[function.result.range(base)]);
-        for (word, &kind) in results.iter_mut().zip(&program.result_kinds) {
-            *word = operator::canonical(kind, *word);
+        for (word, &dtype) in results.iter_mut().zip(&program.result_dtypes) {
+            *word = operator::canonical(dtype, *word);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the arithmetic operations mean, per kind. Everything that is computed ends up here or in [`crate::math`].
+//! What the arithmetic operations mean, per dtype. Everything that is computed ends up here or in [`crate::math`].
 
 use std::num::Wrapping;
 
@@ -56,6 +56,8 @@ pub(super) trait Float: Number + Real {
     fn scaled(self, exponent: i32) -> Self;
     /// A fraction in [1/2, 1) (or zero, infinite, NaN) and the exponent of 2 that makes self of it.
     fn split(self) -> (Self, i32);
+    /// The word of an exponent that [`Float::split`] found: naga makes it a signed integer as wide as the float.
+    fn exponent_word(exponent: i32) -> u64;
     /// The canonical NaN for any NaN.
     fn canonical(self) -> Self;
 }
@@ -235,6 +237,9 @@ macro_rules! float {
             fn split(self) -> ($type, i32) {
                 let (fraction, exponent) = split(f64::from(self));
                 (fraction as $type, exponent)
+            }
+            fn exponent_word(exponent: i32) -> u64 {
+                u64::from(exponent as $bits)
             }
             fn canonical(self) -> $type {
                 if self.is_nan() { $type::NAN } else { self }

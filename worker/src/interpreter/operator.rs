@@ -2,8 +2,8 @@
 
 use naga::{BinaryOperator, RelationalFunction, UnaryOperator};
 
-use super::kind::Kind;
 use super::number::{Float, Integer, Number, Word};
+use crate::dtype::DType;
 
 /// A function on components.
 #[derive(Clone, Copy)]
@@ -38,15 +38,15 @@ macro_rules! map {
 pub(super) use map;
 
 /// The function of a unary operator; `None` where it is not defined.
-pub(super) fn unary(op: UnaryOperator, kind: Kind) -> Option<Map> {
-    match kind {
-        Kind::F32 => unary_number::<f32>(op),
-        Kind::F64 => unary_number::<f64>(op),
-        Kind::I32 => unary_number::<i32>(op).or_else(|| unary_integer::<i32>(op)),
-        Kind::I64 => unary_number::<i64>(op).or_else(|| unary_integer::<i64>(op)),
-        Kind::U32 => unary_integer::<u32>(op),
-        Kind::U64 => unary_integer::<u64>(op),
-        Kind::Bool => (op == UnaryOperator::LogicalNot).then_some(map!(|a: bool| !a)),
+pub(super) fn unary(op: UnaryOperator, dtype: DType) -> Option<Map> {
+    match dtype {
+        DType::F32 => unary_number::<f32>(op),
+        DType::F64 => unary_number::<f64>(op),
+        DType::I32 => unary_number::<i32>(op).or_else(|| unary_integer::<i32>(op)),
+        DType::I64 => unary_number::<i64>(op).or_else(|| unary_integer::<i64>(op)),
+        DType::U32 => unary_integer::<u32>(op),
+        DType::U64 => unary_integer::<u64>(op),
+        DType::Bool => (op == UnaryOperator::LogicalNot).then_some(map!(|a: bool| !a)),
     }
 }
 
@@ -58,17 +58,17 @@ fn unary_integer<T: Integer>(op: UnaryOperator) -> Option<Map> {
     (op == UnaryOperator::BitwiseNot).then_some(map!(|a: T| a.not()))
 }
 
-/// The function of a binary operator on components of a kind (of the left one, for shifts); `None` where it is not
+/// The function of a binary operator on components of a dtype (of the left one, for shifts); `None` where it is not
 /// defined.
-pub(super) fn binary(op: BinaryOperator, kind: Kind) -> Option<Map> {
-    match kind {
-        Kind::F32 => binary_number::<f32>(op),
-        Kind::F64 => binary_number::<f64>(op),
-        Kind::I32 => binary_number::<i32>(op).or_else(|| binary_integer::<i32>(op)),
-        Kind::U32 => binary_number::<u32>(op).or_else(|| binary_integer::<u32>(op)),
-        Kind::I64 => binary_number::<i64>(op).or_else(|| binary_integer::<i64>(op)),
-        Kind::U64 => binary_number::<u64>(op).or_else(|| binary_integer::<u64>(op)),
-        Kind::Bool => binary_bool(op),
+pub(super) fn binary(op: BinaryOperator, dtype: DType) -> Option<Map> {
+    match dtype {
+        DType::F32 => binary_number::<f32>(op),
+        DType::F64 => binary_number::<f64>(op),
+        DType::I32 => binary_number::<i32>(op).or_else(|| binary_integer::<i32>(op)),
+        DType::U32 => binary_number::<u32>(op).or_else(|| binary_integer::<u32>(op)),
+        DType::I64 => binary_number::<i64>(op).or_else(|| binary_integer::<i64>(op)),
+        DType::U64 => binary_number::<u64>(op).or_else(|| binary_integer::<u64>(op)),
+        DType::Bool => binary_bool(op),
     }
 }
 
@@ -122,57 +122,58 @@ pub(super) fn select() -> Map {
 }
 
 /// `isNan` and `isInf` of components; `all` and `any` are not componentwise.
-pub(super) fn float_test(test: RelationalFunction, kind: Kind) -> Option<Map> {
-    match (test, kind) {
-        (RelationalFunction::IsNan, Kind::F32) => Some(map!(|a: f32| a.is_nan())),
-        (RelationalFunction::IsNan, Kind::F64) => Some(map!(|a: f64| a.is_nan())),
-        (RelationalFunction::IsInf, Kind::F32) => Some(map!(|a: f32| a.is_infinite())),
-        (RelationalFunction::IsInf, Kind::F64) => Some(map!(|a: f64| a.is_infinite())),
+pub(super) fn float_test(test: RelationalFunction, dtype: DType) -> Option<Map> {
+    match (test, dtype) {
+        (RelationalFunction::IsNan, DType::F32) => Some(map!(|a: f32| a.is_nan())),
+        (RelationalFunction::IsNan, DType::F64) => Some(map!(|a: f64| a.is_nan())),
+        (RelationalFunction::IsInf, DType::F32) => Some(map!(|a: f32| a.is_infinite())),
+        (RelationalFunction::IsInf, DType::F64) => Some(map!(|a: f64| a.is_infinite())),
         _ => None,
     }
 }
 
 /// A value conversion.
-pub(super) fn convert(from: Kind, to: Kind) -> Map {
+pub(super) fn convert(from: DType, to: DType) -> Map {
     match from {
-        Kind::F32 => convert_from::<f32>(to),
-        Kind::F64 => convert_from::<f64>(to),
-        Kind::I32 => convert_from::<i32>(to),
-        Kind::U32 => convert_from::<u32>(to),
-        Kind::I64 => convert_from::<i64>(to),
-        Kind::U64 => convert_from::<u64>(to),
-        Kind::Bool => convert_from::<bool>(to),
+        DType::F32 => convert_from::<f32>(to),
+        DType::F64 => convert_from::<f64>(to),
+        DType::I32 => convert_from::<i32>(to),
+        DType::U32 => convert_from::<u32>(to),
+        DType::I64 => convert_from::<i64>(to),
+        DType::U64 => convert_from::<u64>(to),
+        DType::Bool => convert_from::<bool>(to),
     }
 }
 
-/// The same bits as another kind; `None` between different widths. A NaN's bits are the canonical ones.
-pub(super) fn bitcast(from: Kind, to: Kind) -> Option<Map> {
+/// The same bits as another dtype; `None` between different widths. A NaN's bits are the canonical ones.
+pub(super) fn bitcast(from: DType, to: DType) -> Option<Map> {
     match (from, to) {
-        (Kind::F32, Kind::I32 | Kind::U32) => Some(map!(|a: f32| a.canonical())),
-        (Kind::F64, Kind::I64 | Kind::U64) => Some(map!(|a: f64| a.canonical())),
+        (DType::F32, DType::I32 | DType::U32) => Some(map!(|a: f32| a.canonical())),
+        (DType::F64, DType::I64 | DType::U64) => Some(map!(|a: f64| a.canonical())),
+        (DType::Bool, _) | (_, DType::Bool) => (from == to).then_some(Map::One(|a| a)),
         _ if from.bytes() == to.bytes() => Some(Map::One(|a| a)),
         _ => None,
     }
 }
 
-/// The canonical NaN for any NaN, in words of this kind.
-pub(super) fn canonical(kind: Kind, word: u64) -> u64 {
-    match kind {
-        Kind::F32 => f32::of(word).canonical().word(),
-        Kind::F64 => f64::of(word).canonical().word(),
-        Kind::I32 | Kind::U32 | Kind::I64 | Kind::U64 | Kind::Bool => word,
+/// The canonical NaN for any NaN, in words of this dtype.
+pub(super) fn canonical(dtype: DType, word: u64) -> u64 {
+    match dtype {
+        DType::F32 => f32::of(word).canonical().word(),
+        DType::F64 => f64::of(word).canonical().word(),
+        DType::I32 | DType::U32 | DType::I64 | DType::U64 | DType::Bool => word,
     }
 }
 
-fn convert_from<T: Convert>(to: Kind) -> Map {
+fn convert_from<T: Convert>(to: DType) -> Map {
     match to {
-        Kind::F32 => map!(|a: T| a.to_f32()),
-        Kind::F64 => map!(|a: T| a.to_f64()),
-        Kind::I32 => map!(|a: T| a.to_i32()),
-        Kind::U32 => map!(|a: T| a.to_u32()),
-        Kind::I64 => map!(|a: T| a.to_i64()),
-        Kind::U64 => map!(|a: T| a.to_u64()),
-        Kind::Bool => map!(|a: T| a.to_bool()),
+        DType::F32 => map!(|a: T| a.to_f32()),
+        DType::F64 => map!(|a: T| a.to_f64()),
+        DType::I32 => map!(|a: T| a.to_i32()),
+        DType::U32 => map!(|a: T| a.to_u32()),
+        DType::I64 => map!(|a: T| a.to_i64()),
+        DType::U64 => map!(|a: T| a.to_u64()),
+        DType::Bool => map!(|a: T| a.to_bool()),
     }
 }
 

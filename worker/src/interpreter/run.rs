@@ -1,6 +1,6 @@
 //! Runs a [`Program`].
 
-use super::code::{Element, Function, Lanes, Program, Statement, Step};
+use super::code::{Element, Function, Program, Statement, Step};
 use super::operator::Map;
 use super::stop::{StopFlag, Stopped};
 
@@ -108,18 +108,17 @@ impl Machine<'_> {
 /// Evaluates one expression in the frame that starts at `base`.
 pub(super) fn evaluate(step: &Step, stack: &mut [u64], base: usize) {
     match step {
-        Step::Map { map, from, to } => {
-            let word =
-                |stack: &[u64], lanes: &Lanes, index: usize| stack[lanes.place.index(base) + index * lanes.stride];
-            let [a, b, c, d] = from;
-            for (index, to) in to.range(base).enumerate() {
+        Step::Map { map, from: [a, b, c, d], to } => {
+            let to = to.range(base);
+            let [(a, a_stride), (b, b_stride), (c, c_stride), (d, d_stride)] =
+                [a, b, c, d].map(|lanes| (lanes.place.index(base), lanes.stride));
+            for (index, to) in to.enumerate() {
+                let word = |at: usize, stride: usize| stack[at + index * stride];
                 stack[to] = match map {
-                    Map::One(f) => f(word(stack, a, index)),
-                    Map::Two(f) => f(word(stack, a, index), word(stack, b, index)),
-                    Map::Three(f) => f(word(stack, a, index), word(stack, b, index), word(stack, c, index)),
-                    Map::Four(f) => {
-                        f(word(stack, a, index), word(stack, b, index), word(stack, c, index), word(stack, d, index))
-                    }
+                    Map::One(f) => f(word(a, a_stride)),
+                    Map::Two(f) => f(word(a, a_stride), word(b, b_stride)),
+                    Map::Three(f) => f(word(a, a_stride), word(b, b_stride), word(c, c_stride)),
+                    Map::Four(f) => f(word(a, a_stride), word(b, b_stride), word(c, c_stride), word(d, d_stride)),
                 };
             }
         }

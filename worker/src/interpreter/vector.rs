@@ -6,22 +6,22 @@
 
 use naga::{MathFunction, RelationalFunction};
 
-use super::kind::Kind;
 use super::number::{Float, Number, Word};
+use crate::dtype::DType;
 
 /// A function of whole values. Matrices are columns after each other; `rows` is the first argument's, 1 if it has none.
 pub(super) type Whole = fn(rows: usize, a: &[u64], b: &[u64], c: &[u64], out: &mut [u64]);
 
-/// The function for a first argument of this kind; `None` where it is not defined.
-pub(super) fn whole(function: MathFunction, kind: Kind) -> Option<Whole> {
-    match kind {
-        Kind::F32 => float::<f32>(function).or_else(|| pack(function)),
-        Kind::F64 => float::<f64>(function),
-        Kind::I32 => dot_of::<i32>(function).or_else(|| pack_integers(function)),
-        Kind::U32 => dot_of::<u32>(function).or_else(|| pack_integers(function)).or_else(|| unpack(function)),
-        Kind::I64 => dot_of::<i64>(function),
-        Kind::U64 => dot_of::<u64>(function),
-        Kind::Bool => None,
+/// The function for a first argument of this dtype; `None` where it is not defined.
+pub(super) fn whole(function: MathFunction, dtype: DType) -> Option<Whole> {
+    match dtype {
+        DType::F32 => float::<f32>(function).or_else(|| pack(function)),
+        DType::F64 => float::<f64>(function),
+        DType::I32 => dot_of::<i32>(function).or_else(|| pack_integers(function)),
+        DType::U32 => dot_of::<u32>(function).or_else(|| pack_integers(function)).or_else(|| unpack(function)),
+        DType::I64 => dot_of::<i64>(function),
+        DType::U64 => dot_of::<u64>(function),
+        DType::Bool => None,
     }
 }
 
@@ -35,11 +35,11 @@ pub(super) fn relational(function: RelationalFunction) -> Option<Whole> {
 }
 
 /// The product of matrices, or of a matrix and a vector on either side (a vector on the left has one row).
-pub(super) fn product(kind: Kind) -> Option<Whole> {
-    match kind {
-        Kind::F32 => Some(product_of::<f32>),
-        Kind::F64 => Some(product_of::<f64>),
-        Kind::I32 | Kind::U32 | Kind::I64 | Kind::U64 | Kind::Bool => None,
+pub(super) fn product(dtype: DType) -> Option<Whole> {
+    match dtype {
+        DType::F32 => Some(product_of::<f32>),
+        DType::F64 => Some(product_of::<f64>),
+        DType::I32 | DType::U32 | DType::I64 | DType::U64 | DType::Bool => None,
     }
 }
 
@@ -87,7 +87,7 @@ fn float<T: Float>(function: MathFunction) -> Option<Whole> {
         MathFunction::Frexp => |_, a, _, _, out| {
             let (fractions, exponents) = out.split_at_mut(a.len());
             map(a, fractions, |x: T| x.split().0);
-            a.iter().zip(exponents).for_each(|(&word, exponent)| *exponent = T::of(word).split().1.word());
+            a.iter().zip(exponents).for_each(|(&word, exponent)| *exponent = T::exponent_word(T::of(word).split().1));
         },
         MathFunction::Transpose => |rows, a, _, _, out| {
             let columns = a.len() / rows;

@@ -8,9 +8,15 @@ use super::*;
 /// What the functions promise, in units in the last place.
 const ULP_MAX: f64 = 4.0;
 
+/// The C library's function.
+type Exact = fn(f64) -> f64;
+
+/// A function's name, ours and theirs.
+type Named<F> = (&'static str, fn(F) -> F, Exact);
+
 /// A width, for tests alone: its functions by name, the C library's, and its distances.
 trait Width: Real<Scalar = Self> + PartialEq + std::fmt::Debug {
-    fn unary() -> [(&'static str, fn(Self) -> Self, fn(f64) -> f64); 17];
+    fn unary() -> [Named<Self>; 17];
     fn pow(x: Self, y: Self) -> Self;
     fn from_bytes(bytes: &[u8]) -> Self;
     fn from_index(index: u64) -> Self;
@@ -22,7 +28,7 @@ trait Width: Real<Scalar = Self> + PartialEq + std::fmt::Debug {
 macro_rules! width {
     ($float:ident, $pow:ident, $signed:ident) => {
         impl Width for $float {
-            fn unary() -> [(&'static str, fn($float) -> $float, fn(f64) -> f64); 17] {
+            fn unary() -> [Named<$float>; 17] {
                 [
                     ("sin", sin, f64::sin),
                     ("cos", cos, f64::cos),

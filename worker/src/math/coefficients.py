@@ -87,6 +87,7 @@ def main():
     for name, dtype, width, index, fixed in WIDTHS:
         print()
         print(f"/// What {dtype} computes with.")
+        print("#[allow(clippy::approx_constant)]")
         print(f"pub(super) const {name}: Constants = Constants {{")
         print(f"    mantissa_bits: {fixed['mantissa_bits']},")
         print(f"    bias: {fixed['bias']},")

@@ -61,3 +61,5 @@ pub fn inverse_sqrt<F: Real>(x: F) -> F {
 
 #[cfg(test)]
 mod accuracy;
+#[cfg(test)]
+mod lanes;

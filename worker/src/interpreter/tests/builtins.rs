@@ -103,7 +103,8 @@ fn exact_functions_of_floats() {
 /// Through [`crate::math`]: right to its promise, which its own tests hold more finely.
 #[test]
 fn elementary_functions() {
-    let unary: [(&str, fn(f64) -> f64); 16] = [
+    type Exact = fn(f64) -> f64;
+    let unary: [(&str, Exact); 16] = [
         ("sin", f64::sin),
         ("cos", f64::cos),
         ("tan", f64::tan),

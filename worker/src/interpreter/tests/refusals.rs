@@ -19,6 +19,8 @@ fn what_no_element_function_can_use_is_named() {
         &format!("a buffer or other resource {none}"),
     );
     check_refused("override o: f32 = 1.0; fn f() -> f32 { return o; }", &format!("override {none}"));
+    let private = "override o: f32 = 1.0; var<private> p: f32 = o * 2.0; fn f() -> f32 { return p; }";
+    check_refused(private, &format!("override {none}"));
     check_refused("fn f() { workgroupBarrier(); }", &format!("a barrier {none}"));
     check_refused("fn f(x: f32) -> f32 { if x < 0.0 { discard; } return x; }", &format!("discard {none}"));
     check_refused("fn f(x: f32) -> f32 { return dpdx(x); }", &format!("derivative {none}"));

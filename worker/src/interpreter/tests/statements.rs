@@ -183,3 +183,27 @@ fn the_block_info_is_25_more_words() {
     (arguments[1], arguments[3], arguments[17], arguments[20]) = (2, 3, 4, 5);
     check(text, &arguments, words![4037u32]);
 }
+
+/// WGSL has no fall-through of a case that does something, but naga's IR has.
+#[test]
+fn a_case_may_fall_through() {
+    let text = "fn f(x: i32) -> i32 {
+        var y = 0;
+        switch x { case 1: { y += 1; } case 2: { y += 10; } default: { y += 100; } }
+        return y;
+    }";
+    let mut module = (*validated(text)).clone();
+    let (function, _) = module.functions.iter().next().unwrap();
+    for statement in module.functions.get_mut(function).body.iter_mut() {
+        if let naga::Statement::Switch { cases, .. } = statement {
+            cases[0].fall_through = true;
+            cases[1].fall_through = true;
+        }
+    }
+    let mut interpreter = Interpreter::new(Arc::new(module), function).unwrap();
+    for (x, expected) in [(1, 111), (2, 110), (3, 100)] {
+        let mut results = [0];
+        interpreter.call(&[x], &StopFlag::new(), &mut results).unwrap();
+        assert_eq!(results, [expected]);
+    }
+}
