@@ -145,9 +145,10 @@ operations! {
         FLOATS: "fn power(x: T, y: T) -> T {
             if x == 1 || y == 0 { return 1; }
             let size = pow(abs(x), y);
-            if x >= 0 { return size; }
-            if floor(y) != y { return (x - x) / (x - x); }
-            return select(size, -size, abs(y % 2) == 1);
+            let odd = abs(y % 2) == 1;
+            if x == 0 { return select(size, -size, odd && 1 / x < 0); }
+            if x < 0 && x - x == 0 && floor(y) != y { return (x - x) / (x - x); }
+            return select(size, -size, x < 0 && odd);
         }",
         SIGNED: "fn power(x: T, y: T) -> T {
             if y < 0 {
