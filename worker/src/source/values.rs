@@ -8,6 +8,7 @@ use crate::executor::ExecuteError;
 use crate::shape::Shape;
 use crate::stage::{Distribution, Random, Source};
 
+use super::npy::NpyReader;
 use super::philox::Philox;
 
 /// Something that has a value at every address.
@@ -16,9 +17,18 @@ pub(super) enum Values {
     Memory(Buffer),
     Literal(Arc<[u8]>),
     Constant(Scalar),
-    Iota { start: Scalar, step: Scalar },
-    Linspace { start: f64, stop: f64, step: f64, last: u64 },
+    Iota {
+        start: Scalar,
+        step: Scalar,
+    },
+    Linspace {
+        start: f64,
+        stop: f64,
+        step: f64,
+        last: u64,
+    },
     Uniform(Philox),
+    Npy(NpyReader),
 }
 
 impl Source {
@@ -57,14 +67,23 @@ impl Values {
                 Distribution::Uniform => Values::Uniform(Philox::new(random.seed, random.stream)),
                 Distribution::Normal => return Err(missing("normal random numbers")),
             },
-            Source::Npy(_) => return Err(missing("npy files")),
+            Source::Npy(file) => Values::Npy(NpyReader::open(file, dtype)?),
             Source::Array { .. } => return Err(missing(&format!("a block of {dtype} without an operand"))),
         })
     }
 
-    /// Whether rows of this step are so slow to read one by one that the block is better read at once.
-    pub(super) fn rows_are_slow(&self, _step: &i64) -> bool {
-        false
+    /// What reading an element costs where runs of `length` elements, `step` apart, are read, beyond what it always
+    /// costs: only files care.
+    pub(super) fn cost(&self, step: i64, length: u64) -> u64 {
+        match self {
+            Values::Npy(file) => file.cost(step, length),
+            Values::Memory(_)
+            | Values::Literal(_)
+            | Values::Constant(_)
+            | Values::Iota { .. }
+            | Values::Linspace { .. }
+            | Values::Uniform(_) => 0,
+        }
     }
 
     /// The values at `at`, `at + step`, ...
@@ -86,6 +105,7 @@ impl Values {
                 }
             }
             Values::Uniform(philox) => uniform(philox, at, step, out),
+            Values::Npy(file) => file.fill(at, step, out)?,
         }
         Ok(())
     }
@@ -122,16 +142,10 @@ fn iota(start: Scalar, step: Scalar, index: u64) -> Scalar {
     match (start, step) {
         (Scalar::F64(start), Scalar::F64(step)) => Scalar::F64(start + index as f64 * step),
         (Scalar::F32(start), Scalar::F32(step)) => Scalar::F32(start + index as f32 * step),
-        (Scalar::I64(start), Scalar::I64(step)) => {
-            Scalar::I64(start.wrapping_add((index as i64).wrapping_mul(step)))
-        }
+        (Scalar::I64(start), Scalar::I64(step)) => Scalar::I64(start.wrapping_add((index as i64).wrapping_mul(step))),
         (Scalar::U64(start), Scalar::U64(step)) => Scalar::U64(start.wrapping_add(index.wrapping_mul(step))),
-        (Scalar::I32(start), Scalar::I32(step)) => {
-            Scalar::I32(start.wrapping_add((index as i32).wrapping_mul(step)))
-        }
-        (Scalar::U32(start), Scalar::U32(step)) => {
-            Scalar::U32(start.wrapping_add((index as u32).wrapping_mul(step)))
-        }
+        (Scalar::I32(start), Scalar::I32(step)) => Scalar::I32(start.wrapping_add((index as i32).wrapping_mul(step))),
+        (Scalar::U32(start), Scalar::U32(step)) => Scalar::U32(start.wrapping_add((index as u32).wrapping_mul(step))),
         // A plan gives both the array's dtype, and no bool counts.
         (start, _) => start,
     }
