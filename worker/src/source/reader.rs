@@ -3,7 +3,8 @@
 //! Whatever a leaf reads, along the axes of its block it advances by constant strides through something addressed by
 //! one number: the bytes of a block, or the row-major index of a source. Axes that continue each other are merged, so
 //! that a block of whole trailing axes is read as one long run. A leaf that several operands or pieces make up is
-//! poured into memory first, once.
+//! poured into memory first, once; so is a block of a file whose rows would take a read for every few elements: it is
+//! walked along whichever axis the file is read fastest.
 
 use crate::block::BufferMut;
 use crate::dtype::{DType, Element};
@@ -221,7 +222,7 @@ fn poured(dtype: DType, shape: &Shape, parts: &[Part]) -> Result<LeafReader, Exe
 const RUN: usize = 8 << 10;
 
 impl Part {
-    /// Whether reading row by row costs about as little as any other order.
+    /// Whether reading row by row costs about as little as any other order: then it is not worth the memory.
     fn rows_are_cheap(&self) -> bool {
         let axes = self.axes(&self.inside.shape());
         match (axes.last(), self.best(&axes)) {

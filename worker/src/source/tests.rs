@@ -21,8 +21,10 @@ use crate::with_element;
 /// A source, and what its value at an index is.
 struct Origin {
     source: Source,
-    value: Box<dyn Fn(&[u64]) -> Scalar>,
+    value: ValueAt,
 }
+
+type ValueAt = Box<dyn Fn(&[u64]) -> Scalar>;
 
 fn shape(lengths: &[u64]) -> Shape {
     Shape::new(lengths).unwrap()
