@@ -10,7 +10,9 @@ use gridloom_worker::dtype::{DType, Scalar};
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, KernelHash};
 use gridloom_worker::shape::{Region, Shape};
-use gridloom_worker::stage::{Body, Fold, Leaf, Map, Program, Read, ReduceOp, Reduction, Relabel, Source, Stage, Value};
+use gridloom_worker::stage::{
+    Body, Fold, Leaf, Map, Program, Read, ReduceOp, Reduction, Relabel, Source, Stage, Value,
+};
 use ndarray::{ArrayD, IxDyn};
 
 use crate::array::{Function, Op};
@@ -147,7 +149,9 @@ fn finished(reduction: &Reduction, mut all: Vec<(u64, f64)>) -> f64 {
 }
 
 fn leaf_value(leaf: &Leaf, at: u32, index: &Shape, reads: &[Read], store: &Store) -> f64 {
-    let inside = |region: &Region| index.iter().enumerate().all(|(axis, at)| (region.start[axis]..region.end[axis]).contains(at));
+    let inside = |region: &Region| {
+        index.iter().enumerate().all(|(axis, at)| (region.start[axis]..region.end[axis]).contains(at))
+    };
     let mut serving = leaf.pieces.iter().enumerate().filter(|(_, piece)| inside(&piece.view.domain));
     let (number, piece) = serving.next().expect("a piece serves each element");
     assert!(serving.next().is_none(), "one piece serves an element");
@@ -207,7 +211,11 @@ fn value(value: &Value, leaves: &[f64], steps: &[f64]) -> f64 {
 /// The built-in operations that the tests use, found by their kernels' hashes.
 fn applied(kernel: KernelHash, arguments: &[f64]) -> f64 {
     let is = |function: Function| function.kernel().hash() == kernel;
-    let is_op = |op| DType::ALL.into_iter().any(|t| matches!(op, Op::Add | Op::Multiply | Op::Where | Op::Less) && is(Function::Op(op, t)));
+    let is_op = |op| {
+        DType::ALL
+            .into_iter()
+            .any(|t| matches!(op, Op::Add | Op::Multiply | Op::Where | Op::Less) && is(Function::Op(op, t)))
+    };
     if is_op(Op::Add) {
         return arguments[0] + arguments[1];
     }

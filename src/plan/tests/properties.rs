@@ -27,7 +27,8 @@ fn counted(lengths: &[usize]) -> ArrayD<f64> {
 
 /// A source: a sequence, a literal, or an array that workers hold.
 fn source(dice: Dice) -> (Pair, Vec<(ArrayId, Grid, ArrayD<f64>)>) {
-    let lengths: Vec<usize> = dice[1..1 + usize::from(dice[0] % 4)].iter().map(|&die| usize::from(die % 5) + 1).collect();
+    let lengths: Vec<usize> =
+        dice[1..1 + usize::from(dice[0] % 4)].iter().map(|&die| usize::from(die % 5) + 1).collect();
     let eager = counted(&lengths);
     let chunks: Vec<u64> = lengths.iter().map(|&length| (length as u64).div_ceil(2)).collect();
     match dice[5] % 3 {
@@ -66,7 +67,10 @@ fn step(Pair { lazy, eager }: Pair, dice: Dice) -> Pair {
             Pair { lazy: lazy.broadcast_to(shape), eager: wide }
         }
         6 if rank > 0 && eager.len() * 2 <= LENGTH_MAX => {
-            let other = Pair { lazy: &lazy.flip(axis) * f64::from(dice[2] % 2 + 1), eager: flipped(&eager, axis) * f64::from(dice[2] % 2 + 1) };
+            let other = Pair {
+                lazy: &lazy.flip(axis) * f64::from(dice[2] % 2 + 1),
+                eager: flipped(&eager, axis) * f64::from(dice[2] % 2 + 1),
+            };
             let eager = ndarray::concatenate(Axis(axis), &[eager.view(), other.eager.view()]).unwrap();
             Pair { lazy: Array::concatenate([lazy, other.lazy], axis), eager }
         }
@@ -84,7 +88,8 @@ fn step(Pair { lazy, eager }: Pair, dice: Dice) -> Pair {
             Pair { lazy: Array::where_(&less, &lazy, -1), eager: chosen }
         }
         13 if rank > 1 && eager.len() * 2 <= LENGTH_MAX => {
-            let part = Pair { lazy: lazy.sum(keepdims(axis)), eager: eager.sum_axis(Axis(axis)).insert_axis(Axis(axis)) };
+            let part =
+                Pair { lazy: lazy.sum(keepdims(axis)), eager: eager.sum_axis(Axis(axis)).insert_axis(Axis(axis)) };
             Pair { lazy: &lazy + &part.lazy, eager: &eager + &part.eager }
         }
         _ => Pair { lazy, eager },
@@ -132,7 +137,9 @@ fn reshaped(lazy: &Array, eager: &ArrayD<f64>, dice: Dice) -> Pair {
     let last = eager.shape().last().copied().unwrap_or(1);
     let factor = (1..=4).rev().find(|factor| last.is_multiple_of(*factor)).unwrap_or(1);
     let shape = match eager.shape().split_last() {
-        Some((_, before)) if dice[2].is_multiple_of(2) && eager.ndim() < 5 => [before, &[last / factor, factor]].concat(),
+        Some((_, before)) if dice[2].is_multiple_of(2) && eager.ndim() < 5 => {
+            [before, &[last / factor, factor]].concat()
+        }
         _ => vec![eager.len()],
     };
     let as_it_is = lazy.reshape(&shape[..]);
