@@ -52,6 +52,24 @@ impl Array {
     pub fn from_ndarray<T: HostElement, S: Data<Elem = T>, D: Dimension>(values: &ArrayBase<S, D>) -> Array {
         Array::or_failed(from_ndarray(values))
     }
+
+    /// A 1-d array that travels with the plan, whatever its size: the inputs of many small tasks.
+    #[track_caller]
+    pub(crate) fn literal<T: HostElement>(values: impl IntoIterator<Item = T>) -> Array {
+        let mut bytes = Vec::new();
+        values.into_iter().for_each(|value| value.store(&mut bytes));
+        let count = bytes.len() as u64 / T::DTYPE.bytes();
+        let literal = |shape: Shape| {
+            let cut = Cut::auto(&shape, T::DTYPE);
+            Array::node(
+                shape.clone(),
+                T::DTYPE,
+                cut,
+                Expression::Source(Source::Literal { shape, bytes: bytes.into() }),
+            )
+        };
+        Array::or_failed(Shape::new(&[count]).map(literal).map_err(Failure::from))
+    }
 }
 
 fn from_ndarray<T: HostElement, S: Data<Elem = T>, D: Dimension>(values: &ArrayBase<S, D>) -> Result<Array, Failure> {

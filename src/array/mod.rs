@@ -28,6 +28,7 @@ mod reshape;
 mod sources;
 mod views;
 
+use std::any::Any;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -120,6 +121,31 @@ pub struct Resident {
     pub field: u32,
     /// What is still to be done: the blocks are partials. `None` where they are values.
     pub root: Option<Root>,
+    /// What keeps the blocks on the workers as long as an array reads them.
+    pub keep: Keep,
+}
+
+/// Something that is only held. All are equal: what an array is does not depend on who keeps it.
+#[derive(Clone, Default)]
+pub struct Keep(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Keep {
+    /// Holds `what` until the last clone is dropped.
+    pub fn of(what: Arc<dyn Any + Send + Sync>) -> Keep {
+        Keep(Some(what))
+    }
+}
+
+impl PartialEq for Keep {
+    fn eq(&self, _: &Keep) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "kept" } else { "not kept" })
+    }
 }
 
 /// The end of a reduction that is still to be done: `count` partials of each kept block are combined in one aligned

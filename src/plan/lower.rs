@@ -87,13 +87,13 @@ impl Lowering<'_> {
     fn store(&mut self, at: usize, unit: &Unit) -> Result<Home, PlanError> {
         let grid = unit.array.grid().clone();
         match unit.array.expression() {
-            Expression::Failed(error) => Err(PlanError::Array(error.clone())),
+            Expression::Failed(error) => Err(PlanError::Array(Box::new(error.clone()))),
             Expression::Scattered(bytes) => {
                 let (array, dtype) = (self.ids.make(), unit.array.dtype());
                 self.plan.scatters.push(Scatter { array, grid: grid.clone(), dtype, bytes: bytes.clone() });
                 Ok(Home { array, grid, fields: vec![0], root: None })
             }
-            Expression::Resident(Resident { array, field, root }) => {
+            Expression::Resident(Resident { array, field, root, .. }) => {
                 root.iter().for_each(|root| self.add_kernels(root.kernel.iter()));
                 // A resident array is one field, whichever of its blocks' fields that is.
                 Ok(Home { array: *array, grid, fields: vec![*field], root: root.clone() })

@@ -29,8 +29,9 @@ use gridloom_worker::ids::{ArrayId, ClientId};
 use gridloom_worker::kernel::TypedKernel;
 use gridloom_worker::shape::Shape;
 use gridloom_worker::stage::Stage;
+use gridloom_worker::wire;
 
-use crate::array::{Array, Resident, Root};
+use crate::array::{Array, Keep, Resident, Root};
 
 pub use error::PlanError;
 pub use explain::explain;
@@ -70,9 +71,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// The result as an array for further expressions: its blocks are read where they are.
-    pub fn to_array(&self) -> Array {
-        let resident = Resident { array: self.array, field: self.field, root: self.root.clone() };
+    /// The result as an array for further expressions: its blocks are read where they are, and kept there by `keep`.
+    pub fn to_array(&self, keep: Keep) -> Array {
+        let resident = Resident { array: self.array, field: self.field, root: self.root.clone(), keep };
         Array::resident(resident, self.grid.clone(), self.dtype).reshape(&self.shape)
     }
 }
@@ -114,7 +115,7 @@ impl ArrayIds {
 /// An array that carries an error; a block above the cap; a block that reads too many others.
 pub fn plan(arrays: &[Array], ids: &mut ArrayIds) -> Result<Plan, PlanError> {
     if let Some(error) = arrays.iter().find_map(Array::error) {
-        return Err(PlanError::Array(error.clone()));
+        return Err(PlanError::Array(Box::new(error.clone())));
     }
     let graph = graph::Graph::new(arrays);
     let stored = fuse::stored(&graph);
@@ -125,6 +126,21 @@ impl Plan {
     /// Host bytes that the largest block in flight of any stage takes.
     pub fn bytes_peak(&self) -> u64 {
         self.stages.iter().map(|stage| stage.bytes_peak).max().unwrap_or(0)
+    }
+
+    /// The plan as it travels. Its outputs are what the plan makes and a client asked for.
+    pub fn wire(&self) -> wire::Plan {
+        let kernel = |kernel: &Arc<TypedKernel>| {
+            let source = wire::encode(kernel.source()).expect("a kernel's text is far below a message's cap");
+            wire::KernelBytes { hash: kernel.hash(), source: source.into() }
+        };
+        let mut outputs: Vec<ArrayId> = Vec::new();
+        for array in self.outputs.iter().map(|output| output.array) {
+            if !outputs.contains(&array) && self.stages.iter().any(|stage| stage.array == array) {
+                outputs.push(array);
+            }
+        }
+        wire::Plan { kernels: self.kernels.iter().map(kernel).collect(), stages: self.stages.clone(), outputs }
     }
 
     /// Refuses a plan with a block that does not fit into `limit` bytes of host memory.

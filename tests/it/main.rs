@@ -1,1 +1,7 @@
 //! Every integration test in one binary, since each binary links everything.
+
+#![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, also in its helpers")]
+
+mod cli;
+mod house;
+mod oracle;

@@ -18,7 +18,7 @@ fn element(text: &str) -> Kernel {
 fn resident(sequence: u64, lengths: &[u64], chunks: &[u64]) -> Array {
     let grid = Grid::regular(&Shape::new(lengths).unwrap(), chunks);
     let array = ArrayId { client: ClientId(9), sequence };
-    Array::resident(Resident { array, field: 0, root: None }, grid, DType::F64)
+    Array::resident(Resident { array, field: 0, root: None, keep: Keep::default() }, grid, DType::F64)
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn source(dice: Dice) -> (Pair, Vec<(ArrayId, Grid, ArrayD<f64>)>) {
         _ => {
             let shape: Shape = lengths.iter().map(|&length| length as u64).collect();
             let grid = Grid::regular(&shape, &chunks);
-            let resident = Resident { array: RESIDENT, field: 0, root: None };
+            let resident = Resident { array: RESIDENT, field: 0, root: None, keep: Keep::default() };
             let lazy = Array::resident(resident, grid.clone(), DType::F64);
             (Pair { lazy, eager: eager.clone() }, vec![(RESIDENT, grid, eager)])
         }
@@ -210,7 +210,7 @@ fn what_is_left_to_the_client_can_be_read_by_another_plan() {
     let x = Array::arange(0.0, 60.0, 1.0).reshape([20, 3]).chunks([1, 3]);
     let mut ids = ArrayIds::new(ClientId(1));
     let first = plan(&[x.mean(keepdims(0))], &mut ids).unwrap();
-    let kept = first.outputs[0].to_array();
+    let kept = first.outputs[0].to_array(Keep::default());
     assert_eq!(kept.shape(), &first.outputs[0].shape);
     // As it is, there is nothing to be done; read by a stage, it gets its root.
     assert_eq!(plan(&[kept.clone()], &mut ids).unwrap().stages.len(), 0);
