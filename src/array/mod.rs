@@ -320,3 +320,39 @@ impl fmt::Debug for Array {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The array has failed, on the caller's line and with this message.
+    #[track_caller]
+    pub(super) fn check_error(array: &Array, expected: &str) {
+        let caller = Location::caller();
+        let error = array.error().unwrap_or_else(|| panic!("{array:?} has not failed"));
+        assert_eq!(error.error.to_string(), expected);
+        assert_eq!(error.caller.file(), caller.file());
+        // A call broken over lines begins a line before its first argument.
+        assert!(error.caller.line() - caller.line() <= 1, "{}", error.caller);
+        assert_eq!(array.rank(), 0);
+    }
+
+    #[test]
+    fn the_first_error_is_carried_through_everything() {
+        let failed = Array::zeros([-1]);
+        let line = line!() - 1;
+        let far = Array::concatenate([Array::where_(&failed, 1, 2).sum(0).astype(DType::I32), Array::ones([3])], 0) + 1;
+        let far = -far.slice([ndarray::SliceInfoElem::Index(7)]).reshape([9]).chunks([0]).seed(1);
+        let error = far.error().unwrap();
+        assert_eq!((error.caller.file(), error.caller.line()), (file!(), line));
+        assert_eq!(error.error, ArrayError::Length { length: -1 });
+        assert!(error.to_string().starts_with("src/array/mod.rs:"));
+    }
+
+    #[test]
+    fn clones_are_one_computation_and_equal_expressions_are_two() {
+        let x = Array::zeros([3]);
+        assert_eq!(x.identity(), x.clone().identity());
+        assert_ne!(x.identity(), Array::zeros([3]).identity());
+    }
+}

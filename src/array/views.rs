@@ -11,6 +11,7 @@ use gridloom_worker::view::{AxisRead, View};
 use ndarray::SliceInfoElem;
 
 use super::chunks::{Cut, explicit_grid, fitted, joined_cut, sliced_axis};
+use super::elementwise::converted;
 use super::lengths::{axis_of, check_rank, shape_of};
 use super::{Array, ArrayError, Expression, Failure, Integer, IntoAxes, IntoLengths};
 
@@ -121,15 +122,7 @@ impl Array {
     /// An axis that the result has not, or a ninth one.
     #[track_caller]
     pub fn expand_dims(&self, axis: impl Integer) -> Array {
-        let expanded = || {
-            let rank = self.sound()?.rank() + 1;
-            let axis = axis_of(axis.wide(), rank)?;
-            check_rank(rank)?;
-            let mut shape: Vec<u64> = self.shape().to_vec();
-            shape.insert(axis, 1);
-            Ok(with_ones(self, &shape.into_iter().collect()))
-        };
-        Array::or_failed(expanded())
+        Array::or_failed(self.sound().and_then(|_| expanded(self, axis.wide())))
     }
 
     /// Without axes of length 1: those named, or with `..` all of them.
@@ -186,7 +179,8 @@ impl Array {
             }
             let rank = parts.first().map_or(1, |part| part.rank() + 1);
             let at = axis_of(axis.wide(), rank)?;
-            concatenate(parts.iter().map(|part| part.expand_dims(at)).collect(), at as i128)
+            let parts = parts.iter().map(|part| expanded(part, at as i128));
+            concatenate(parts.collect::<Result<_, _>>()?, at as i128)
         };
         Array::or_failed(stacked())
     }
@@ -302,6 +296,15 @@ fn permuted(array: &Array, order: &[usize]) -> Array {
     viewed(array, reads, Cut { grid: Grid { axes }, auto: array.cut().auto })
 }
 
+fn expanded(array: &Array, axis: i128) -> Result<Array, Failure> {
+    let rank = array.rank() + 1;
+    let axis = axis_of(axis, rank)?;
+    check_rank(rank)?;
+    let mut shape = array.shape().to_vec();
+    shape.insert(axis, 1);
+    Ok(with_ones(array, &shape.into_iter().collect()))
+}
+
 /// The array under a shape that differs from its own by axes of length 1 only.
 pub(super) fn with_ones(array: &Array, shape: &Shape) -> Array {
     let mut longer = (0..shape.rank()).filter(|&axis| shape[axis] != 1);
@@ -375,7 +378,7 @@ fn concatenate(parts: Vec<Array>, axis: i128) -> Result<Array, Failure> {
         return Err(ArrayError::Join { shapes, axis }.into());
     }
     let dtype = parts.iter().map(Array::dtype).fold(first.dtype(), |all, dtype| all.promote(dtype));
-    let parts: Vec<Array> = parts.iter().map(|part| part.astype(dtype)).collect();
+    let parts: Vec<Array> = parts.iter().map(|part| converted(part, dtype)).collect();
     match parts.iter().filter(|part| part.shape()[axis] > 0).count() {
         0 => Ok(parts[0].clone()),
         1 => Ok(parts.into_iter().find(|part| part.shape()[axis] > 0).expect("there is one")),
@@ -405,4 +408,101 @@ fn joined(parts: Vec<Array>, axis: usize) -> Result<Array, Failure> {
 /// A constant of the array's shape and cut.
 pub(super) fn constant_like(value: Scalar, shape: &Shape, cut: &Cut) -> Array {
     Array::node(shape.clone(), value.dtype(), cut.clone(), Expression::Source(Source::Constant(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::dtype::DType;
+    use ndarray::{NewAxis, s};
+
+    use super::super::tests::check_error;
+    use super::*;
+
+    #[track_caller]
+    fn check(array: Array, lengths: &[u64], grid: &str) {
+        assert!(array.error().is_none(), "{array:?}");
+        assert_eq!((&**array.shape(), array.grid().to_string().as_str()), (lengths, grid));
+    }
+
+    fn computed(lengths: &[u64], chunks: &[u64]) -> Array {
+        Array::random(lengths).chunks(chunks) + 1.0
+    }
+
+    #[test]
+    fn views_have_numpys_shapes_and_keep_cuts() {
+        let x = computed(&[10, 6], &[4, 3]);
+        check(x.slice(s![1..9, ..]), &[8, 6], "[3+4+1, 3x2]");
+        check(x.slice(s![-3.., 5]), &[3], "[1+2]");
+        check(x.slice(s![..;-2, NewAxis]), &[5, 1, 6], "[1+2x2, 1, 3x2]");
+        check(x.slice(s![100..]), &[0, 6], "[, 3x2]");
+        check(x.slice(s![..;1000]), &[1, 6], "[1, 3x2]");
+        check(x.slice(s![3..;isize::MAX]), &[1, 6], "[1, 3x2]");
+        check(x.flip(..), &[10, 6], "[2+4x2, 3x2]");
+        check(x.transpose(), &[6, 10], "[3x2, 4x2+2]");
+        check(x.swapaxes(0, -1), &[6, 10], "[3x2, 4x2+2]");
+        check(x.broadcast_to([2, 10, 6]), &[2, 10, 6], "[2, 4x2+2, 3x2]");
+        check(x.expand_dims(-1).squeeze(-1), &[10, 6], "[4x2+2, 3x2]");
+        check(x.rechunk([-1, 100]), &[10, 6], "[10, 6]");
+        check(Array::concatenate([x.clone(), x.slice(s![..3, ..])], 0), &[13, 6], "[4x2+2+3, 3x2]");
+        check(Array::stack([x.clone(), x.clone(), x], -1), &[10, 6, 3], "[4x2+2, 3x2, 1x3]");
+    }
+
+    #[test]
+    fn a_view_of_a_view_is_one_view_and_a_view_undone_is_none() {
+        let x = computed(&[10, 6], &[4, 3]);
+        assert_eq!(x.transpose().transpose().identity(), x.identity());
+        assert_eq!(x.expand_dims(0).squeeze(0).identity(), x.identity());
+        assert_eq!(x.rechunk([4, 3]).identity(), x.identity());
+        let both = x.flip(0).slice(s![.., 2]).broadcast_to([5, 10]);
+        assert!(matches!(both.expression(), Expression::View { input, .. } if input.identity() == x.identity()));
+        // A constant is the same wherever it is read.
+        assert!(Array::ones([5, 3]).slice(s![2, ..;-1]).broadcast_to([7, 3]).is_constant());
+    }
+
+    #[test]
+    fn joins_promote_and_drop_empty_parts() {
+        let (a, b) = (Array::arange(0, 3, 1), Array::random([4]).with_dtype(DType::F32));
+        assert_eq!(Array::concatenate([a.clone(), b], 0).dtype(), DType::F64);
+        assert_eq!(Array::concatenate([Array::arange(0, 0, 1), a.clone()], 0).identity(), a.identity());
+    }
+
+    #[test]
+    fn a_wide_broadcast_is_cut_again() {
+        let x = Array::arange(0, 1_000_000, 1);
+        let outer = &x.expand_dims(1) * &x;
+        assert_eq!(*outer.grid(), super::super::auto_grid(outer.shape(), DType::I64));
+        let chosen = x.chunks([1000]);
+        assert_eq!((&chosen.expand_dims(1) * &chosen).grid().to_string(), "[1000x1000, 1000x1000]");
+    }
+
+    #[test]
+    fn eight_axes_and_no_more() {
+        let x = Array::random([1; 8]);
+        check(x.transpose(), &[1; 8], "[1, 1, 1, 1, 1, 1, 1, 1]");
+        check_error(&x.expand_dims(0), "9 axes: an array has at most 8");
+        check_error(&x.slice(s![NewAxis]), "9 axes: an array has at most 8");
+        check_error(&Array::stack([x.clone()], 0), "9 axes: an array has at most 8");
+    }
+
+    #[test]
+    fn errors() {
+        let x = computed(&[3, 4], &[3, 4]);
+        check_error(&x.slice(s![3]), "index 3 is outside axis 0 of length 3");
+        check_error(&x.slice(s![.., -5]), "index -5 is outside axis 1 of length 4");
+        check_error(&x.slice(s![0, 0, 0]), "slices: 3 entries for 2 axes");
+        check_error(&x.flip(2), "axis 2 of an array of 2 axes: they are 0 to 1, or -2 to -1 from the end");
+        check_error(&x.permute_axes([0, 0]), "axis 0 is named twice");
+        check_error(&x.permute_axes([0]), "axes: 1 entries for 2 axes");
+        check_error(&x.broadcast_to([3]), "shape (3, 4) does not broadcast to (3,)");
+        check_error(&x.broadcast_to([3, 5]), "shape (3, 4) does not broadcast to (3, 5)");
+        check_error(&x.squeeze(0), "axis 0 has length 3: only axes of length 1 can be squeezed");
+        check_error(&x.rechunk([3, 0]), "chunks of length 0: a chunk has at least one element (-1 is the whole axis)");
+        check_error(&x.rechunk([3]), "chunks: 1 entries for 2 axes");
+        let shapes = "shapes (3, 4), (4, 3) do not join on axis 0: all other lengths must be equal";
+        check_error(&Array::concatenate([x.clone(), x.transpose()], 0), shapes);
+        check_error(&Array::concatenate([], 0), "nothing to join: at least one array is needed");
+        check_error(&Array::concatenate([Array::ones(())], 0), "axis 0 of an array of 0 axes: they are none");
+        let zero = [SliceInfoElem::Slice { start: 0, end: None, step: 0 }];
+        check_error(&x.slice(zero), "a slice with step 0 on axis 0");
+    }
 }

@@ -143,7 +143,7 @@ impl From<CarriedError> for CliError {
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> CliError {
         match error {
-            PlanError::Array(carried) => carried.into(),
+            PlanError::Array(carried) => (*carried).into(),
             error => CliError::Plan(error),
         }
     }

@@ -73,8 +73,8 @@ const OPEN_TO: &[(&str, &[&str])] = &[
     ("agent", &["cluster"]),
     ("cpu", &["cluster"]),
     ("interpreter", &[]),
-    // How wide an accumulator is, and the root of the tree.
-    ("reduce", &["client", "plan"]),
+    // What reductions return, how wide an accumulator is, and the root of the tree.
+    ("reduce", &["array", "client", "plan"]),
     ("serve", &["cluster"]),
     ("store", &[]),
 ];

@@ -137,7 +137,9 @@ fn reshaped(lazy: &Array, eager: &ArrayD<f64>, dice: Dice) -> Pair {
     let last = eager.shape().last().copied().unwrap_or(1);
     let factor = (1..=4).rev().find(|factor| last.is_multiple_of(*factor)).unwrap_or(1);
     let shape = match eager.shape().split_last() {
-        Some((_, before)) if dice[2].is_multiple_of(2) && eager.ndim() < 5 => [before, &[last / factor, factor]].concat(),
+        Some((_, before)) if dice[2].is_multiple_of(2) && eager.ndim() < 5 => {
+            [before, &[last / factor, factor]].concat()
+        }
         _ => vec![eager.len()],
     };
     let as_it_is = lazy.reshape(&shape[..]);
