@@ -165,9 +165,9 @@ impl Client {
         {
             let block = BlockId { array: stage.array, index: world.chance.below(stage.blocks()) };
             match world.chance.permille(500) {
-                true => world.faults.poison = Some(block),
-                false => world.faults.killer = Some(block),
-            }
+                true => world.faults.poison.insert(block),
+                false => world.faults.killer.insert(block),
+            };
         }
         self.jobs.insert(job, None);
         self.say(world, FromClient::Submit { job, plan: planned.plan });

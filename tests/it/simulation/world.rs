@@ -12,7 +12,7 @@ use gridloom_worker::executor::{ExecuteError, TaskToken};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use gridloom_worker::shape::Region;
 use gridloom_worker::stage::Stage;
-use gridloom_worker::wire::{DeviceClass, FetchError, FromWorker, Register};
+use gridloom_worker::wire::{DeviceClass, FetchError, FromWorker, Register, ToWorker};
 
 use super::chance::Chance;
 use super::client::{Client, Step};
@@ -66,6 +66,7 @@ pub(crate) enum Arrival {
     Join,
     Kill(WorkerId),
     Leave(WorkerId),
+    Crash(ClientId),
 }
 
 /// How much goes wrong, per thousand.
@@ -78,10 +79,10 @@ pub(crate) struct Faults {
     pub(crate) blind: u64,
     /// Memory is short.
     pub(crate) tight: bool,
-    /// This block cannot be computed anywhere.
-    pub(crate) poison: Option<BlockId>,
-    /// Workers die of this block.
-    pub(crate) killer: Option<BlockId>,
+    /// These blocks cannot be computed anywhere.
+    pub(crate) poison: BTreeSet<BlockId>,
+    /// Workers die of these.
+    pub(crate) killer: BTreeSet<BlockId>,
 }
 
 /// A worker process.
@@ -110,6 +111,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) deaths: u64,
     pub(crate) steps: u64,
+    /// How often what was said: the simulation shows that its faults fired.
+    pub(crate) said: BTreeMap<&'static str, u64>,
     check_every: u64,
     delay: (Duration, Duration),
     task: (Duration, Duration),
@@ -133,8 +136,8 @@ impl World {
             execute: often(&mut chance, 20),
             blind: often(&mut chance, 300),
             tight: chance.permille(250),
-            poison: None,
-            killer: None,
+            poison: BTreeSet::new(),
+            killer: BTreeSet::new(),
         };
         let slow = chance.time(micros(10), micros(20_000));
         let long = chance.time(micros(10), micros(200_000));
@@ -148,6 +151,7 @@ impl World {
             oracle: Oracle::default(),
             deaths: 0,
             steps: 0,
+            said: BTreeMap::new(),
             check_every,
             delay: (micros(5), slow),
             task: (micros(1), long),
@@ -214,8 +218,14 @@ impl World {
     /// A process ends; whoever waits for it will notice.
     pub(crate) fn end(&mut self, worker: WorkerId) {
         let Some(process) = self.workers.remove(&worker) else { return };
-        let gone = scheduler::Event::WorkerGone { worker };
-        self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(gone));
+        let gone = Arrival::Scheduler(scheduler::Event::WorkerGone { worker });
+        if self.chance.permille(300) {
+            // Its connection falls silent: that takes seconds to notice.
+            let at = self.now + self.chance.time(Duration::from_millis(100), Duration::from_secs(3));
+            self.at(at, gone);
+        } else {
+            self.send(Party::Worker(worker), Party::Scheduler, gone);
+        }
         for who in process.requests.into_values() {
             self.send_alone(Arrival::Answered { who, answer: None });
         }
@@ -300,8 +310,18 @@ impl World {
                 }
                 Ok(())
             }
+            Arrival::Crash(client) => {
+                self.clients.remove(&client);
+                let gone = Arrival::Scheduler(scheduler::Event::ClientGone { client });
+                self.send(Party::Client(client), Party::Scheduler, gone);
+                Ok(())
+            }
             Arrival::Leave(worker) => self.tell_agent(worker, agent::Event::Leave),
         }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.said.entry(what).or_default() += 1;
     }
 
     fn with_client(
@@ -323,14 +343,26 @@ impl World {
     }
 
     fn tell_scheduler(&mut self, event: scheduler::Event) -> Result<(), String> {
-        if let scheduler::Event::Worker { worker, message: FromWorker::Done { .. } } = &event
+        if let scheduler::Event::Worker { message: FromWorker::Done { .. }, .. } = &event
             && !self.healed
             && self.chance.permille(self.faults.duplicate)
         {
             let again = Arrival::Scheduler(event.clone());
             let at = self.now + self.chance.time(self.delay.0, Duration::from_millis(300));
-            let _ = worker;
+            self.count("duplicate");
             self.at(at, again);
+        }
+        match &event {
+            scheduler::Event::WorkerGone { .. } => self.count("worker gone"),
+            scheduler::Event::Worker { message, .. } => self.count(match message {
+                FromWorker::Done { .. } => "done",
+                FromWorker::Failed { .. } => "failed",
+                FromWorker::Refused { .. } => "refused",
+                FromWorker::FetchFailed { error: FetchError::Missing, .. } => "missing",
+                FromWorker::FetchFailed { .. } => "unreachable",
+                FromWorker::Leaving => "leaving",
+            }),
+            _ => {}
         }
         self.scheduler.handle(self.now, event);
         if self.steps.is_multiple_of(self.check_every) {
@@ -339,6 +371,13 @@ impl World {
         while let Some(action) = self.scheduler.poll() {
             match action {
                 scheduler::Action::ToWorker { worker, message } => {
+                    self.count(match &message {
+                        ToWorker::Run(_) => "run",
+                        ToWorker::Keep { .. } => "keep",
+                        ToWorker::Free { .. } => "free",
+                        ToWorker::Close => "close",
+                        _ => "other",
+                    });
                     let arrival = Arrival::Agent(worker, agent::Event::Scheduler(message));
                     self.send(Party::Scheduler, Party::Worker(worker), arrival);
                 }
@@ -458,14 +497,14 @@ impl World {
         let Some(stage) = process.stages.get(&start.array).cloned() else { return Ok(()) };
         let block = BlockId { array: start.array, index: start.block };
         let blind = process.blind && start.operands.is_empty();
-        if self.faults.killer == Some(block) {
+        if self.faults.killer.contains(&block) {
             self.deaths += 1;
             self.end(worker);
             let at = self.now + self.chance.time(Duration::from_millis(1), Duration::from_secs(2));
             self.at(at, Arrival::Join);
             return Ok(());
         }
-        let result = if self.faults.poison == Some(block) {
+        let result = if self.faults.poison.contains(&block) {
             Err(ExecuteError::Deadline { limit_ms: 1 })
         } else if blind {
             Err(ExecuteError::Source { path: "x.npy".to_owned(), what: "not seen here".to_owned() })
