@@ -65,7 +65,7 @@ const ROOT: Graph = &[
     ("scheduler", &["plan"]),
     ("client", &["array", "plan", "scheduler"]),
     ("cluster", &["array", "client", "host", "plan", "scheduler"]),
-    ("cli", &["array", "client", "cluster", "plan", "scheduler"]),
+    ("cli", &["array", "client", "cluster", "host", "plan", "scheduler"]),
 ];
 
 /// The rooms of the worker where things are done, and who in the root crate may open them: all others decide only.
