@@ -7,7 +7,11 @@ use gridloom::{Array, Kernel, LocalCluster, Reduce};
 use ndarray::Array2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let side: u64 = std::env::args().nth(1).map_or(Ok(1000), |side| side.parse())?;
+    run(std::env::args().nth(1).map_or(Ok(1000), |side| side.parse())?)
+}
+
+/// The whole lesson, over ten cubes of `side`.
+pub fn run(side: u64) -> Result<(), Box<dyn std::error::Error>> {
     let client = LocalCluster::start()?.client();
 
     let inc = Kernel::element("fn inc(x: i64) -> i64 { return x + 1; }")?;

@@ -4,6 +4,7 @@
 
 mod cli;
 mod cluster;
+mod examples;
 mod house;
 mod oracle;
 mod simulation;

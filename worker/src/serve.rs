@@ -5,6 +5,7 @@
 //! through the sink it was made with, and is handed to [`Worker::handle`] like everything else.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,12 +131,8 @@ impl Worker {
 
     /// A kernel that does not compile here is left out: stages that name it then fail, and say so.
     fn add_kernel(&mut self, kernel: &KernelBytes) {
-        let compiled = decode::<KernelSource>(&kernel.source)
-            .map_err(|error| error.to_string())
-            .and_then(|source| TypedKernel::compile(source).map_err(|error| error.to_string()));
-        match compiled {
-            Ok(compiled) if compiled.hash() == kernel.hash => self.executor.add_kernel(Arc::new(compiled)),
-            Ok(_) => tracing::warn!(kernel = %kernel.hash, "a kernel's text has another hash than its name"),
+        match compiled(kernel) {
+            Ok(compiled) => self.executor.add_kernel(Arc::new(compiled)),
             Err(error) => tracing::warn!(kernel = %kernel.hash, %error, "a kernel does not compile here"),
         }
     }
@@ -145,6 +142,17 @@ impl Worker {
         if let Err(error) = self.executor.prepare(stage) {
             self.agent.handle(now, agent::Event::PrepareFailed { array, error });
         }
+    }
+}
+
+/// What came as bytes, parsed and validated anew: nothing is taken on trust. A panic of the compiler is contained.
+fn compiled(kernel: &KernelBytes) -> Result<TypedKernel, String> {
+    let source: KernelSource = decode(&kernel.source).map_err(|error| error.to_string())?;
+    match catch_unwind(AssertUnwindSafe(|| TypedKernel::compile(source))) {
+        Ok(Ok(compiled)) if compiled.hash() == kernel.hash => Ok(compiled),
+        Ok(Ok(_)) => Err("its text has another hash than its name".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the compiler panicked".to_owned()),
     }
 }
 
