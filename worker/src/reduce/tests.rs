@@ -115,7 +115,7 @@ mod reference {
             tree(&segments, join)
         });
         let rows: Vec<V> = rows.collect();
-        let lanes = 32usize.div_ceil(columns).next_power_of_two();
+        let lanes = 256usize.div_ceil(columns).next_power_of_two();
         let segments: Vec<V> = rows.chunks(64 * lanes).map(|units| by_lanes(units, lanes, join)).collect();
         tree(&segments, join)
     }
