@@ -104,6 +104,13 @@ impl Value {
         }
     }
 
+    /// The same elements under a shape of as many.
+    pub(crate) fn reshaped(mut self, shape: &Shape) -> Value {
+        debug_assert_eq!(shape.elements(), self.shape.elements());
+        self.shape = shape.clone();
+        self
+    }
+
     /// The elements in C order.
     fn into_elements<E: Element>(self) -> Result<Vec<E>, ValueError> {
         if self.dtype != E::DTYPE && !(self.dtype == DType::Bool && E::DTYPE == DType::U32) {

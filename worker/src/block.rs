@@ -9,7 +9,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::dtype::{DType, Element};
-use crate::executor::ExecuteError;
 use crate::shape::Shape;
 use memory::Memory;
 
@@ -44,12 +43,6 @@ impl Item {
 pub struct OutOfMemory {
     /// How much was asked for.
     pub bytes: u64,
-}
-
-impl From<OutOfMemory> for ExecuteError {
-    fn from(error: OutOfMemory) -> ExecuteError {
-        ExecuteError::Memory { bytes: error.bytes }
-    }
 }
 
 /// Bytes that wait in this process for the next buffer.

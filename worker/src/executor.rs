@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::Block;
+use crate::block::{Block, OutOfMemory};
 use crate::ids::{ArrayId, KernelHash};
 use crate::shape::Region;
 use crate::stage::Stage;
@@ -96,6 +96,12 @@ pub enum ExecuteError {
         /// Its panic's message.
         what: String,
     },
+}
+
+impl From<OutOfMemory> for ExecuteError {
+    fn from(error: OutOfMemory) -> ExecuteError {
+        ExecuteError::Memory { bytes: error.bytes }
+    }
 }
 
 /// Something that computes blocks.

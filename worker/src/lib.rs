@@ -16,6 +16,7 @@ pub mod executor;
 pub mod grid;
 pub mod ids;
 pub mod interpreter;
+pub mod intervals;
 pub mod kernel;
 pub mod math;
 pub mod reduce;

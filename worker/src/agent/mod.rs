@@ -1,1 +1,428 @@
-//! Not there yet.
+//! A worker's state machine: runs of blocks in, tasks for the executor out, and every byte accounted for.
+//!
+//! Pure: no clock, no thread, no socket. Whoever drives it calls [`Agent::handle`] with an event and the time since
+//! some epoch of its own, then takes actions from [`Agent::poll`] until there are none, and calls again with
+//! [`Event::Tick`] when [`Agent::next_timeout`] is reached.
+//!
+//! A block's way through a worker:
+//! ```text
+//!              memory reserved whole         operands here          executor's event
+//!   queued ----------------------> fetching -------------> running -----------------> held -> freed
+//!     | does not fit, nothing          | no holder left       | error       forgotten |
+//!     | in flight to wait for          v                      v                       v
+//!     +-> refused                 fetch failed              failed                stopping -> nothing
+//! ```
+//! Deeper stages go first, then what came first; nothing overtakes a block that waits for memory, so none starves.
+//! The agent decides nothing: which block runs where, and what becomes of one that failed, is the scheduler's.
+
+mod advance;
+mod fetches;
+pub mod message;
+mod report;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use fetches::FETCHES_MAX;
+pub use message::{Action, Answer, Event, FetchId, Part, Payload, ReplyTo, Start};
+pub use report::COALESCE;
+
+use crate::executor::{ExecuteError, TaskToken};
+use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
+use crate::intervals::Interval;
+use crate::stage::Stage;
+use crate::store::{PartKey, Store};
+use crate::wire::{FetchError, FromWorker, Run, ToWorker, Whereabouts};
+use fetches::{Arrival, Fetches, Waiter};
+use report::Report;
+
+/// Replies with data on their way out at once.
+pub const REPLIES_MAX: usize = 50;
+
+/// Tasks in flight at once; the rest of the runs stays queued. Bounds what the executor has to remember.
+pub const TASKS_MAX: usize = 4096;
+
+/// How long work that does not fit waits, with nothing in flight whose end could make room, before it is refused.
+pub const REFUSE_AFTER: Duration = Duration::from_millis(50);
+
+/// One registration of a worker.
+#[derive(Debug)]
+pub struct Agent<B> {
+    store: Store<B>,
+    stages: BTreeMap<ArrayId, Known>,
+    /// Deepest first, then in order of arrival.
+    queue: BTreeMap<(Reverse<u32>, u64), Queued>,
+    tasks: BTreeMap<TaskToken, Task<B>>,
+    fetches: Fetches,
+    /// Tasks whose last operand has just come.
+    filled: Vec<TaskToken>,
+    report: Report,
+    /// Replies that carry data and have not left.
+    replying: BTreeSet<ReplyTo>,
+    /// Requests beyond [`REPLIES_MAX`], in order.
+    requests: VecDeque<(ReplyTo, PartKey)>,
+    /// Clients that are gone: what they still put is refused.
+    gone: BTreeSet<ClientId>,
+    /// Since when the head of the queue does not fit although nothing is in flight.
+    starved: Option<Duration>,
+    counter: u64,
+    closed: bool,
+    actions: VecDeque<Action<B>>,
+}
+
+/// A stage that was sent.
+#[derive(Debug)]
+struct Known {
+    stage: Arc<Stage>,
+    depth: u32,
+    /// Whether its blocks need other blocks.
+    reads: bool,
+    failed: Option<ExecuteError>,
+}
+
+/// Blocks that wait for memory.
+#[derive(Debug)]
+struct Queued {
+    array: ArrayId,
+    blocks: Interval,
+    order: Order,
+}
+
+/// What is to be done with a block.
+#[derive(Clone, Debug)]
+enum Order {
+    /// Compute it.
+    Compute { attempt: u32, inputs: Arc<[Whereabouts]> },
+    /// Fetch it from `holder` and keep it.
+    Keep { fields: u32, bytes: u64, holder: WorkerId },
+}
+
+/// A block in flight.
+#[derive(Debug)]
+enum Task<B> {
+    /// Its memory is reserved and its operands are on their way.
+    Fetching { work: Work, operands: Vec<Option<Part<B>>>, missing: usize },
+    /// The executor has it.
+    Running { work: Work },
+    /// Forgotten while the executor had it: only its event is awaited.
+    Stopping { reserved: u64 },
+}
+
+/// What is known of a block in flight.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    block: BlockId,
+    /// Bytes set aside for it.
+    reserved: u64,
+    /// `None` for a block that is only to be kept.
+    attempt: Option<u32>,
+}
+
+impl<B: Payload> Agent<B> {
+    /// A worker that holds nothing, was told nothing, and may use `memory_bytes`. Its registration is the shell's to
+    /// send.
+    pub fn new(memory_bytes: u64) -> Agent<B> {
+        Agent {
+            store: Store::new(memory_bytes),
+            stages: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            fetches: Fetches::default(),
+            filled: Vec::new(),
+            report: Report::default(),
+            replying: BTreeSet::new(),
+            requests: VecDeque::new(),
+            gone: BTreeSet::new(),
+            starved: None,
+            counter: 0,
+            closed: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened at `now`, which never goes back.
+    pub fn handle(&mut self, now: Duration, event: Event<B>) {
+        if self.closed {
+            return;
+        }
+        match event {
+            Event::Scheduler(message) => self.handle_scheduler(message),
+            Event::Fetch { from, block, field, region } => {
+                self.requests.push_back((from, PartKey::new(block, field, region.as_ref())));
+            }
+            Event::Put { from, block, fields } => self.handle_put(from, block, fields),
+            Event::Replied { to } => drop(self.replying.remove(&to)),
+            Event::Fetched { fetch, result } => self.handle_fetched(fetch, result),
+            Event::Finished { token, result, busy } => self.handle_finished(now, token, result, busy),
+            Event::PrepareFailed { array, error } => {
+                if let Some(known) = self.stages.get_mut(&array) {
+                    known.failed = Some(error);
+                }
+            }
+            Event::Leave => self.actions.push_back(Action::Send(FromWorker::Leaving)),
+            Event::SchedulerGone => self.close(),
+            Event::Tick => {}
+        }
+        if !self.closed {
+            self.advance(now);
+        }
+    }
+
+    /// What is to be done next, if anything.
+    pub fn poll(&mut self) -> Option<Action<B>> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::Tick`] is due, if ever.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let refuse = self.starved.map(|since| since + REFUSE_AFTER);
+        [refuse, self.report.due()].into_iter().flatten().min()
+    }
+
+    /// The ledger and what is held.
+    pub fn store(&self) -> &Store<B> {
+        &self.store
+    }
+
+    /// Whether it does nothing and waits for nothing.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.queue.is_empty() && self.fetches.is_idle() && self.requests.is_empty()
+    }
+
+    /// How many stages it knows.
+    pub fn stage_count(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Derives every invariant again from what is stored.
+    ///
+    /// # Errors
+    /// The first that does not hold, in words.
+    pub fn check(&self) -> Result<(), String> {
+        self.store.check()?;
+        let reserved: u64 = self.tasks.values().map(Task::reserved).sum();
+        if reserved != self.store.reserved_bytes() {
+            return Err(format!("tasks have {reserved} bytes reserved, written {}", self.store.reserved_bytes()));
+        }
+        if self.fetches.in_flight() > FETCHES_MAX || self.replying.len() > REPLIES_MAX {
+            return Err("more fetches or replies in flight than allowed".to_owned());
+        }
+        let waits = |task: &Task<B>| match task {
+            Task::Fetching { operands, missing, .. } => {
+                *missing > 0 && operands.iter().filter(|operand| operand.is_none()).count() == *missing
+            }
+            Task::Running { .. } | Task::Stopping { .. } => true,
+        };
+        if !self.tasks.values().all(waits) {
+            return Err("a task waits for operands that it has".to_owned());
+        }
+        let fetching = self.tasks.values().any(|task| matches!(task, Task::Fetching { .. }));
+        match fetching && self.fetches.is_idle() {
+            true => Err("a task waits for operands that nobody fetches".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What the scheduler says.
+impl<B: Payload> Agent<B> {
+    fn handle_scheduler(&mut self, message: ToWorker) {
+        match message {
+            // Who it is matters to its peers, and to the shell that dials them.
+            ToWorker::Welcome { .. } => {}
+            ToWorker::Peer { worker, address } => self.actions.push_back(Action::Peer { worker, address }),
+            ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
+            ToWorker::Stage { stage, depth } => self.handle_stage(stage, depth),
+            ToWorker::Run(run) => self.handle_run(run),
+            ToWorker::Keep { array, blocks, fields, bytes, holder } => {
+                self.enqueue(u32::MAX, Queued { array, blocks, order: Order::Keep { fields, bytes, holder } });
+            }
+            ToWorker::Free { array, blocks } => {
+                blocks.into_iter().for_each(|blocks| self.store.remove_blocks(array, blocks));
+            }
+            ToWorker::Forget { array } => self.forget(array),
+            ToWorker::ForgetClient { client } => self.forget_client(client),
+            ToWorker::Close => self.close(),
+        }
+    }
+
+    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32) {
+        let reads = !stage.input_arrays().is_empty();
+        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads, failed: None });
+        self.actions.push_back(Action::Prepare { stage });
+    }
+
+    fn handle_run(&mut self, run: Run) {
+        let Run { array, blocks, attempt, mut inputs } = run;
+        let depth = self.stages.get(&array).map_or(0, |known| known.depth);
+        inputs.sort_by_key(|place| (place.array, place.blocks.start));
+        self.enqueue(depth, Queued { array, blocks, order: Order::Compute { attempt, inputs: inputs.into() } });
+    }
+
+    fn enqueue(&mut self, depth: u32, queued: Queued) {
+        self.counter += 1;
+        self.queue.insert((Reverse(depth), self.counter), queued);
+    }
+
+    fn forget(&mut self, array: ArrayId) {
+        self.store.remove_array(array);
+        self.report.forget(array);
+        self.queue.retain(|_, queued| queued.array != array);
+        let tokens: Vec<TaskToken> = self.tasks_of(|of| of == array);
+        tokens.into_iter().for_each(|token| self.stop(token));
+        if self.stages.remove(&array).is_some() {
+            self.actions.push_back(Action::Cancel { array });
+        }
+    }
+
+    fn forget_client(&mut self, client: ClientId) {
+        self.gone.insert(client);
+        let arrays: Vec<ArrayId> = self.stages.keys().copied().filter(|array| array.client == client).collect();
+        arrays.into_iter().for_each(|array| self.forget(array));
+        // What the client put here itself, and what is only being kept, has no stage.
+        self.store.remove_client(client);
+        self.report.forget_client(client);
+        self.queue.retain(|_, queued| queued.array.client != client);
+        let tokens: Vec<TaskToken> = self.tasks_of(|of| of.client == client);
+        tokens.into_iter().for_each(|token| self.stop(token));
+    }
+
+    fn tasks_of(&self, belongs: impl Fn(ArrayId) -> bool) -> Vec<TaskToken> {
+        let of = |task: &Task<B>| task.work().is_some_and(|work| belongs(work.block.array));
+        self.tasks.iter().filter(|(_, task)| of(task)).map(|(&token, _)| token).collect()
+    }
+
+    /// Its result is not wanted any more.
+    fn stop(&mut self, token: TaskToken) {
+        match self.tasks.remove(&token) {
+            Some(Task::Fetching { work, .. }) => {
+                self.store.release(work.reserved);
+                self.fetches.give_up(token);
+            }
+            Some(Task::Running { work }) => {
+                self.tasks.insert(token, Task::Stopping { reserved: work.reserved });
+            }
+            Some(stopping @ Task::Stopping { .. }) => drop(self.tasks.insert(token, stopping)),
+            None => {}
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        let stages = std::mem::take(&mut self.stages);
+        self.actions.extend(stages.into_keys().map(|array| Action::Cancel { array }));
+        self.queue.clear();
+        self.tasks.clear();
+        self.requests.clear();
+        self.fetches = Fetches::default();
+        self.filled.clear();
+        self.report = Report::default();
+        self.starved = None;
+        self.store = Store::new(self.store.limit_bytes());
+        self.actions.push_back(Action::Close);
+    }
+}
+
+/// What peers, fetches and the executor say.
+impl<B: Payload> Agent<B> {
+    fn handle_put(&mut self, from: ReplyTo, block: BlockId, fields: Vec<B>) {
+        let needs = fields.iter().map(Payload::bytes).sum();
+        let answer = match self.gone.contains(&block.array.client) {
+            true => Answer::Refused { needs, has: 0 },
+            false => match self.store.keep(block, fields, 0) {
+                Ok(_) => Answer::Stored,
+                Err(shortage) => Answer::Refused { needs: shortage.needs, has: shortage.has },
+            },
+        };
+        self.actions.push_back(Action::Reply { to: from, answer });
+    }
+
+    fn handle_fetched(&mut self, fetch: FetchId, result: Result<Part<B>, FetchError>) {
+        let outcome = result.as_ref().map(drop).map_err(|error| *error);
+        match (self.fetches.arrive(fetch, outcome), result) {
+            (Arrival::Landed(key, waiters), Ok(part)) => {
+                waiters.iter().for_each(|&waiter| self.fill(waiter, &part));
+                self.store.cache(key, &part);
+            }
+            (Arrival::Lost { key, waiters, holder, error }, _) => {
+                waiters.iter().for_each(|waiter| self.fail_fetch(waiter.token, key.block(), Some(holder), error));
+            }
+            (Arrival::Landed(..) | Arrival::Nothing, _) => {}
+        }
+    }
+
+    /// An operand is here.
+    fn fill(&mut self, waiter: Waiter, part: &Part<B>) {
+        let Some(Task::Fetching { operands, missing, .. }) = self.tasks.get_mut(&waiter.token) else {
+            return;
+        };
+        if operands[waiter.operand].replace(part.clone()).is_none() {
+            *missing -= 1;
+            self.filled.extend((*missing == 0).then_some(waiter.token));
+        }
+    }
+
+    fn fail_fetch(&mut self, token: TaskToken, input: BlockId, holder: Option<WorkerId>, error: FetchError) {
+        // One task may have waited with several operands.
+        let Some(Task::Fetching { work, .. }) = self.tasks.remove(&token) else {
+            return;
+        };
+        self.fetches.give_up(token);
+        self.store.release(work.reserved);
+        self.actions.push_back(Action::Send(FromWorker::FetchFailed { block: work.block, input, holder, error }));
+    }
+
+    fn handle_finished(
+        &mut self,
+        now: Duration,
+        token: TaskToken,
+        result: Result<Vec<B>, ExecuteError>,
+        busy: Duration,
+    ) {
+        match (self.tasks.remove(&token), result) {
+            (Some(Task::Running { work }), Ok(fields)) => self.keep(now, work, fields, busy),
+            (Some(Task::Running { work }), Err(error)) => {
+                self.store.release(work.reserved);
+                let BlockId { array, index: block } = work.block;
+                let attempt = work.attempt.unwrap_or(0);
+                self.actions.push_back(Action::Send(FromWorker::Failed { array, block, attempt, error }));
+            }
+            (Some(Task::Stopping { reserved }), _) => self.store.release(reserved),
+            // The executor speaks only of what it was given.
+            (Some(fetching @ Task::Fetching { .. }), _) => drop(self.tasks.insert(token, fetching)),
+            (None, _) => {}
+        }
+    }
+
+    fn keep(&mut self, now: Duration, work: Work, fields: Vec<B>, busy: Duration) {
+        let BlockId { array, index } = work.block;
+        match self.store.keep(work.block, fields, work.reserved) {
+            Ok(bytes) => self.report.done(now, array, index, bytes, busy),
+            Err(shortage) => self.refuse(array, Interval::one(index), shortage.needs, shortage.has),
+        }
+    }
+
+    fn refuse(&mut self, array: ArrayId, blocks: Interval, needs: u64, has: u64) {
+        let refused = FromWorker::Refused { array, blocks: vec![blocks], needs, has };
+        self.actions.push_back(Action::Send(refused));
+    }
+}
+
+impl<B> Task<B> {
+    fn reserved(&self) -> u64 {
+        match self {
+            Task::Fetching { work, .. } | Task::Running { work } => work.reserved,
+            Task::Stopping { reserved } => *reserved,
+        }
+    }
+
+    /// `None` when its block is not wanted any more.
+    fn work(&self) -> Option<&Work> {
+        match self {
+            Task::Fetching { work, .. } | Task::Running { work } => Some(work),
+            Task::Stopping { .. } => None,
+        }
+    }
+}

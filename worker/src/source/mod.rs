@@ -9,5 +9,6 @@ pub mod philox;
 #[cfg(target_arch = "x86_64")]
 mod philox_x86;
 mod reader;
+mod values;
 
 pub use reader::{LeafReader, leaf_readers};

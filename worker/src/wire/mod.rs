@@ -1,1 +1,19 @@
-//! Not there yet.
+//! What travels: messages as plain data, and their bytes.
+//!
+//! Reading order: [`plan`] (what is submitted) -> [`message`] (scheduler and workers) -> [`peer`] (whoever wants a
+//! block and whoever holds it) -> [`codec`] (bytes). The messages between clients and the scheduler are the root
+//! crate's: this crate does not know clients.
+//!
+//! A message never carries the bytes of a block: those follow it raw, and are described by its header. Nothing here
+//! does I/O, and nothing read off a wire is believed: lengths are capped before anything is allocated, and what
+//! decodes is asked whether it is sound before it is used.
+
+pub mod codec;
+pub mod message;
+pub mod peer;
+pub mod plan;
+
+pub use codec::{WireError, decode, encode};
+pub use message::{DeviceClass, FetchError, FromWorker, Register, Run, ToWorker, Whereabouts};
+pub use peer::{BlockHeader, PeerReply, PeerRequest, RequestId};
+pub use plan::{KernelBytes, Plan};

@@ -1,0 +1,246 @@
+//! Blocks that are done: who can go on now, what is needed no more, who is to be told.
+
+use std::time::Duration;
+
+use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
+use gridloom_worker::intervals::{Interval, IntervalSet};
+use gridloom_worker::wire::ToWorker;
+
+use super::message::{HOLDINGS_MAX, Holding, ToClient};
+use super::story::Happening;
+use super::{Mutant, Scheduler};
+
+impl Scheduler {
+    /// `worker` holds `blocks` now. Whether it was asked to, and whether anybody else holds them, does not matter.
+    pub(super) fn completed(&mut self, worker: WorkerId, id: ArrayId, blocks: &[Interval], busy: Duration) {
+        self.reports += 1;
+        if self.mutant == Some(Mutant::DropCompletion(self.reports)) {
+            return;
+        }
+        // An array that is gone: the worker was told so already.
+        let Some(array) = self.arrays.get(&id) else { return };
+        let whole = array.whole();
+        let reported: IntervalSet = blocks.iter().map(|blocks| blocks.intersect(whole)).collect();
+        let wanted = match self.mutant == Some(Mutant::AcceptDuplicate) {
+            true => reported.clone(),
+            false => array.wanted_of(&reported),
+        };
+        self.return_from(worker, id, &reported, Some(busy));
+        self.end_moves(worker, id, &reported);
+        let extra = reported.difference(&wanted);
+        if !extra.is_empty() {
+            self.tell(worker, ToWorker::Free { array: id, blocks: extra.iter().collect() });
+        }
+        let newly = self.edit(id, |array| array.hold(worker, &wanted));
+        if let Some(known) = self.workers.get_mut(&worker) {
+            known.recover();
+        }
+        self.after_done(worker, id, &newly.unwrap_or_default());
+    }
+
+    /// What was handed to `worker` is no more in its hands; `busy` if that is because it is done.
+    pub(super) fn return_from(
+        &mut self,
+        worker: WorkerId,
+        id: ArrayId,
+        blocks: &IntervalSet,
+        busy: Option<Duration>,
+    ) -> IntervalSet {
+        let Some(array) = self.arrays.get_mut(&id) else { return IntervalSet::new() };
+        let back = array.take_back(worker, blocks);
+        if let Some(busy) = busy {
+            array.measure(worker, busy.as_secs_f64(), back.count());
+        }
+        if let Some(known) = self.workers.get_mut(&worker) {
+            known.give_back(id, back.count());
+            if let Some(busy) = busy {
+                known.pace.measure(busy.as_secs_f64(), back.count());
+            }
+        }
+        back
+    }
+
+    fn after_done(&mut self, worker: WorkerId, id: ArrayId, newly: &IntervalSet) {
+        if newly.is_empty() {
+            return;
+        }
+        self.note_all(id, newly, Happening::Done { worker });
+        if !self.deaths.is_empty() {
+            self.deaths.retain(|block, _| block.array != id || !newly.contains(block.index));
+        }
+        self.note_progress(id, newly);
+        self.wake_readers(id, newly);
+        self.free_inputs(id, newly);
+        self.free_unneeded(id, newly);
+        self.announce(id);
+        self.answer_questions(id);
+    }
+
+    /// Readers of blocks that are there now may be ready.
+    fn wake_readers(&mut self, id: ArrayId, blocks: &IntervalSet) {
+        let readers = self.arrays.get(&id).map(|array| array.readers.clone()).unwrap_or_default();
+        for reader in readers {
+            let ready = match self.arrays.get(&reader).and_then(|array| Some((array, array.recipe.as_ref()?))) {
+                Some((array, recipe)) => {
+                    let candidates = recipe.relation.readers_of(id, blocks).intersection(array.waiting());
+                    self.ready_among(reader, &candidates)
+                }
+                None => continue,
+            };
+            self.make_ready(reader, &ready);
+        }
+    }
+
+    /// Those of `candidates` (which wait) whose inputs are all there.
+    pub(super) fn ready_among(&self, id: ArrayId, candidates: &IntervalSet) -> IntervalSet {
+        let Some(recipe) = self.arrays.get(&id).and_then(|array| array.recipe.as_ref()) else {
+            return IntervalSet::new();
+        };
+        let relation = &recipe.relation;
+        if relation.is_blockwise() {
+            let done = relation.inputs().iter().filter_map(|input| self.arrays.get(input)).map(|array| &array.done);
+            return done.fold(candidates.clone(), |ready, done| ready.intersection(done));
+        }
+        if relation.is_source() {
+            return candidates.clone();
+        }
+        let (mut ready, mut blocked) = (IntervalSet::new(), IntervalSet::new());
+        for block in candidates.indices() {
+            if blocked.contains(block) {
+                continue;
+            }
+            let gap = relation.inputs_of_one(block).into_iter().find_map(|(input, range)| {
+                let gap = self.arrays.get(&input).map_or(Some(range.start), |array| array.done.first_gap(range));
+                gap.map(|gap| (input, gap))
+            });
+            match gap {
+                None => ready.insert(Interval::one(block)),
+                // Whatever else reads what is missing need not be looked at.
+                Some((input, gap)) => blocked.extend(relation.readers_of_one(input, gap)),
+            }
+        }
+        ready
+    }
+
+    /// Blocks whose inputs are all there get a home.
+    pub(super) fn make_ready(&mut self, id: ArrayId, ready: &IntervalSet) {
+        if ready.is_empty() {
+            return;
+        }
+        let others = self.edit(id, |array| array.make_ready(ready)).unwrap_or_default();
+        self.place(id, &others);
+    }
+
+    /// Inputs of blocks that are done may be needed no more.
+    fn free_inputs(&mut self, id: ArrayId, blocks: &IntervalSet) {
+        let recipe = self.arrays.get(&id).and_then(|array| array.recipe.as_ref());
+        let read = recipe.map(|recipe| recipe.relation.inputs_of(blocks)).unwrap_or_default();
+        read.into_iter().for_each(|(input, blocks)| self.free_unneeded(input, &blocks));
+    }
+
+    /// Frees what of `candidates` is held, not pinned, and read by no unfinished block.
+    pub(super) fn free_unneeded(&mut self, id: ArrayId, candidates: &IntervalSet) {
+        let Some(array) = self.arrays.get(&id).filter(|array| !array.pinned) else { return };
+        let mut free = candidates.intersection(&array.done);
+        for reader in array.readers.iter().filter_map(|reader| self.arrays.get(reader)) {
+            let Some(recipe) = &reader.recipe else { continue };
+            if recipe.relation.is_blockwise() {
+                free.remove_all(&reader.unfinished);
+                continue;
+            }
+            let mut needed = IntervalSet::new();
+            for block in free.indices() {
+                if needed.contains(block) {
+                    continue;
+                }
+                let readers = recipe.relation.readers_of_one(id, block);
+                let unfinished = readers.into_iter().find_map(|blocks| reader.unfinished.within(blocks).next());
+                if let Some(unfinished) = unfinished {
+                    let read = recipe.relation.inputs_of_one(unfinished.start).into_iter();
+                    needed.extend(read.filter(|(input, _)| *input == id).map(|(_, range)| range));
+                }
+            }
+            free.remove_all(&needed);
+        }
+        self.free(id, &free);
+    }
+
+    fn free(&mut self, id: ArrayId, blocks: &IntervalSet) {
+        if blocks.is_empty() {
+            return;
+        }
+        let parts = self.edit(id, |array| array.free(blocks)).unwrap_or_default();
+        self.note_all(id, blocks, Happening::Freed);
+        for (worker, part) in parts {
+            self.tell(worker, ToWorker::Free { array: id, blocks: part.iter().collect() });
+        }
+        if !self.strikes.is_empty() {
+            self.strikes.retain(|(block, _)| block.array != id || !blocks.contains(block.index));
+        }
+    }
+
+    fn note_progress(&mut self, id: ArrayId, newly: &IntervalSet) {
+        let Some(array) = self.arrays.get_mut(&id) else { return };
+        let Some((name, job)) = array.job.and_then(|job| Some((job, self.jobs.get_mut(&job)?))) else { return };
+        job.refused = None;
+        if job.ended {
+            return;
+        }
+        if array.pinned {
+            array.fresh.insert_all(newly);
+        }
+        self.changed.insert((name, id));
+        self.progress_due.get_or_insert(self.now + self.limits.progress_interval);
+    }
+
+    /// Tells the client of an output that is complete, and of a job whose last output it was.
+    pub(super) fn announce(&mut self, id: ArrayId) {
+        let Some(array) = self.arrays.get_mut(&id) else { return };
+        if !array.pinned || array.announced || !array.is_complete() {
+            return;
+        }
+        array.announced = true;
+        drop(array.fresh.take());
+        let holders = if array.done.interval_count() <= HOLDINGS_MAX { self.holdings(id, None) } else { Vec::new() };
+        let holders = if holders.len() <= HOLDINGS_MAX { holders } else { Vec::new() };
+        self.tell_client(id.client, ToClient::ArrayDone { array: id, holders });
+        self.end_job_if_done(id);
+    }
+
+    /// The last output that a job missed may have come, or be wanted no more.
+    pub(super) fn end_job_if_done(&mut self, output: ArrayId) {
+        let Some(name) = self.arrays.get(&output).and_then(|array| array.job) else { return };
+        let Some(job) = self.jobs.get_mut(&name).filter(|job| !job.ended) else { return };
+        job.missing.remove(&output);
+        if job.missing.is_empty() {
+            job.ended = true;
+            self.changed.retain(|(job, _)| *job != name);
+            self.tell_client(name.client, ToClient::JobDone { job: name });
+        }
+    }
+
+    /// Who holds `blocks` (all where `None`), each block once.
+    pub(super) fn holdings(&self, id: ArrayId, blocks: Option<Interval>) -> Vec<Holding> {
+        let Some(array) = self.arrays.get(&id) else { return Vec::new() };
+        let blocks = blocks.unwrap_or(array.whole());
+        let mut holdings: Vec<Holding> = Vec::new();
+        let mut at = blocks.start;
+        while at < blocks.end {
+            // The holder that goes on the longest makes the shortest list.
+            let Some((worker, end)) = array.holders_from(at).into_iter().max_by_key(|&(_, end)| end) else { break };
+            holdings.push(Holding { blocks: Interval::new(at, end.min(blocks.end)), worker });
+            at = end;
+        }
+        holdings
+    }
+
+    /// What a block is and was, for errors and for people.
+    pub(super) fn tell_story(&self, block: BlockId) -> Vec<super::Chapter> {
+        let chapters = self.story(block);
+        let skipped = chapters.len().saturating_sub(CHAPTERS_TOLD_MAX);
+        chapters.into_iter().skip(skipped).collect()
+    }
+}
+
+/// How much of a story an error carries: enough to see every death.
+const CHAPTERS_TOLD_MAX: usize = 32;

@@ -1,0 +1,285 @@
+//! How things end: arrays released and forgotten, jobs failed or cancelled, clients gone, waits too long.
+//!
+//! An array lives while it is pinned or somebody reads it: so the plan of a block is kept as long as a live block
+//! descends from it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gridloom_worker::ids::{ArrayId, ClientId, JobId, WorkerId};
+use gridloom_worker::intervals::Interval;
+use gridloom_worker::wire::ToWorker;
+
+use super::Scheduler;
+use super::array::Question;
+use super::error::{JobError, Wanted};
+use super::message::ToClient;
+
+/// Intervals in one message of progress at most; what is left comes with the next.
+const FRESH_MAX: usize = 4096;
+
+/// What is not wanted.
+impl Scheduler {
+    /// The client does not want to keep it.
+    pub(super) fn release(&mut self, id: ArrayId) {
+        let Some(array) = self.arrays.get_mut(&id) else { return };
+        array.pinned = false;
+        self.refuse_questions(id, &JobError::UnknownArray { array: id });
+        self.end_job_if_done(id);
+        self.drop_or_free(id);
+    }
+
+    /// Somebody stopped wanting something of it.
+    fn drop_or_free(&mut self, id: ArrayId) {
+        let Some(array) = self.arrays.get(&id).filter(|array| !array.pinned) else { return };
+        if array.readers.is_empty() {
+            self.forget(id);
+        } else {
+            let whole = array.done.clone();
+            self.free_unneeded(id, &whole);
+        }
+    }
+
+    /// Nobody can want it any more.
+    pub(super) fn forget(&mut self, id: ArrayId) {
+        self.empty(id);
+        let Some(array) = self.arrays.remove(&id) else { return };
+        self.index(id);
+        if let Some(name) = array.job
+            && let Some(job) = self.jobs.get_mut(&name)
+        {
+            job.arrays.remove(&id);
+            job.missing.remove(&id);
+            if job.arrays.is_empty() {
+                self.jobs.remove(&name);
+                self.busy.remove(&name);
+                self.stranded.remove(&name);
+            }
+        }
+        self.unread(id, array.inputs());
+    }
+
+    /// `reader` reads these no more.
+    fn unread(&mut self, reader: ArrayId, inputs: &[ArrayId]) {
+        for &input in inputs {
+            if let Some(array) = self.arrays.get_mut(&input) {
+                array.readers.retain(|other| *other != reader);
+                self.drop_or_free(input);
+            }
+        }
+    }
+
+    /// Gives up all blocks of an array, here and on the workers.
+    fn empty(&mut self, id: ArrayId) {
+        let Some(array) = self.arrays.get(&id) else { return };
+        let holders = array.held().keys().copied();
+        let knowing = self.workers.iter().filter(|(_, known)| known.stages.contains(&id)).map(|(&worker, _)| worker);
+        let moving = self.moves.keys().filter(|(_, _, of)| *of == id).map(|&(_, to, _)| to);
+        let told: std::collections::BTreeSet<WorkerId> = holders.chain(knowing).chain(moving).collect();
+        for worker in told {
+            self.tell(worker, ToWorker::Forget { array: id });
+            if let Some(known) = self.workers.get_mut(&worker) {
+                known.stages.remove(&id);
+                known.give_back(id, u64::MAX);
+                known.stuck.remove(&id);
+                self.hungry.insert(worker);
+            }
+        }
+        self.edit(id, |array| array.clear());
+        self.refuse_questions(id, &JobError::UnknownArray { array: id });
+        self.moves.retain(|(_, _, of), _| *of != id);
+        self.deaths.retain(|block, _| block.array != id);
+        self.strikes.retain(|(block, _)| block.array != id);
+        self.changed.retain(|(_, of)| *of != id);
+    }
+}
+
+/// Failures.
+impl Scheduler {
+    /// An array cannot be: its job fails, or what is left of it is lost.
+    pub(super) fn fail(&mut self, id: ArrayId, error: JobError) {
+        let Some(array) = self.arrays.get(&id).filter(|array| array.failed.is_none()) else { return };
+        match array.job.filter(|job| self.jobs.get(job).is_some_and(|job| !job.ended)) {
+            Some(job) => self.fail_job(job, error),
+            None => self.kill(vec![id], &error),
+        }
+    }
+
+    /// A job ends without its outputs.
+    pub(super) fn fail_job(&mut self, name: JobId, error: JobError) {
+        let Some(job) = self.jobs.get_mut(&name).filter(|job| !job.ended) else { return };
+        job.ended = true;
+        job.missing.clear();
+        let arrays: Vec<ArrayId> = job.arrays.iter().copied().collect();
+        self.stranded.remove(&name);
+        self.tell_client(name.client, ToClient::JobFailed { job: name, error: error.clone() });
+        self.kill(arrays, &error);
+    }
+
+    /// These arrays are no more. So fails what still has to read them.
+    fn kill(&mut self, ids: Vec<ArrayId>, error: &JobError) {
+        let mut readers = Vec::new();
+        for &id in &ids {
+            let Some(array) = self.arrays.get_mut(&id) else { continue };
+            array.failed = Some(error.clone());
+            let was_told = std::mem::take(&mut array.pinned) && array.announced;
+            readers.extend(array.readers.iter().copied());
+            self.refuse_questions(id, error);
+            if was_told {
+                self.tell_client(id.client, ToClient::ArrayLost { array: id, error: error.clone() });
+            }
+            self.empty(id);
+        }
+        for reader in readers {
+            if self.arrays.get(&reader).is_some_and(|array| !array.unfinished.is_empty()) {
+                self.fail(reader, error.clone());
+            }
+        }
+        // A failed array reads nothing more. Its record stays as long as somebody might look for it.
+        for &id in &ids {
+            let inputs = self.arrays.get(&id).map(|array| array.inputs().to_vec()).unwrap_or_default();
+            self.unread(id, &inputs);
+            self.drop_or_free(id);
+        }
+    }
+
+    /// The client is gone, and all it had.
+    pub(super) fn drop_client(&mut self, client: ClientId) {
+        if self.clients.remove(&client).is_none() {
+            return;
+        }
+        let jobs: Vec<JobId> = self.jobs.keys().copied().filter(|job| job.client == client).collect();
+        jobs.into_iter().for_each(|job| self.fail_job(job, JobError::Cancelled));
+        let arrays: Vec<ArrayId> = self.arrays.keys().copied().filter(|array| array.client == client).collect();
+        arrays.into_iter().for_each(|array| self.release(array));
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+        workers.into_iter().for_each(|worker| self.tell(worker, ToWorker::ForgetClient { client }));
+    }
+}
+
+/// Questions of clients.
+impl Scheduler {
+    /// Answers at once if everything is there, or as soon as it is.
+    pub(super) fn locate(&mut self, client: ClientId, request: u64, id: ArrayId, blocks: Interval) {
+        let unknown = JobError::UnknownArray { array: id };
+        let known = self.arrays.get_mut(&id).filter(|array| array.pinned && blocks.end <= array.blocks);
+        match known {
+            Some(array) => {
+                array.questions.push(Question { client, request, blocks });
+                self.answer_questions(id);
+            }
+            None => self.tell_client(client, ToClient::Located { request, result: Err(unknown) }),
+        }
+    }
+
+    pub(super) fn answer_questions(&mut self, id: ArrayId) {
+        let Some(array) = self.arrays.get_mut(&id).filter(|array| !array.questions.is_empty()) else { return };
+        let done = &array.done;
+        let (now, later) = array.questions.iter().partition(|question| done.covers(question.blocks));
+        array.questions = later;
+        let now: Vec<Question> = now;
+        for Question { client, request, blocks } in now {
+            let result = Ok(self.holdings(id, Some(blocks)));
+            self.tell_client(client, ToClient::Located { request, result });
+        }
+    }
+
+    fn refuse_questions(&mut self, id: ArrayId, error: &JobError) {
+        let questions = self.arrays.get_mut(&id).map(|array| std::mem::take(&mut array.questions));
+        for Question { client, request, .. } in questions.unwrap_or_default() {
+            self.tell_client(client, ToClient::Located { request, result: Err(error.clone()) });
+        }
+    }
+}
+
+/// Time.
+impl Scheduler {
+    /// Whatever has waited too long ends.
+    pub(super) fn expire(&mut self) {
+        let now = self.now;
+        let is_due = |since: Option<Duration>, grace: Duration| since.is_some_and(|since| since + grace <= now);
+        let grace = self.limits.client_grace;
+        let gone: Vec<ClientId> =
+            self.clients.iter().filter(|(_, client)| is_due(client.gone, grace)).map(|(&id, _)| id).collect();
+        gone.into_iter().for_each(|client| self.drop_client(client));
+        let wait = self.limits.worker_wait;
+        let stranded: Vec<JobId> =
+            self.stranded.iter().filter(|(_, since)| is_due(Some(**since), wait)).map(|(&job, _)| job).collect();
+        stranded.into_iter().for_each(|job| self.give_up_waiting(job));
+        if self.progress_due.is_some_and(|due| due <= now) {
+            self.tell_progress();
+        }
+    }
+
+    /// Notes which jobs have ready blocks that nobody can serve, and since when.
+    pub(super) fn mark_stranded(&mut self) {
+        if self.unserved.is_empty() && self.lines.is_empty() && self.stranded.is_empty() {
+            return;
+        }
+        let before = std::mem::take(&mut self.stranded);
+        let mut after = BTreeMap::new();
+        for &id in self.unserved.iter().chain(&self.lines) {
+            let Some(job) = self.arrays.get(&id).and_then(|array| array.job) else { continue };
+            if self.eligible(id).is_empty() {
+                after.insert(job, before.get(&job).copied().unwrap_or(self.now));
+            }
+        }
+        self.stranded = after;
+    }
+
+    /// No worker came. A job that has not ended fails; of one that has, who waits is told.
+    fn give_up_waiting(&mut self, name: JobId) {
+        let waiting = self.unserved.iter().chain(&self.lines).copied();
+        let of_job = |id: &ArrayId| self.arrays.get(id).is_some_and(|array| array.job == Some(name));
+        let Some(id) = waiting.filter(of_job).find(|id| self.eligible(*id).is_empty()) else { return };
+        let error = self.why_stranded(id);
+        self.stranded.insert(name, self.now);
+        let Some(job) = self.jobs.get(&name) else { return };
+        if !job.ended {
+            self.fail_job(name, error);
+            return;
+        }
+        let arrays: Vec<ArrayId> = job.arrays.iter().copied().collect();
+        arrays.into_iter().for_each(|id| self.refuse_waiting(id, &error));
+    }
+
+    /// Who waits for an array, directly or through others, is told that it does not come.
+    fn refuse_waiting(&mut self, id: ArrayId, error: &JobError) {
+        self.refuse_questions(id, error);
+        let readers = self.arrays.get(&id).map(|array| array.readers.clone()).unwrap_or_default();
+        for reader in readers {
+            let Some(array) = self.arrays.get(&reader).filter(|array| !array.unfinished.is_empty()) else { continue };
+            match array.job.filter(|job| self.jobs.get(job).is_some_and(|job| !job.ended)) {
+                Some(job) => self.fail_job(job, error.clone()),
+                None => self.refuse_waiting(reader, error),
+            }
+        }
+    }
+
+    fn why_stranded(&self, id: ArrayId) -> JobError {
+        let waited = self.limits.worker_wait;
+        let needs = self.arrays.get(&id).and_then(|array| array.recipe.as_ref()).map_or(0, |recipe| recipe.bytes_peak);
+        let has = self.workers.values().map(|worker| worker.register.memory_bytes).max();
+        match has {
+            None => JobError::NoWorker { array: id, waited, wanted: Wanted::Any },
+            Some(has) if has < needs => JobError::Memory { array: id, needs, has },
+            Some(_) => JobError::NoWorker { array: id, waited, wanted: Wanted::Untried },
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        self.progress_due = None;
+        for (job, id) in std::mem::take(&mut self.changed) {
+            let Some(array) = self.arrays.get_mut(&id) else { continue };
+            let fresh: Vec<Interval> = array.fresh.iter().take(FRESH_MAX).collect();
+            fresh.iter().for_each(|&blocks| array.fresh.remove(blocks));
+            let rest = !array.fresh.is_empty();
+            let (done, total) = (array.blocks - array.unfinished.count(), array.blocks);
+            self.tell_client(id.client, ToClient::Progress { job, array: id, done, total, fresh });
+            if rest {
+                self.changed.insert((job, id));
+                self.progress_due.get_or_insert(self.now + self.limits.progress_interval);
+            }
+        }
+    }
+}

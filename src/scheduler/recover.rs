@@ -1,0 +1,459 @@
+//! What goes wrong, and how it is made good: one path, whatever was lost.
+//!
+//! Blocks that nobody holds any more are unfinished again. What they read and is spent is unfinished too, and so on up
+//! to what lives; then everything whose inputs are there is ready. Data that no stage makes cannot be made again: what
+//! needs it fails.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use gridloom_worker::executor::ExecuteError;
+use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
+use gridloom_worker::intervals::{Interval, IntervalSet};
+use gridloom_worker::wire::{FetchError, ToWorker};
+
+use super::error::JobError;
+use super::message::ToClient;
+use super::party::Presence;
+use super::story::Happening;
+use super::{Mutant, Scheduler};
+
+/// Workers that may die of a block while it is alone with them.
+const DEATHS_MAX: u32 = 3;
+
+/// Times that a block may fail by what may have been chance: elsewhere once.
+const FAILURES_MAX: u32 = 2;
+
+/// Arrays that fail, and why.
+type Doomed = Vec<(ArrayId, JobError)>;
+
+/// Who may try a failed block again.
+enum Verdict {
+    /// Nobody: it would fail everywhere.
+    Nobody,
+    /// Every other worker.
+    Elsewhere,
+    /// One other worker.
+    ElsewhereOnce,
+    /// Anybody, when there is memory.
+    Later,
+    /// Anybody, now.
+    Anybody,
+}
+
+fn verdict(error: &ExecuteError) -> Verdict {
+    match error {
+        ExecuteError::Deadline { .. } => Verdict::Nobody,
+        ExecuteError::Unsupported { .. } | ExecuteError::Source { .. } => Verdict::Elsewhere,
+        ExecuteError::Memory { .. } => Verdict::Later,
+        ExecuteError::Cancelled => Verdict::Anybody,
+        // The enum may grow: what is not known is taken for a bug there.
+        _ => Verdict::ElsewhereOnce,
+    }
+}
+
+/// Workers that go.
+impl Scheduler {
+    pub(super) fn worker_gone(&mut self, worker: WorkerId) {
+        let Some(known) = self.workers.remove(&worker) else { return };
+        let clients: Vec<_> = self.clients.keys().copied().collect();
+        clients.into_iter().for_each(|client| self.tell_client(client, ToClient::WorkerLeft { worker }));
+        self.hungry.remove(&worker);
+        self.idle.remove(&worker);
+        self.leaving.remove(&worker);
+        self.strikes.retain(|(_, holder)| *holder != worker);
+        self.moves.retain(|(from, to, _), _| *from != worker && *to != worker);
+        let blamed = known.presence == Presence::Working;
+        let mut doomed = Doomed::new();
+        let (mut lost, mut touched) = (BTreeMap::new(), BTreeMap::new());
+        for id in self.arrays.keys().copied().collect::<Vec<_>>() {
+            let again = self.give_up_work(worker, id, blamed);
+            if blamed && let Some(block) = known.alone.filter(|block| block.array == id && again.contains(block.index))
+            {
+                doomed.extend(self.count_death(block).map(|error| (id, error)));
+            }
+            let held = self.arrays.get(&id).and_then(|array| array.held().get(&worker)).cloned().unwrap_or_default();
+            let gone = self.drop_replicas(worker, id, &held);
+            self.note_all(id, &gone, Happening::Lost { worker });
+            touched.insert(id, again);
+            if !gone.is_empty() {
+                lost.insert(id, gone);
+            }
+        }
+        self.derive_again(lost, touched, &mut doomed);
+        self.rehouse();
+        self.fail_all(doomed);
+    }
+
+    /// All that `worker` had of an array to do is to be done by others. Returns what waits again.
+    fn give_up_work(&mut self, worker: WorkerId, id: ArrayId, blamed: bool) -> IntervalSet {
+        let changed = self.edit(id, |array| {
+            array.forget_pace(worker);
+            array.evict(worker);
+            let back = array.take_back_all(worker);
+            let again = array.await_again(&back);
+            if blamed {
+                array.suspects.insert_all(&again);
+            }
+            again
+        });
+        let again = changed.unwrap_or_default();
+        self.note_all(id, &again, Happening::Died { worker });
+        again
+    }
+
+    /// A worker died while the block was alone with it.
+    fn count_death(&mut self, block: BlockId) -> Option<JobError> {
+        let deaths = self.deaths.entry(block).or_default();
+        *deaths += 1;
+        let deaths = *deaths;
+        let story = |scheduler: &Scheduler| scheduler.tell_story(block);
+        (deaths >= DEATHS_MAX).then(|| JobError::WorkerKilled { block, deaths, story: story(self) })
+    }
+
+    /// It finishes what it has, hands on what it alone holds, and is told to close.
+    pub(super) fn worker_leaves(&mut self, worker: WorkerId) {
+        let Some(known) = self.workers.get_mut(&worker).filter(|known| known.is_working()) else { return };
+        known.presence = Presence::Leaving;
+        self.leaving.insert(worker);
+        self.idle.remove(&worker);
+        for id in self.arrays.keys().copied().collect::<Vec<_>>() {
+            let homeless = self.edit(id, |array| array.evict(worker)).unwrap_or_default();
+            self.place(id, &homeless);
+        }
+    }
+
+    /// Moves what only leaving workers hold, and closes those that have nothing left to give.
+    pub(super) fn see_off(&mut self) {
+        for worker in self.leaving.clone() {
+            let is_at_work = self.workers.get(&worker).is_some_and(|known| !known.outstanding.is_empty());
+            if is_at_work || self.move_from(worker) {
+                continue;
+            }
+            self.leaving.remove(&worker);
+            if let Some(known) = self.workers.get_mut(&worker) {
+                known.presence = Presence::Closing;
+            }
+            self.tell(worker, ToWorker::Close);
+        }
+    }
+
+    /// Whether anything of what `worker` alone holds is on its way to others; whatever can be is sent off.
+    fn move_from(&mut self, worker: WorkerId) -> bool {
+        let stays = |other: &WorkerId| self.workers.get(other).is_some_and(|known| known.is_working());
+        let targets: Vec<WorkerId> = self.workers.keys().copied().filter(stays).collect();
+        let mut moving = false;
+        for id in self.arrays.keys().copied().collect::<Vec<_>>() {
+            let Some(array) = self.arrays.get(&id) else { continue };
+            let mut sole = array.held_only_by(worker);
+            let (fields, bytes) = (array.fields, array.bytes);
+            for ((from, _, of), set) in &self.moves {
+                if (*from, *of) == (worker, id) && sole.overlaps(set) {
+                    moving = true;
+                    sole.remove_all(set);
+                }
+            }
+            if let Some(stuck) = self.workers.get(&worker).and_then(|known| known.stuck.get(&id)) {
+                sole.remove_all(stuck);
+            }
+            let share = sole.count().div_ceil(targets.len().max(1) as u64).max(1);
+            let mut turn = 0;
+            for blocks in sole.iter().flat_map(|blocks| cut(blocks, share)) {
+                let Some(&target) = targets.get(turn % targets.len().max(1)) else { break };
+                turn += 1;
+                moving = true;
+                self.moves.entry((worker, target, id)).or_default().insert(blocks);
+                self.introduce(target, worker);
+                self.tell(target, ToWorker::Keep { array: id, blocks, fields, bytes, holder: worker });
+            }
+        }
+        moving
+    }
+
+    /// `target` has these now: they are on their way no more.
+    pub(super) fn end_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) {
+        if self.moves.is_empty() {
+            return;
+        }
+        self.moves.iter_mut().filter(|((_, to, of), _)| (*to, *of) == (target, id)).for_each(|(_, set)| {
+            set.remove_all(blocks);
+        });
+        self.moves.retain(|_, set| !set.is_empty());
+    }
+
+    /// `target` could not take these: they are not moved, and lost with their holder.
+    fn give_up_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) {
+        let mut stuck = Vec::new();
+        for ((from, to, of), set) in &self.moves {
+            if (*to, *of) == (target, id) {
+                stuck.push((*from, set.intersection(blocks)));
+            }
+        }
+        for (from, set) in stuck {
+            if let Some(known) = self.workers.get_mut(&from) {
+                known.stuck.entry(id).or_default().insert_all(&set);
+            }
+        }
+        self.end_moves(target, id, blocks);
+    }
+}
+
+/// Blocks that come back.
+impl Scheduler {
+    pub(super) fn refused(&mut self, worker: WorkerId, id: ArrayId, blocks: &[Interval], needs: u64, has: u64) {
+        let blocks: IntervalSet = blocks.iter().copied().collect();
+        self.give_up_moves(worker, id, &blocks);
+        let back = self.return_from(worker, id, &blocks, None);
+        self.note_all(id, &back, Happening::Refused { worker });
+        let Some(known) = self.workers.get_mut(&worker).filter(|_| !back.is_empty()) else { return };
+        known.back_off(self.now);
+        let never = needs > known.register.memory_bytes;
+        if never && let Some(array) = self.arrays.get_mut(&id) {
+            array.excluded.insert(worker);
+        }
+        let error = JobError::Memory { array: id, needs, has };
+        if self.has_waited_for_memory(id) || (never && self.eligible(id).is_empty()) {
+            self.fail(id, error);
+            return;
+        }
+        self.wait_again(id, &back);
+    }
+
+    /// Whether nothing of the job was completed since blocks of it were first refused, long ago.
+    fn has_waited_for_memory(&mut self, id: ArrayId) -> bool {
+        let job = self.arrays.get(&id).and_then(|array| array.job);
+        let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) else { return false };
+        let since = *job.refused.get_or_insert(self.now);
+        self.now.saturating_sub(since) >= self.limits.memory_wait
+    }
+
+    pub(super) fn block_failed(
+        &mut self,
+        worker: WorkerId,
+        id: ArrayId,
+        block: u64,
+        attempt: u32,
+        error: ExecuteError,
+    ) {
+        let one: IntervalSet = Interval::one(block).into();
+        self.give_up_moves(worker, id, &one);
+        let back = self.return_from(worker, id, &one, None);
+        // Given up, or computed by somebody else, long ago.
+        if back.is_empty() || self.arrays.get(&id).is_none_or(|array| !array.unfinished.contains(block)) {
+            return;
+        }
+        self.note_all(id, &back, Happening::Failed { worker });
+        let failed = JobError::Execute { block: BlockId { array: id, index: block }, attempt, worker, error };
+        let JobError::Execute { error, .. } = &failed else { return };
+        match verdict(error) {
+            Verdict::Nobody => self.fail(id, failed),
+            Verdict::Elsewhere => self.try_elsewhere(worker, id, &back, failed),
+            Verdict::ElsewhereOnce => self.try_once_more(worker, id, &back, failed),
+            Verdict::Later => {
+                if let Some(known) = self.workers.get_mut(&worker) {
+                    known.back_off(self.now);
+                }
+                match self.has_waited_for_memory(id) {
+                    true => self.fail(id, failed),
+                    false => self.wait_again(id, &back),
+                }
+            }
+            Verdict::Anybody => self.wait_again(id, &back),
+        }
+    }
+
+    /// The worker is not asked for this array again.
+    fn try_elsewhere(&mut self, worker: WorkerId, id: ArrayId, back: &IntervalSet, error: JobError) {
+        let homeless = self.edit(id, |array| {
+            array.excluded.insert(worker);
+            array.evict(worker)
+        });
+        if self.eligible(id).is_empty() {
+            self.fail(id, error);
+            return;
+        }
+        self.place(id, &homeless.unwrap_or_default());
+        self.wait_again(id, back);
+    }
+
+    /// It may have been chance: another worker, if there is one.
+    fn try_once_more(&mut self, worker: WorkerId, id: ArrayId, back: &IntervalSet, error: JobError) {
+        let Some(array) = self.arrays.get_mut(&id) else { return };
+        for block in back.indices() {
+            let failures = array.failures.entry(block).or_default();
+            *failures += 1;
+            if *failures >= FAILURES_MAX {
+                self.fail(id, error);
+                return;
+            }
+        }
+        let other = self.eligible(id).into_iter().find(|other| *other != worker);
+        self.wait_again_at(id, back, other);
+    }
+
+    /// An input could not be had at `worker`: the holder may be wrong, and the block is to be tried again.
+    pub(super) fn fetch_failed(
+        &mut self,
+        worker: WorkerId,
+        block: BlockId,
+        input: BlockId,
+        holder: Option<WorkerId>,
+        error: FetchError,
+    ) {
+        let one: IntervalSet = Interval::one(block.index).into();
+        self.give_up_moves(worker, block.array, &one);
+        let back = self.return_from(worker, block.array, &one, None);
+        self.note_all(block.array, &back, Happening::FetchFailed { worker });
+        let again = self.arrays.get_mut(&block.array).map(|array| array.await_again(&back)).unwrap_or_default();
+        if let Some(holder) = holder {
+            self.strike(input, holder, error);
+        }
+        // Where the input is, nothing needs to be fetched.
+        let home = holder.filter(|holder| self.holds(*holder, input));
+        self.make_ready_at(block.array, &again, home);
+    }
+
+    /// A holder did not give a block: the second time, or if it says it has none, it is not its holder any more.
+    pub(super) fn strike(&mut self, block: BlockId, holder: WorkerId, error: FetchError) {
+        if !self.holds(holder, block) {
+            return;
+        }
+        if error != FetchError::Missing && self.strikes.insert((block, holder)) {
+            return;
+        }
+        self.strikes.remove(&(block, holder));
+        let one: IntervalSet = Interval::one(block.index).into();
+        self.tell(holder, ToWorker::Free { array: block.array, blocks: one.iter().collect() });
+        let gone = self.drop_replicas(holder, block.array, &one);
+        if !gone.is_empty() {
+            let mut doomed = Doomed::new();
+            self.note_all(block.array, &gone, Happening::Lost { worker: holder });
+            self.derive_again([(block.array, gone)].into(), BTreeMap::new(), &mut doomed);
+            self.fail_all(doomed);
+        }
+    }
+
+    fn holds(&self, worker: WorkerId, block: BlockId) -> bool {
+        let held = self.arrays.get(&block.array).and_then(|array| array.held().get(&worker));
+        held.is_some_and(|set| set.contains(block.index))
+    }
+
+    /// Given back blocks are handed out again, when they can be.
+    fn wait_again(&mut self, id: ArrayId, back: &IntervalSet) {
+        self.wait_again_at(id, back, None);
+    }
+
+    fn wait_again_at(&mut self, id: ArrayId, back: &IntervalSet, home: Option<WorkerId>) {
+        let again = self.arrays.get_mut(&id).map(|array| array.await_again(back)).unwrap_or_default();
+        self.make_ready_at(id, &again, home);
+    }
+
+    /// Of `blocks`, those that wait and whose inputs are there get a home: this one, if it can be.
+    fn make_ready_at(&mut self, id: ArrayId, blocks: &IntervalSet, home: Option<WorkerId>) {
+        let Some(array) = self.arrays.get(&id) else { return };
+        let ready = self.ready_among(id, &blocks.intersection(array.waiting()));
+        let Some(home) = home.filter(|home| self.eligible(id).contains(home)) else {
+            self.make_ready(id, &ready);
+            return;
+        };
+        self.edit(id, |array| {
+            let others = array.make_ready(&ready);
+            others.iter().for_each(|blocks| array.settle(blocks, home));
+        });
+        self.hungry.insert(home);
+    }
+}
+
+/// Blocks that are gone.
+impl Scheduler {
+    /// `worker` does not hold these any more. Returns those that nobody holds.
+    fn drop_replicas(&mut self, worker: WorkerId, id: ArrayId, blocks: &IntervalSet) -> IntervalSet {
+        self.edit(id, |array| array.lose(worker, blocks)).unwrap_or_default()
+    }
+
+    /// What was lost, and what that needs in turn, is unfinished again. `touched` waits too and may be ready.
+    fn derive_again(
+        &mut self,
+        mut lost: BTreeMap<ArrayId, IntervalSet>,
+        mut touched: BTreeMap<ArrayId, IntervalSet>,
+        doomed: &mut Doomed,
+    ) {
+        if self.mutant == Some(Mutant::SkipDerivation) {
+            lost.clear();
+        }
+        let mut needy: BTreeMap<(Reverse<u32>, ArrayId), IntervalSet> = BTreeMap::new();
+        for (id, gone) in lost {
+            self.unready_readers(id, &gone);
+            let Some(array) = self.arrays.get_mut(&id) else { continue };
+            array.derive(&gone);
+            if array.recipe.is_none() {
+                doomed.extend(gone.first().map(|first| (id, lost_block(id, first))));
+                continue;
+            }
+            touched.entry(id).or_default().insert_all(&gone);
+            needy.insert((Reverse(array.depth), id), gone);
+        }
+        // Readers are deeper than what they read, so each array comes once, with all that is wanted of it.
+        while let Some(((_, id), blocks)) = needy.pop_first() {
+            self.note_all(id, &blocks, Happening::Derived);
+            for (input, wanted) in self.want_inputs(id, &blocks, doomed) {
+                touched.entry(input).or_default().insert_all(&wanted);
+                let depth = self.arrays.get(&input).map_or(0, |array| array.depth);
+                needy.entry((Reverse(depth), input)).or_default().insert_all(&wanted);
+            }
+        }
+        for (id, blocks) in touched {
+            self.make_ready_at(id, &blocks, None);
+        }
+    }
+
+    /// What `blocks` read and is spent is wanted again. What cannot be made fails who wants it.
+    fn want_inputs(&mut self, id: ArrayId, blocks: &IntervalSet, doomed: &mut Doomed) -> Vec<(ArrayId, IntervalSet)> {
+        let recipe = self.arrays.get(&id).and_then(|array| array.recipe.as_ref());
+        let read = recipe.map(|recipe| recipe.relation.inputs_of(blocks)).unwrap_or_default();
+        let mut wanted = Vec::new();
+        for (input, mut missing) in read {
+            let Some(array) = self.arrays.get_mut(&input) else { continue };
+            missing.remove_all(&array.done);
+            missing.remove_all(&array.unfinished);
+            let Some(first) = missing.first() else { continue };
+            match (&array.failed, &array.recipe) {
+                (None, Some(_)) => {
+                    array.want(&missing);
+                    wanted.push((input, missing));
+                }
+                (Some(error), _) => doomed.push((id, error.clone())),
+                (None, None) => doomed.push((id, lost_block(input, first))),
+            }
+        }
+        wanted
+    }
+
+    /// Blocks that were ready to read what is gone now wait for it.
+    fn unready_readers(&mut self, id: ArrayId, gone: &IntervalSet) {
+        let readers = self.arrays.get(&id).map(|array| array.readers.clone()).unwrap_or_default();
+        for reader in readers {
+            self.edit(reader, |array| {
+                let stop = array.recipe.as_ref().map(|recipe| recipe.relation.readers_of(id, gone));
+                array.unready(&stop.unwrap_or_default());
+            });
+        }
+    }
+
+    fn fail_all(&mut self, doomed: Doomed) {
+        doomed.into_iter().for_each(|(id, error)| self.fail(id, error));
+    }
+}
+
+fn lost_block(array: ArrayId, blocks: Interval) -> JobError {
+    JobError::BlockLost { block: BlockId { array, index: blocks.start } }
+}
+
+/// `blocks` in parts of at most `count`.
+fn cut(blocks: Interval, count: u64) -> impl Iterator<Item = Interval> {
+    let parts = blocks.count().div_ceil(count.max(1));
+    (0..parts).map(move |part| {
+        let start = blocks.start + part * count;
+        Interval::new(start, blocks.end.min(start.saturating_add(count)))
+    })
+}

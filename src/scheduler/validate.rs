@@ -1,0 +1,161 @@
+//! Whether a plan that came from somewhere is sound: asked once, before any of its arithmetic is used.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gridloom_worker::grid::Grid;
+use gridloom_worker::ids::{ArrayId, ClientId, KernelHash};
+use gridloom_worker::shape::Shape;
+use gridloom_worker::stage::{
+    Body, Fold, Map, NpyFile, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage, Value,
+};
+use gridloom_worker::view::{AxisRead, View};
+use gridloom_worker::wire::Plan;
+
+use super::array::Array;
+use super::error::{JobError, PlanError, StageFault};
+
+/// Blocks of one array at most: what is counted in 60 bits.
+const BLOCKS_MAX: u64 = 1 << 60;
+
+/// What a stage may read: how many blocks and fields it has.
+#[derive(Clone, Copy)]
+struct Readable {
+    blocks: u64,
+    fields: u32,
+}
+
+/// Refuses a plan that does not fit together, or reads what is not there.
+pub(super) fn check(plan: &Plan, client: ClientId, arrays: &BTreeMap<ArrayId, Array>) -> Result<(), JobError> {
+    let kernels: BTreeSet<KernelHash> = plan.kernels.iter().map(|kernel| kernel.hash).collect();
+    let mut made: BTreeMap<ArrayId, Readable> = BTreeMap::new();
+    for stage in &plan.stages {
+        let array = stage.array;
+        if array.client != client || arrays.contains_key(&array) || made.contains_key(&array) {
+            return Err(PlanError::Name { array }.into());
+        }
+        let known = |input: ArrayId| {
+            let readable = |array: &Array| Readable { blocks: array.blocks, fields: array.fields };
+            let earlier = || arrays.get(&input).filter(|array| array.pinned && input.client == client).map(readable);
+            made.get(&input).copied().or_else(earlier)
+        };
+        fits(stage, known).map_err(|what| PlanError::Stage { array, what })?;
+        if let Some(input) = stage.input_arrays().into_iter().find(|input| known(*input).is_none()) {
+            return Err(JobError::UnknownArray { array: input });
+        }
+        if !kernels_of(stage).iter().all(|kernel| kernels.contains(kernel)) {
+            return Err(PlanError::Kernel { array }.into());
+        }
+        made.insert(array, Readable { blocks: stage.blocks(), fields: stage.outputs.len() as u32 });
+    }
+    match plan.outputs.iter().find(|output| !made.contains_key(output)) {
+        Some(&array) => Err(PlanError::Output { array }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Every kernel that a stage names.
+pub(super) fn kernels_of(stage: &Stage) -> Vec<KernelHash> {
+    let user = |reduction: &Reduction| if let ReduceOp::User(kernel) = reduction.op { Some(kernel) } else { None };
+    match &stage.body {
+        Body::Map(map) => {
+            let reduce = map.reduce.as_ref().and_then(|reduce| user(&reduce.reduction));
+            map.program.steps.iter().map(|step| step.kernel).chain(reduce).collect()
+        }
+        Body::Fold(fold) => user(&fold.reduction).into_iter().collect(),
+        Body::Relabel(_) => Vec::new(),
+    }
+}
+
+fn fits(stage: &Stage, known: impl Fn(ArrayId) -> Option<Readable>) -> Result<(), StageFault> {
+    ensure(!stage.outputs.is_empty(), StageFault::Numbers)?;
+    // An input that is not there has an error of its own, later.
+    let agrees = |input: ArrayId, blocks: u64, field: u32| {
+        let fits = |readable: Readable| readable.blocks == blocks && field < readable.fields;
+        ensure(known(input).is_none_or(fits), StageFault::Input)
+    };
+    match &stage.body {
+        Body::Map(map) => fits_map(map, agrees),
+        Body::Fold(Fold { input, kept, count, fan_in, .. }) => {
+            ensure(kept.is_sound(), StageFault::Grid)?;
+            ensure(*count > 0 && fan_in.is_power_of_two(), StageFault::Numbers)?;
+            let partials = kept.blocks().checked_mul(*count).filter(|&partials| partials < BLOCKS_MAX);
+            agrees(*input, partials.ok_or(StageFault::Numbers)?, 0)
+        }
+        Body::Relabel(Relabel { input, field, grid }) => {
+            ensure(grid.is_sound(), StageFault::Grid)?;
+            agrees(*input, grid.blocks(), *field)
+        }
+    }
+}
+
+fn fits_map(map: &Map, agrees: impl Fn(ArrayId, u64, u32) -> Result<(), StageFault>) -> Result<(), StageFault> {
+    ensure(map.grid.is_sound(), StageFault::Grid)?;
+    let rank = map.grid.rank();
+    ensure(map.reduce.as_ref().is_none_or(|reduce| reduce.axes.len() == rank), StageFault::Numbers)?;
+    ensure(program_fits(&map.program, map.leaves.len()), StageFault::Numbers)?;
+    let space = map.grid.shape();
+    for Piece { source, view } in map.leaves.iter().flat_map(|leaf| &leaf.pieces) {
+        let shape = match source {
+            Source::Array { array, field, grid } => {
+                ensure(grid.is_sound(), StageFault::Grid)?;
+                agrees(*array, grid.blocks(), *field)?;
+                Some(Grid::shape(grid))
+            }
+            Source::Random(Random { shape, .. }) | Source::Npy(NpyFile { shape, .. }) => Some(shape.clone()),
+            Source::Literal { shape, .. } => Some(shape.clone()),
+            Source::Constant(_) | Source::Iota { .. } | Source::Linspace { .. } => None,
+        };
+        ensure(shape.as_ref().is_none_or(|shape| Shape::new(shape).is_ok()), StageFault::Grid)?;
+        ensure(view_fits(view, &space, shape.as_ref()), StageFault::View)?;
+    }
+    Ok(())
+}
+
+/// Values that a program uses were there before.
+fn program_fits(program: &Program, leaves: usize) -> bool {
+    let known = |value: &Value, steps: usize| match *value {
+        Value::Leaf(leaf) => (leaf as usize) < leaves,
+        Value::Step { step, .. } => (step as usize) < steps,
+    };
+    let mut steps = program.steps.iter().enumerate();
+    steps.all(|(at, step)| step.arguments.iter().all(|value| known(value, at)))
+        && program.results.iter().all(|value| known(value, program.steps.len()))
+}
+
+/// Whether a view of `space` stays inside `shape` (where that is known), and names each axis of the space once.
+fn view_fits(view: &View, space: &Shape, shape: Option<&Shape>) -> bool {
+    let View { domain, axes } = view;
+    let rank = space.rank();
+    if domain.start.rank() != rank || domain.end.rank() != rank {
+        return false;
+    }
+    if (0..rank).any(|axis| domain.start[axis] > domain.end[axis] || domain.end[axis] > space[axis]) {
+        return false;
+    }
+    if shape.is_some_and(|shape| shape.rank() != axes.len()) {
+        return false;
+    }
+    let mut named = [false; gridloom_worker::shape::RANK_MAX];
+    axes.iter().enumerate().all(|(at, read)| {
+        let length = shape.map_or(i128::from(i64::MAX), |shape| i128::from(shape[at]));
+        let inside = |index: i128| domain.is_empty() || (0..length).contains(&index);
+        match *read {
+            AxisRead::Fixed(index) => inside(i128::from(index)),
+            AxisRead::Along { axis, start, step } => {
+                let axis = usize::from(axis);
+                let place = |output: u64| i128::from(start) + i128::from(step) * i128::from(output);
+                axis < rank
+                    && step != 0
+                    && !std::mem::replace(&mut named[axis], true)
+                    && step.unsigned_abs() < BLOCKS_MAX
+                    && start.unsigned_abs() < BLOCKS_MAX
+                    && inside(place(domain.start[axis]))
+                    && inside(place(domain.end[axis].saturating_sub(1)))
+            }
+        }
+    })
+}
+
+fn ensure(holds: bool, fault: StageFault) -> Result<(), StageFault> {
+    if holds { Ok(()) } else { Err(fault) }
+}

@@ -1,0 +1,208 @@
+//! What follows of itself after each event: memory is given to what waits for it, fetches leave, tasks whose operands
+//! are here go to the executor, requests are answered, completions reported.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::fetches::{Departure, Waiter};
+use super::{Action, Agent, Answer, Order, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX};
+use super::{Task, Work};
+use crate::executor::{ExecuteError, TaskToken};
+use crate::ids::{BlockId, WorkerId};
+use crate::intervals::Interval;
+use crate::stage::Read;
+use crate::store::PartKey;
+use crate::wire::{FetchError, FromWorker, Whereabouts};
+
+impl<B: Payload> Agent<B> {
+    /// Does all that can be done at `now`.
+    pub(super) fn advance(&mut self, now: Duration) {
+        self.start(now);
+        self.admit(now);
+        while let Some(Departure { fetch, holder, key }) = self.fetches.depart() {
+            let (block, field, region) = (key.block(), key.field(), key.region());
+            self.actions.push_back(Action::Fetch { fetch, holder, block, field, region });
+        }
+        self.answer();
+        let idle = self.tasks.is_empty() && self.queue.is_empty();
+        if idle {
+            self.store.clear_cache();
+        }
+        if self.report.due().is_some_and(|due| idle || due <= now) {
+            self.actions.extend(self.report.take().into_iter().map(Action::Send));
+        }
+    }
+
+    /// Takes blocks off the queue, in order, as long as there is memory for the next.
+    fn admit(&mut self, now: Duration) {
+        while self.tasks.len() < TASKS_MAX
+            && let Some((&key, head)) = self.queue.first_key_value()
+        {
+            let (array, index) = (head.array, head.blocks.start);
+            let Some(needs) = self.needs(head) else {
+                let what = format!("{array} is not known here");
+                self.fail_head(key, ExecuteError::Internal { what });
+                continue;
+            };
+            if let Some(error) = self.stages.get(&array).and_then(|known| known.failed.clone()) {
+                self.fail_head(key, error);
+                continue;
+            }
+            let block = BlockId { array, index };
+            if let Some(bytes) = self.store.bytes_of(block) {
+                self.take_head(key);
+                self.report.done(now, array, index, bytes, Duration::ZERO);
+                continue;
+            }
+            match self.store.reserve(needs) {
+                Ok(()) => {
+                    self.starved = None;
+                    let order = self.take_head(key);
+                    self.begin(now, block, needs, order);
+                }
+                Err(shortage) if needs > self.store.limit_bytes() || self.has_starved(now) => {
+                    let refused = self.queue.remove(&key).map_or(Interval::one(index), |queued| queued.blocks);
+                    self.refuse(array, refused, shortage.needs, shortage.has);
+                }
+                Err(_) => return,
+            }
+        }
+        self.starved = None;
+    }
+
+    /// Whether the head of the queue, which does not fit, has waited long enough for something to change.
+    fn has_starved(&mut self, now: Duration) -> bool {
+        if !self.tasks.is_empty() {
+            self.starved = None;
+            return false;
+        }
+        now >= *self.starved.get_or_insert(now) + REFUSE_AFTER
+    }
+
+    /// What one block of a queued run takes, or nothing if its stage never came.
+    fn needs(&self, queued: &Queued) -> Option<u64> {
+        match queued.order {
+            Order::Compute { .. } => self.stages.get(&queued.array).map(|known| known.stage.bytes_peak),
+            Order::Keep { bytes, .. } => Some(bytes),
+        }
+    }
+
+    /// The first block of a queued run leaves the queue.
+    fn take_head(&mut self, key: (Reverse<u32>, u64)) -> Option<Order> {
+        let queued = self.queue.get_mut(&key)?;
+        queued.blocks.start += 1;
+        match queued.blocks.is_empty() {
+            true => self.queue.remove(&key).map(|queued| queued.order),
+            false => Some(queued.order.clone()),
+        }
+    }
+
+    fn fail_head(&mut self, key: (Reverse<u32>, u64), error: ExecuteError) {
+        let Some(Queued { array, blocks, order }) = self.queue.remove(&key) else {
+            return;
+        };
+        let attempt = if let Order::Compute { attempt, .. } = order { attempt } else { 0 };
+        let failed = |block| Action::Send(FromWorker::Failed { array, block, attempt, error: error.clone() });
+        self.actions.extend(blocks.indices().map(failed));
+    }
+
+    /// A block has its memory: what it needs is gathered or asked for.
+    fn begin(&mut self, now: Duration, block: BlockId, reserved: u64, order: Option<Order>) {
+        let (attempt, needed) = match order {
+            Some(Order::Compute { attempt, inputs }) => (Some(attempt), self.operands_of(block, &inputs)),
+            Some(Order::Keep { fields, holder, .. }) => {
+                let whole = |field| (PartKey::new(block, field, None), vec![holder]);
+                (None, (0..fields).map(whole).collect())
+            }
+            None => (None, Vec::new()),
+        };
+        self.counter += 1;
+        let token = TaskToken(self.counter);
+        let work = Work { block, reserved, attempt };
+        let operands: Vec<Option<Part<B>>> = needed.iter().map(|(key, _)| self.local(key)).collect();
+        let missing = operands.iter().filter(|operand| operand.is_none()).count();
+        let nowhere = needed.iter().zip(&operands).find(|((_, holders), part)| part.is_none() && holders.is_empty());
+        if let Some(((key, _), _)) = nowhere {
+            self.tasks.insert(token, Task::Fetching { work, operands: Vec::new(), missing: 0 });
+            self.fail_fetch(token, key.block(), None, FetchError::Missing);
+            return;
+        }
+        if missing == 0 {
+            self.go(now, token, work, operands.into_iter().flatten().collect());
+            return;
+        }
+        for (operand, (key, holders)) in needed.into_iter().enumerate() {
+            if operands[operand].is_none() {
+                self.fetches.want(key, &holders, Waiter { token, operand });
+            }
+        }
+        self.tasks.insert(token, Task::Fetching { work, operands, missing });
+    }
+
+    /// The parts that a block reads, each with who else has it.
+    fn operands_of(&self, block: BlockId, inputs: &[Whereabouts]) -> Vec<(PartKey, Vec<WorkerId>)> {
+        let Some(known) = self.stages.get(&block.array).filter(|known| known.reads) else {
+            return Vec::new();
+        };
+        let reads = known.stage.reads(block.index).into_iter();
+        let operand = |read: Read| {
+            let input = BlockId { array: read.array, index: read.block };
+            (PartKey::new(input, read.field, read.region.as_ref()), holders_of(inputs, input).to_vec())
+        };
+        reads.map(operand).collect()
+    }
+
+    /// A part that is here already.
+    fn local(&self, key: &PartKey) -> Option<Part<B>> {
+        match self.store.field(key.block(), key.field()) {
+            Some(data) => Some(Part { data: data.clone(), region: key.region() }),
+            None => self.store.cached(key).cloned(),
+        }
+    }
+
+    /// Tasks whose operands are all here go on.
+    fn start(&mut self, now: Duration) {
+        for token in std::mem::take(&mut self.filled) {
+            if let Some(Task::Fetching { work, operands, .. }) = self.tasks.remove(&token) {
+                self.go(now, token, work, operands.into_iter().flatten().collect());
+            }
+        }
+    }
+
+    /// Hands a task to the executor; a block that was only to be kept is kept.
+    fn go(&mut self, now: Duration, token: TaskToken, work: Work, operands: Vec<Part<B>>) {
+        let BlockId { array, index: block } = work.block;
+        match work.attempt {
+            Some(_) => {
+                self.tasks.insert(token, Task::Running { work });
+                self.actions.push_back(Action::Start(Start { token, array, block, operands }));
+            }
+            None => self.keep(now, work, operands.into_iter().map(|part| part.data).collect(), Duration::ZERO),
+        }
+    }
+
+    /// Answers requests, in order, as many at once as allowed.
+    fn answer(&mut self) {
+        while self.replying.len() < REPLIES_MAX
+            && let Some((to, key)) = self.requests.pop_front()
+        {
+            let answer = match self.store.field(key.block(), key.field()) {
+                Some(data) => {
+                    self.replying.insert(to);
+                    Answer::Data(Part { data: data.clone(), region: key.region() })
+                }
+                None => Answer::Missing,
+            };
+            self.actions.push_back(Action::Reply { to, answer });
+        }
+    }
+}
+
+/// Who holds `block`, by the run's own list (sorted by array and first block).
+fn holders_of(inputs: &[Whereabouts], block: BlockId) -> &[WorkerId] {
+    let after = inputs.partition_point(|place| (place.array, place.blocks.start) <= (block.array, block.index));
+    match after.checked_sub(1).map(|at| &inputs[at]) {
+        Some(place) if place.array == block.array && place.blocks.contains(block.index) => &place.holders,
+        _ => &[],
+    }
+}

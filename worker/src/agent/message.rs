@@ -1,0 +1,185 @@
+//! What goes into an [`Agent`](super::Agent) and what comes out: closed enums of plain data.
+//!
+//! `B` is one field of a block, or a part cut from one: a [`Block`](crate::block::Block) in a worker, a set of ids in
+//! the simulation. The agent moves it and counts its bytes, nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::executor::{ExecuteError, TaskToken};
+use crate::ids::{ArrayId, BlockId, WorkerId};
+use crate::shape::Region;
+use crate::stage::Stage;
+use crate::wire::{FetchError, FromWorker, KernelBytes, ToWorker};
+
+/// What the agent holds and hands on without looking inside. Cloning shares, it does not copy.
+pub trait Payload: Clone {
+    /// What it takes in memory.
+    fn bytes(&self) -> u64;
+}
+
+impl Payload for crate::block::Block {
+    fn bytes(&self) -> u64 {
+        crate::block::Block::bytes(self).len() as u64
+    }
+}
+
+/// A field of a block, and what of it is meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part<B> {
+    /// The bytes.
+    pub data: B,
+    /// The part meant, in `data`'s own coordinates; `None` for all of it (always so where the holder has cut it).
+    pub region: Option<Region>,
+}
+
+/// Names one request of a peer or client to the shell that must answer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplyTo(pub u64);
+
+/// Names one of the agent's own fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FetchId(pub u64);
+
+/// What an agent is told.
+#[derive(Clone, Debug)]
+pub enum Event<B> {
+    /// The scheduler speaks.
+    Scheduler(ToWorker),
+    /// Somebody wants a block. Answered by exactly one [`Action::Reply`].
+    Fetch {
+        /// Who.
+        from: ReplyTo,
+        /// Which block.
+        block: BlockId,
+        /// Which field.
+        field: u32,
+        /// Which part; `None` for all.
+        region: Option<Region>,
+    },
+    /// A client brings a block. Answered by exactly one [`Action::Reply`].
+    Put {
+        /// Who.
+        from: ReplyTo,
+        /// Which block.
+        block: BlockId,
+        /// One per field.
+        fields: Vec<B>,
+    },
+    /// A reply that carried data has left (or failed to): the shell is done with it.
+    Replied {
+        /// Which.
+        to: ReplyTo,
+    },
+    /// A fetch has ended. Exactly one for every [`Action::Fetch`].
+    Fetched {
+        /// Which.
+        fetch: FetchId,
+        /// The part asked for.
+        result: Result<Part<B>, FetchError>,
+    },
+    /// A task has ended. Exactly one for every [`Action::Start`], also after [`Action::Cancel`].
+    Finished {
+        /// Which.
+        token: TaskToken,
+        /// One per field, or why not.
+        result: Result<Vec<B>, ExecuteError>,
+        /// How long a slot was busy with it.
+        busy: Duration,
+    },
+    /// An executor could not be made ready for a stage: all its blocks fail.
+    PrepareFailed {
+        /// Whose stage.
+        array: ArrayId,
+        /// Why.
+        error: ExecuteError,
+    },
+    /// The process is asked to end (SIGTERM): hand over what is held, then close.
+    Leave,
+    /// The scheduler cannot be reached: drop everything. A new registration starts a new agent.
+    SchedulerGone,
+    /// Time has passed: [`Agent::next_timeout`](super::Agent::next_timeout) is due.
+    Tick,
+}
+
+/// What the shell is to do, in this order.
+#[derive(Clone, Debug)]
+pub enum Action<B> {
+    /// Tell the scheduler.
+    Send(FromWorker),
+    /// Remember where a peer is.
+    Peer {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        address: String,
+    },
+    /// Give a kernel to the executor.
+    Kernel(KernelBytes),
+    /// Make the executor ready for a stage; its kernels came before.
+    Prepare {
+        /// Which.
+        stage: Arc<Stage>,
+    },
+    /// Compute a block.
+    Start(Start<B>),
+    /// Stop and forget an array's tasks; their [`Event::Finished`] still come.
+    Cancel {
+        /// Whose.
+        array: ArrayId,
+    },
+    /// Ask a peer for a block. The shell sees to it that every fetch ends: a connection lost or too long silent is
+    /// [`FetchError::Unreachable`].
+    Fetch {
+        /// Comes back with the result.
+        fetch: FetchId,
+        /// Whom.
+        holder: WorkerId,
+        /// For what.
+        block: BlockId,
+        /// Which field.
+        field: u32,
+        /// Which part; `None` for all.
+        region: Option<Region>,
+    },
+    /// Answer a request.
+    Reply {
+        /// Whose.
+        to: ReplyTo,
+        /// What.
+        answer: Answer<B>,
+    },
+    /// All is dropped; end.
+    Close,
+}
+
+/// One block to compute, with all it needs.
+#[derive(Clone, Debug)]
+pub struct Start<B> {
+    /// Comes back with [`Event::Finished`].
+    pub token: TaskToken,
+    /// The array whose stage was prepared.
+    pub array: ArrayId,
+    /// Which block, in output order.
+    pub block: u64,
+    /// One per read of [`Stage::reads`], in that order.
+    pub operands: Vec<Part<B>>,
+}
+
+/// How a request ends.
+#[derive(Clone, Debug)]
+pub enum Answer<B> {
+    /// The block's field and the part asked for. The shell cuts it if it must travel, and says [`Event::Replied`].
+    Data(Part<B>),
+    /// No such block is held.
+    Missing,
+    /// The block is kept.
+    Stored,
+    /// There is no memory for the block.
+    Refused {
+        /// What it takes.
+        needs: u64,
+        /// What could be had.
+        has: u64,
+    },
+}

@@ -1,0 +1,78 @@
+//! Completions on their way to the scheduler: a millisecond of them is one message, and a worker that has nothing
+//! else to do says what it has at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ids::{ArrayId, ClientId};
+use crate::intervals::{Interval, IntervalSet};
+use crate::wire::FromWorker;
+
+/// How long a completion may wait for others: a hundredth of what is handed out ahead (50 ms), so nobody runs dry.
+pub const COALESCE: Duration = Duration::from_millis(1);
+
+/// Intervals in one message at most; more are split.
+const INTERVALS_MAX: usize = 4096;
+
+/// Completions of one array.
+#[derive(Debug, Default)]
+struct Batch {
+    blocks: IntervalSet,
+    bytes: u64,
+    busy: Duration,
+}
+
+/// What the scheduler does not know yet.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    batches: BTreeMap<ArrayId, Batch>,
+    due: Option<Duration>,
+}
+
+impl Report {
+    /// A block is held here now.
+    pub(super) fn done(&mut self, now: Duration, array: ArrayId, block: u64, bytes: u64, busy: Duration) {
+        let batch = self.batches.entry(array).or_default();
+        batch.blocks.insert(Interval::one(block));
+        batch.bytes += bytes;
+        batch.busy += busy;
+        self.due.get_or_insert(now + COALESCE);
+    }
+
+    /// When the messages are due, if there are any.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// Nothing is said of this array any more.
+    pub(super) fn forget(&mut self, array: ArrayId) {
+        self.batches.remove(&array);
+    }
+
+    /// Nothing is said of this client's arrays any more.
+    pub(super) fn forget_client(&mut self, client: ClientId) {
+        self.batches.retain(|array, _| array.client != client);
+    }
+
+    /// All that is to be said.
+    pub(super) fn take(&mut self) -> Vec<FromWorker> {
+        self.due = None;
+        std::mem::take(&mut self.batches).into_iter().flat_map(|(array, batch)| batch.messages(array)).collect()
+    }
+}
+
+impl Batch {
+    fn messages(self, array: ArrayId) -> Vec<FromWorker> {
+        let intervals: Vec<Interval> = self.blocks.iter().collect();
+        let total = self.blocks.count().max(1);
+        let share =
+            |blocks: &[Interval]| blocks.iter().map(|interval| interval.count()).sum::<u64>() as f64 / total as f64;
+        let messages = intervals.chunks(INTERVALS_MAX).map(|blocks| FromWorker::Done {
+            array,
+            blocks: blocks.to_vec(),
+            bytes: (self.bytes as f64 * share(blocks)) as u64,
+            busy: self.busy.mul_f64(share(blocks)),
+        });
+        messages.collect()
+    }
+}

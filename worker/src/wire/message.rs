@@ -1,0 +1,187 @@
+//! What the scheduler and a worker say to each other. Ids and sizes only: no block travels this way.
+//!
+//! Both directions are ordered: what was said first is heard first. That is all the protocol relies on; it does not
+//! rely on any order between different workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::executor::ExecuteError;
+use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
+use crate::intervals::Interval;
+use crate::stage::Stage;
+use crate::wire::plan::KernelBytes;
+
+/// What computes: devices of one class give the same bits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum DeviceClass {
+    /// Any CPU.
+    Cpu,
+    /// GPUs of one make, driver and features, which the text names.
+    Gpu(String),
+}
+
+/// The first thing a worker says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Register {
+    /// Tasks it runs at once; at least 1.
+    pub slots: u32,
+    /// Its byte ledger's limit: what all blocks and work in flight may take.
+    pub memory_bytes: u64,
+    /// What computes there.
+    pub class: DeviceClass,
+    /// Where its peers reach it; empty inside one process.
+    pub address: String,
+    /// What it expects to fetch from a peer, in bytes per second. A hint for placement.
+    pub fetch_bytes_per_second: u64,
+}
+
+/// From the scheduler to one worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The answer to [`Register`]: who it is from now on.
+    Welcome {
+        /// Its id.
+        worker: WorkerId,
+    },
+    /// Where a peer is reached. Comes before the first run that names it.
+    Peer {
+        /// The peer.
+        worker: WorkerId,
+        /// Its [`Register::address`].
+        address: String,
+    },
+    /// A kernel. Comes once, before the first stage that names it.
+    Kernel(KernelBytes),
+    /// A stage. Comes once, before its first run.
+    Stage {
+        /// What to compute.
+        stage: Arc<Stage>,
+        /// How far from the sources it is: of what is queued, the deepest goes first.
+        depth: u32,
+    },
+    /// Blocks to compute.
+    Run(Run),
+    /// Blocks to fetch from a peer and keep, as a worker that leaves hands on what it alone holds.
+    Keep {
+        /// Whose.
+        array: ArrayId,
+        /// Which.
+        blocks: Interval,
+        /// Fields of each block.
+        fields: u32,
+        /// Bytes of the largest of them.
+        bytes: u64,
+        /// Who has them.
+        holder: WorkerId,
+    },
+    /// Blocks that are needed no more.
+    Free {
+        /// Whose.
+        array: ArrayId,
+        /// Which. Those not held are passed over in silence.
+        blocks: Vec<Interval>,
+    },
+    /// The array is gone: its stage, its blocks, its work.
+    Forget {
+        /// Which.
+        array: ArrayId,
+    },
+    /// The client is gone: so are all its arrays, also those it put here itself.
+    ForgetClient {
+        /// Who.
+        client: ClientId,
+    },
+    /// There is nothing more to do: drop everything and end.
+    Close,
+}
+
+/// Blocks of one stage to compute, in order of index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The array whose stage came before.
+    pub array: ArrayId,
+    /// Which blocks.
+    pub blocks: Interval,
+    /// Counts the times that any of these was handed out; for the story.
+    pub attempt: u32,
+    /// Where the inputs are that this worker does not hold.
+    pub inputs: Vec<Whereabouts>,
+}
+
+/// Blocks and who holds them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// Whose.
+    pub array: ArrayId,
+    /// Which.
+    pub blocks: Interval,
+    /// Any of these will do; tried in this order.
+    pub holders: Vec<WorkerId>,
+}
+
+/// From a worker to the scheduler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// Blocks are computed (or kept) and held here.
+    Done {
+        /// Whose.
+        array: ArrayId,
+        /// Which; many completions in one message.
+        blocks: Vec<Interval>,
+        /// What they take in all.
+        bytes: u64,
+        /// How long slots were busy with them in all.
+        busy: Duration,
+    },
+    /// A block could not be computed.
+    Failed {
+        /// Whose.
+        array: ArrayId,
+        /// Which.
+        block: u64,
+        /// Of which run.
+        attempt: u32,
+        /// Why.
+        error: ExecuteError,
+    },
+    /// There is no memory for these; they are given back.
+    Refused {
+        /// Whose.
+        array: ArrayId,
+        /// Which.
+        blocks: Vec<Interval>,
+        /// What one of them needs.
+        needs: u64,
+        /// What could be had: the limit less what is held.
+        has: u64,
+    },
+    /// An input could not be had; the block that needs it is given back.
+    FetchFailed {
+        /// What was to be computed.
+        block: BlockId,
+        /// What it needs.
+        input: BlockId,
+        /// The last holder that was tried; `None` if none was known.
+        holder: Option<WorkerId>,
+        /// What went wrong there.
+        error: FetchError,
+    },
+    /// It is to end: no new work, please, and say [`ToWorker::Close`] when what it holds is safe.
+    Leaving,
+}
+
+/// Why a block could not be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The holder says that it has no such block.
+    #[error("it is not held there")]
+    Missing,
+    /// The holder did not answer.
+    #[error("the holder cannot be reached")]
+    Unreachable,
+}
