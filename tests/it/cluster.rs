@@ -161,7 +161,9 @@ fn an_expression_that_cannot_be_is_reported_before_anything_is_sent() {
     let wrong = Array::ones([2, 3]) + Array::ones([4]);
     let line = line!() - 1;
     let error = client.compute::<Value>(&wrong).err().unwrap();
-    assert!(matches!(&error, ClientError::Plan(PlanError::Array(carried)) if matches!(carried.error, ArrayError::Broadcast { .. })));
+    assert!(
+        matches!(&error, ClientError::Plan(PlanError::Array(carried)) if matches!(carried.error, ArrayError::Broadcast { .. }))
+    );
     assert!(error.to_string().contains(&format!("cluster.rs:{line}")), "{error}");
 }
 
@@ -207,7 +209,9 @@ fn nothing_is_left_behind() {
     // Other tests of this binary start and end threads meanwhile, so those of this test's clusters are told by name.
     let named = |name: &str| {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)).count()
+        tasks
+            .filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name))
+            .count()
     };
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let files = open();

@@ -221,9 +221,10 @@ impl<T: Number> Operation for Var<T> {
         Moments { count: a.count + b.count, mean: mean.canonical(), m2: m2.canonical() }
     }
     fn finish(self, partial: Moments) -> T::Mean {
-        // As NumPy: too few elements for the degrees of freedom give 0/0 or x/0, not a negative variance.
+        // As NumPy: what is infinitely far from its mean has no variance, and too few elements for the degrees of
+        // freedom give 0/0 or x/0, not a negative variance.
         let freedom = (partial.count as f64 - self.ddof).max(0.0);
-        let variance = partial.m2 / freedom;
+        let variance = if partial.mean.is_finite() { partial.m2 / freedom } else { f64::NAN };
         T::mean(if self.is_std { variance.sqrt() } else { variance }.canonical())
     }
 }

@@ -1,5 +1,6 @@
-//! min, max, argmin and argmax, on order-preserving integer keys: NaN wins, -0.0 is less than +0.0, and of equal
-//! elements the one with the lowest index is meant.
+//! min, max, argmin and argmax, on order-preserving integer keys: NaN wins, and of equal elements the one with the
+//! lowest index is meant. min and max return -0.0 before +0.0; to argmin and argmax they are equal, as they are to
+//! NumPy.
 
 use std::marker::PhantomData;
 
@@ -112,9 +113,9 @@ pub(super) struct Placed {
 /// One element after the other, which is best for a few.
 #[inline(always)]
 fn in_turn<T: Ordered, D: Direction>(row: &[T]) -> (T::Key, T::Place) {
-    let mut best = (row[0].key(D::nan()), T::Place::default());
+    let mut best = (row[0].equal_key(D::nan()), T::Place::default());
     for (place, &value) in row.iter().enumerate().skip(1) {
-        let key = value.key(D::nan());
+        let key = value.equal_key(D::nan());
         best = if D::wins(key, best.0) { (key, T::Place::of(place as u64)) } else { best };
     }
     best
@@ -129,7 +130,7 @@ impl<T: Ordered, D: Direction> Operation for Arg<T, D> {
 
     #[inline(always)]
     fn lift(value: T) -> (T::Key, T::Place) {
-        (value.key(D::nan()), T::Place::default())
+        (value.equal_key(D::nan()), T::Place::default())
     }
     #[inline(always)]
     fn join(a: (T::Key, T::Place), b: (T::Key, T::Place), _counts: [u64; 2]) -> (T::Key, T::Place) {
@@ -141,7 +142,7 @@ impl<T: Ordered, D: Direction> Operation for Arg<T, D> {
     /// Finds the winning key with all lanes, and then the first place that holds it.
     #[inline(always)]
     fn segment(values: &[T]) -> (T::Key, T::Place) {
-        let key = |value: T| value.key(D::nan());
+        let key = |value: T| value.equal_key(D::nan());
         let best = lanes(values, D::worst(), key, D::better);
         let mut chunks = values.chunks(LANES).enumerate();
         // A whole chunk is looked through at a time: that is done in vectors.

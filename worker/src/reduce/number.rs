@@ -113,6 +113,11 @@ pub(super) trait Ordered: Element {
     type Place: Place;
     /// The key of a value; a NaN gets `nan`.
     fn key(self, nan: Self::Key) -> Self::Key;
+    /// The same, but equal values have equal keys: -0.0 and +0.0 are one.
+    #[inline(always)]
+    fn equal_key(self, nan: Self::Key) -> Self::Key {
+        self.key(nan)
+    }
     /// The value of a key; keys of no number give NaN.
     fn of_key(key: Self::Key) -> Self;
 }
@@ -162,6 +167,11 @@ macro_rules! float_order {
             fn key(self, nan: $key) -> $key {
                 let bits = self.to_bits() as $key;
                 if self.is_nan() { nan } else { bits ^ ((bits >> (<$key>::BITS - 1)) & <$key>::MAX) }
+            }
+            #[inline(always)]
+            fn equal_key(self, nan: $key) -> $key {
+                // Adding +0.0 changes -0.0 and nothing else.
+                (self + 0.0).key(nan)
             }
             fn of_key(key: $key) -> $rust {
                 let value = <$rust>::from_bits((key ^ ((key >> (<$key>::BITS - 1)) & <$key>::MAX)) as $bits);

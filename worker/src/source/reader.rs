@@ -88,9 +88,8 @@ impl LeafReader {
     /// # Panics
     /// If `T` is not how the leaf's dtype is stored, or the run leaves the block.
     pub fn read<T: Element>(&self, start: u64, out: &mut [T]) -> Result<(), ExecuteError> {
-        self.walk.runs(start, out.len(), |at, step, done, length| {
-            self.values.fill(at, step, &mut out[done..done + length])
-        })
+        self.walk
+            .runs(start, out.len(), |at, step, done, length| self.values.fill(at, step, &mut out[done..done + length]))
     }
 
     /// The same values where they already lie side by side in memory, else `None`.
@@ -223,7 +222,11 @@ fn pour<T: Element>(part: &Part, shape: &Shape, target: &mut [T]) -> Result<(), 
         return Ok(());
     }
     // The target of a row of the part, by row number.
-    let places: Vec<Stride> = inside.iter().zip(shape.strides().iter()).map(|(&length, &step)| Stride { length, step: step as i64 }).collect();
+    let places: Vec<Stride> = inside
+        .iter()
+        .zip(shape.strides().iter())
+        .map(|(&length, &step)| Stride { length, step: step as i64 })
+        .collect();
     let first = shape.linear(&part.inside.start) as i64;
     let run = places.last().map_or(1, |axis| axis.length) as usize;
     let outer = &places[..places.len().saturating_sub(1)];
@@ -236,4 +239,3 @@ fn pour<T: Element>(part: &Part, shape: &Shape, target: &mut [T]) -> Result<(), 
     }
     Ok(())
 }
-

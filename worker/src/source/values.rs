@@ -16,8 +16,16 @@ pub(super) enum Values {
     Memory(Buffer),
     Literal(Arc<[u8]>),
     Constant(Scalar),
-    Iota { start: Scalar, step: Scalar },
-    Linspace { start: f64, stop: f64, step: f64, last: u64 },
+    Iota {
+        start: Scalar,
+        step: Scalar,
+    },
+    Linspace {
+        start: f64,
+        stop: f64,
+        step: f64,
+        last: u64,
+    },
     Uniform(Philox),
 }
 
@@ -122,16 +130,10 @@ fn iota(start: Scalar, step: Scalar, index: u64) -> Scalar {
     match (start, step) {
         (Scalar::F64(start), Scalar::F64(step)) => Scalar::F64(start + index as f64 * step),
         (Scalar::F32(start), Scalar::F32(step)) => Scalar::F32(start + index as f32 * step),
-        (Scalar::I64(start), Scalar::I64(step)) => {
-            Scalar::I64(start.wrapping_add((index as i64).wrapping_mul(step)))
-        }
+        (Scalar::I64(start), Scalar::I64(step)) => Scalar::I64(start.wrapping_add((index as i64).wrapping_mul(step))),
         (Scalar::U64(start), Scalar::U64(step)) => Scalar::U64(start.wrapping_add(index.wrapping_mul(step))),
-        (Scalar::I32(start), Scalar::I32(step)) => {
-            Scalar::I32(start.wrapping_add((index as i32).wrapping_mul(step)))
-        }
-        (Scalar::U32(start), Scalar::U32(step)) => {
-            Scalar::U32(start.wrapping_add((index as u32).wrapping_mul(step)))
-        }
+        (Scalar::I32(start), Scalar::I32(step)) => Scalar::I32(start.wrapping_add((index as i32).wrapping_mul(step))),
+        (Scalar::U32(start), Scalar::U32(step)) => Scalar::U32(start.wrapping_add((index as u32).wrapping_mul(step))),
         // A plan gives both the array's dtype, and no bool counts.
         (start, _) => start,
     }
