@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 
 use super::number::{Number, Total};
-use super::operation::{Operation, by_eights, lanes, turned_rows};
+use super::operation::{LANES, Operation, lanes, masked_lanes};
 use crate::dtype::Element;
 
 /// A reduction whose accumulator is one number and whose combination is one operation on it.
@@ -49,11 +49,8 @@ impl<M: Monoid> Operation for Plain<M> {
         (lanes(values, M::identity(), M::lift, M::combine), ())
     }
     #[inline(always)]
-    fn short_rows(values: &[M::In], length: usize, first: &mut [M::A], second: &mut [()]) {
-        by_eights::<Self>(values, length, first, second, |rows| {
-            let lift = |row: usize, element: usize| M::lift(rows[row * length + element]);
-            (turned_rows(length, M::identity(), lift, M::combine), [(); 8])
-        });
+    fn short_row(window: &[M::In; LANES], length: usize) -> (M::A, ()) {
+        (masked_lanes(window, length, M::identity(), M::lift, M::combine), ())
     }
     fn store(unit: (M::A, ()), count: u64, _place: &dyn Fn(u64) -> u64) -> M::Partial {
         M::store(unit.0, count)
@@ -208,16 +205,13 @@ impl<T: Number> Operation for Var<T> {
         (mean, lanes(values, f64::NOTHING, square, f64::add))
     }
     #[inline(always)]
-    fn short_rows(values: &[T], length: usize, first: &mut [f64], second: &mut [f64]) {
-        by_eights::<Self>(values, length, first, second, |rows| {
-            let value = |row: usize, element: usize| rows[row * length + element].real();
-            let means = turned_rows(length, f64::NOTHING, value, f64::add).map(|sum| sum / length as f64);
-            let square = |row: usize, element: usize| {
-                let distance = value(row, element) - means[row];
-                distance * distance
-            };
-            (means, turned_rows(length, f64::NOTHING, square, f64::add))
-        });
+    fn short_row(window: &[T; LANES], length: usize) -> (f64, f64) {
+        let mean = masked_lanes(window, length, f64::NOTHING, T::real, f64::add) / length as f64;
+        let square = |value: T| {
+            let distance = value.real() - mean;
+            distance * distance
+        };
+        (mean, masked_lanes(window, length, f64::NOTHING, square, f64::add))
     }
     fn store((mean, m2): (f64, f64), count: u64, _place: &dyn Fn(u64) -> u64) -> Moments {
         Moments { count, mean: mean.canonical(), m2: m2.canonical() }
@@ -227,9 +221,10 @@ impl<T: Number> Operation for Var<T> {
         Moments { count: a.count + b.count, mean: mean.canonical(), m2: m2.canonical() }
     }
     fn finish(self, partial: Moments) -> T::Mean {
-        // As NumPy: too few elements for the degrees of freedom give 0/0 or x/0, not a negative variance.
+        // As NumPy: what is infinitely far from its mean has no variance, and too few elements for the degrees of
+        // freedom give 0/0 or x/0, not a negative variance.
         let freedom = (partial.count as f64 - self.ddof).max(0.0);
-        let variance = partial.m2 / freedom;
+        let variance = if partial.mean.is_finite() { partial.m2 / freedom } else { f64::NAN };
         T::mean(if self.is_std { variance.sqrt() } else { variance }.canonical())
     }
 }

@@ -27,10 +27,19 @@ pub(super) struct Places {
 }
 
 impl Places {
-    fn place(&self, place: u64) -> u64 {
-        let index = self.block.index_at(place);
-        let index: Shape = index.iter().zip(self.start.iter()).map(|(&at, &start)| at + start).collect();
-        self.array.linear(&index)
+    /// What takes a place in the block to its place in the array.
+    fn mover(&self) -> impl Fn(u64) -> u64 {
+        // Whole inner axes keep neighbours neighbours: places then only move.
+        let is_whole = self.block.iter().zip(self.array.iter()).skip(1).all(|(block, array)| block == array);
+        let offset = is_whole.then(|| self.array.linear(&self.start));
+        move |place| match offset {
+            Some(offset) => offset + place,
+            None => {
+                let index = self.block.index_at(place);
+                let index: Shape = index.iter().zip(self.start.iter()).map(|(&at, &start)| at + start).collect();
+                self.array.linear(&index)
+            }
+        }
     }
 }
 
@@ -110,7 +119,14 @@ impl<O: Operation> Engine<O> {
         let run = self.expected.next().expect("no run is left");
         assert_eq!(run.elements, elements, "runs come in the order of the sweep");
         assert_eq!(values.len() as u64, elements.end - elements.start, "one value per element");
-        vectorised(Feed { engine: self, run, values });
+        match self.geometry.row as usize {
+            1 => self.take_units(run.columns, Lifted::<O>(values)),
+            2..=SEGMENT => self.feed_rows(run.columns, values),
+            _ => self.feed_long_row(&run, values),
+        }
+        if run.ends_tile && self.geometry.depth > 1 {
+            self.close_tile(run.columns as usize);
+        }
     }
 
     /// # Panics
@@ -122,74 +138,52 @@ impl<O: Operation> Engine<O> {
         Ok(Block::new(item, self.shape, buffer.freeze()))
     }
 
-    #[inline(always)]
-    fn feed_run(&mut self, run: &Run, values: &[O::In]) {
-        let row = self.geometry.row as usize;
-        if row == 1 {
-            self.take_units(run, Lifted::<O>(values));
-        } else if row <= SEGMENT {
-            self.feed_rows(run, row, values);
-        } else {
-            self.feed_long_row(run, values);
-        }
-        if run.ends_tile && self.geometry.depth > 1 {
-            self.close_tile(run.columns as usize);
-        }
-    }
-
     /// Whole rows of at most a segment.
-    #[inline(always)]
-    fn feed_rows(&mut self, run: &Run, row: usize, values: &[O::In]) {
-        let count = values.len() / row;
+    fn feed_rows(&mut self, columns: u64, values: &[O::In]) {
+        let count = values.len() / self.geometry.row as usize;
         let mut first = std::mem::take(&mut self.unit_first);
         let mut second = std::mem::take(&mut self.unit_second);
-        if row < LANES {
-            O::short_rows(values, row, &mut first[..count], &mut second[..count]);
-        } else {
-            for ((a, b), row) in first.iter_mut().zip(&mut second).zip(values.chunks_exact(row)) {
-                (*a, *b) = O::segment(row);
-            }
-        }
-        self.take_units(run, Made::<O>(&first[..count], &second[..count]));
+        let (units_first, units_second) = (&mut first[..count], &mut second[..count]);
+        reduce_rows::<O>(self.geometry.row as usize, values, units_first, units_second);
+        self.take_units(columns, Made::<O>(units_first, units_second));
         (self.unit_first, self.unit_second) = (first, second);
     }
 
     /// One segment of a row.
-    #[inline(always)]
     fn feed_long_row(&mut self, run: &Run, values: &[O::In]) {
-        let unit = O::moved(O::segment(values), self.row_elements);
+        let unit = O::moved(vectorised(Segment::<O>(values)), self.row_elements);
         self.row.push((unit, values.len() as u64), join_counted::<O>);
         self.row_elements += values.len() as u64;
         if run.ends_row
             && let Some(((a, b), _)) = self.row.finish(join_counted::<O>)
         {
             self.row_elements = 0;
-            self.take_units(run, Made::<O>(&[a], &[b]));
+            self.take_units(run.columns, Made::<O>(&[a], &[b]));
         }
     }
 
-    /// The next units of the tile.
-    #[inline(always)]
-    fn take_units(&mut self, run: &Run, units: impl Units<O>) {
-        let row_elements = self.geometry.row;
+    /// The next units of a tile of `columns` columns.
+    fn take_units<U: Units<O>>(&mut self, columns: u64, units: U) {
         if self.geometry.depth == 1 {
-            return self.store(row_elements, units.iter());
+            return self.store(self.geometry.row, units.iter());
         }
-        let width = (self.geometry.lanes * run.columns) as usize;
+        let width = (self.geometry.lanes * columns) as usize;
         let mut rest = units;
         while rest.len() > 0 {
-            let (row, at) = ((self.units / width) as u64, self.units % width);
-            let (part, later) = rest.split_at(rest.len().min(width - at));
-            let accumulators = (&mut self.first[at..at + part.len()], &mut self.second[at..at + part.len()]);
-            let moved = (self.segment * SEGMENT_ROWS + row) * row_elements;
-            match row {
-                0 => assign_all(accumulators, part, moved),
-                _ => join_all(accumulators, part, [row * row_elements, row_elements], moved),
-            }
-            self.units += part.len();
+            let segment_units = SEGMENT_ROWS as usize * width;
+            let (units, later) = rest.split_at(rest.len().min(segment_units - self.units));
+            vectorised(Join {
+                first: &mut self.first[..width],
+                second: &mut self.second[..width],
+                units,
+                done: self.units,
+                row: self.geometry.row,
+                rows_before: self.segment * SEGMENT_ROWS,
+            });
+            self.units += units.len();
             rest = later;
-            if self.units == SEGMENT_ROWS as usize * width {
-                self.close_segment(run.columns as usize);
+            if self.units == segment_units {
+                self.close_segment(columns as usize);
             }
         }
     }
@@ -209,11 +203,12 @@ impl<O: Operation> Engine<O> {
         let mut half = lanes as usize / 2;
         while half > 0 {
             for lane in (0..half).filter(|lane| lane + half < units as usize) {
-                let (first, later_first) = self.first.split_at_mut((lane + half) * columns);
-                let (second, later_second) = self.second.split_at_mut((lane + half) * columns);
-                let own = lane * columns..(lane + 1) * columns;
-                let later = Made::<O>(&later_first[..columns], &later_second[..columns]);
-                join_all((&mut first[own.clone()], &mut second[own]), later, [counts[lane], counts[lane + half]], 0);
+                for column in 0..columns {
+                    let (at, later) = (lane * columns + column, (lane + half) * columns + column);
+                    let units = [at, later].map(|at| (self.first[at], self.second[at]));
+                    let joined = O::join_lanes(units[0], units[1], [counts[lane], counts[lane + half]]);
+                    (self.first[at], self.second[at]) = joined;
+                }
                 counts[lane] += counts[lane + half];
             }
             half /= 2;
@@ -241,7 +236,7 @@ impl<O: Operation> Engine<O> {
         if let Ok(buffer) = &mut self.output {
             let end = self.filled + units.len();
             let partials: &mut [O::Partial] = bytemuck::cast_slice_mut(buffer.bytes_mut());
-            let place = |place| self.places.place(place);
+            let place = self.places.mover();
             for (partial, unit) in partials[self.filled..end].iter_mut().zip(units) {
                 *partial = O::store(unit, elements, &place);
             }
@@ -250,19 +245,108 @@ impl<O: Operation> Engine<O> {
     }
 }
 
-/// One run, to be compiled for the machine's vectors.
-struct Feed<'a, O: Operation> {
-    engine: &'a mut Engine<O>,
-    run: Run,
-    values: &'a [O::In],
+/// Reduces one segment.
+struct Segment<'a, O: Operation>(&'a [O::In]);
+
+impl<O: Operation> Work for Segment<'_, O> {
+    type Output = (O::A, O::B);
+
+    #[inline(always)]
+    fn run(self) -> (O::A, O::B) {
+        O::segment(self.0)
+    }
 }
 
-impl<O: Operation> Work for Feed<'_, O> {
+/// Reduces rows of `N` elements: the compiler sees the whole tree of a row, and takes several rows at once.
+struct TinyRows<'a, O: Operation, const N: usize> {
+    values: &'a [O::In],
+    first: &'a mut [O::A],
+    second: &'a mut [O::B],
+}
+
+impl<O: Operation, const N: usize> Work for TinyRows<'_, O, N> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        self.engine.feed_run(&self.run, self.values);
+        for ((a, b), row) in self.first.iter_mut().zip(self.second).zip(self.values.as_chunks::<N>().0) {
+            (*a, *b) = O::row(row);
+        }
+    }
+}
+
+/// Reduces rows of fewer elements than lanes, each in a window that reaches into the next rows.
+struct ShortRows<'a, O: Operation> {
+    length: usize,
+    values: &'a [O::In],
+    first: &'a mut [O::A],
+    second: &'a mut [O::B],
+}
+
+impl<O: Operation> Work for ShortRows<'_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.values.chunks_exact(self.length).enumerate();
+        for ((a, b), (at, row)) in self.first.iter_mut().zip(self.second).zip(rows) {
+            (*a, *b) = match self.values[at * self.length..].first_chunk() {
+                Some(window) => O::short_row(window, self.length),
+                None => O::segment(row),
+            };
+        }
+    }
+}
+
+/// Reduces rows of at most a segment.
+fn reduce_rows<O: Operation>(length: usize, values: &[O::In], first: &mut [O::A], second: &mut [O::B]) {
+    match length {
+        2 => vectorised(TinyRows::<O, 2> { values, first, second }),
+        3 => vectorised(TinyRows::<O, 3> { values, first, second }),
+        4 => vectorised(TinyRows::<O, 4> { values, first, second }),
+        5 => vectorised(TinyRows::<O, 5> { values, first, second }),
+        6 => vectorised(TinyRows::<O, 6> { values, first, second }),
+        7 => vectorised(TinyRows::<O, 7> { values, first, second }),
+        8 => vectorised(TinyRows::<O, 8> { values, first, second }),
+        9..LANES => vectorised(ShortRows::<O> { length, values, first, second }),
+        _ => {
+            for ((a, b), row) in first.iter_mut().zip(second).zip(values.chunks_exact(length)) {
+                (*a, *b) = vectorised(Segment::<O>(row));
+            }
+        }
+    }
+}
+
+/// Joins units to the accumulators of one segment, row of lanes by row of lanes.
+struct Join<'a, O: Operation, U> {
+    first: &'a mut [O::A],
+    second: &'a mut [O::B],
+    units: U,
+    /// Units of the segment that were joined before.
+    done: usize,
+    /// Elements of a unit.
+    row: u64,
+    /// Rows of lanes in earlier segments.
+    rows_before: u64,
+}
+
+impl<O: Operation, U: Units<O>> Work for Join<'_, O, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let width = self.first.len();
+        let (mut lane_row, mut at, mut rest) = ((self.done / width) as u64, self.done % width, self.units);
+        while rest.len() > 0 {
+            let (units, later) = rest.split_at(rest.len().min(width - at));
+            let accumulators = (&mut self.first[at..at + units.len()], &mut self.second[at..at + units.len()]);
+            let moved = (self.rows_before + lane_row) * self.row;
+            match lane_row {
+                0 => assign_all(accumulators, units, moved),
+                _ => join_all(accumulators, units, [lane_row * self.row, self.row], moved),
+            }
+            (lane_row, at, rest) = (lane_row + 1, 0, later);
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! - A row is cut into segments of [`TILE`] elements. In a segment, element `i` is added to lane `i % 32`; lanes are
 //!   combined by halves (lane `i` with `i + 16`, then `i + 8`, ...), segments by the aligned binary tree.
 //! - The rows that make one result are counted row-major over the outer reduced axes. With
-//!   `lanes = next_power_of_two(ceil(32 / columns))`, they are cut into segments of `64 * lanes` rows, in which row `j`
+//!   `lanes = next_power_of_two(ceil(256 / columns))`, they are cut into segments of `64 * lanes` rows, in which row `j`
 //!   is combined into lane `j % lanes`, in order; then lanes by halves, and segments by the aligned binary tree.
 //!
 //! Vectors, tiles, threads and the order of blocks must never show. Floats are added in f64 whatever their dtype; NaN
@@ -128,8 +128,12 @@ pub struct BlockReduce {
 
 impl BlockReduce {
     /// Makes ready to reduce the `region` of an array of `array_shape` over the axes that `axes` marks.
+    ///
+    /// # Panics
+    /// If the region has 2^32 elements or more: no block is that large.
     pub fn new(reduction: &Reduction, array_shape: &Shape, region: &Region, axes: &[bool]) -> BlockReduce {
         let block = region.shape();
+        assert!(block.elements() < 1 << 32, "a block of {block}");
         let only = |lengths: &Shape, reduced: bool| -> Shape {
             lengths.iter().zip(axes).filter(|&(_, &axis)| axis == reduced).map(|(&length, _)| length).collect()
         };

@@ -115,7 +115,7 @@ mod reference {
             tree(&segments, join)
         });
         let rows: Vec<V> = rows.collect();
-        let lanes = 32usize.div_ceil(columns).next_power_of_two();
+        let lanes = 256usize.div_ceil(columns).next_power_of_two();
         let segments: Vec<V> = rows.chunks(64 * lanes).map(|units| by_lanes(units, lanes, join)).collect();
         tree(&segments, join)
     }
@@ -166,8 +166,8 @@ fn check_tree(shape: &Shape, axes: &[bool], values: &[f64]) {
     let groups = groups(shape, axes, values);
     let each = |result: &dyn Fn(&[f64]) -> f64| -> Vec<f64> { groups.iter().map(|group| result(group)).collect() };
     let variance = |group: &[f64], ddof: f64| {
-        let (count, _, m2) = reference::moments(group, cut);
-        m2 / (count - ddof).max(0.0)
+        let (count, mean, m2) = reference::moments(group, cut);
+        if mean.is_finite() { m2 / (count - ddof).max(0.0) } else { f64::NAN }
     };
     let narrow: Vec<f32> = values.iter().map(|&value| value as f32).collect();
     let is_narrow = narrow.iter().zip(values).all(|(&a, &b)| f64::from(a).to_bits() == b.to_bits());
@@ -307,11 +307,15 @@ fn check_exact<T: Plainly>(shape: &Shape, axes: &[bool], values: &[T]) {
         let nan = group.iter().position(|value| value.is_nan());
         nan.unwrap_or_else(|| (0..group.len()).reduce(best).unwrap())
     };
+    let first_equal = |group: &[T], greatest: bool| {
+        let best = group[place(group, greatest)];
+        group.iter().position(|&value| value == best || (value.is_nan() && best.is_nan())).unwrap() as i64
+    };
     let is_true = |value: &&T| **value != T::default();
     let found = |op: ReduceOp| -> Block { whole(op, shape, axes, values) };
     let truths = |op: ReduceOp| -> Vec<i64> { found(op).elements::<u32>().iter().map(|&bit| bit.into()).collect() };
-    assert_eq!(found(ReduceOp::ArgMin).elements::<i64>(), each(&|group| place(group, false) as i64));
-    assert_eq!(found(ReduceOp::ArgMax).elements::<i64>(), each(&|group| place(group, true) as i64));
+    assert_eq!(found(ReduceOp::ArgMin).elements::<i64>(), each(&|group| first_equal(group, false)));
+    assert_eq!(found(ReduceOp::ArgMax).elements::<i64>(), each(&|group| first_equal(group, true)));
     let count = |group: &[T]| group.iter().filter(is_true).count();
     assert_eq!(found(ReduceOp::CountNonzero).elements::<i64>(), each(&|group| count(group) as i64));
     assert_eq!(truths(ReduceOp::Any), each(&|group| (count(group) > 0).into()));
@@ -438,6 +442,20 @@ fn too_few_for_the_degrees_of_freedom_is_nan() {
     let std = whole(ReduceOp::Std { ddof: 1.0 }, &shape(&[3, 1]), &[false, true], &[1.0, 2.0, 3.0]);
     assert!(std.elements::<f64>().iter().all(|value| value.is_nan()));
     assert_eq!(whole(ReduceOp::Var { ddof: 0.0 }, &shape(&[]), &[], &[7i32]).elements::<f64>(), [0.0]);
+}
+
+#[test]
+fn infinities_and_zeros_are_numpys() {
+    for (lengths, axes) in [(&[2][..], &[true][..]), (&[2, 1], &[true, false]), (&[1, 2], &[false, false])] {
+        let var = whole(ReduceOp::Var { ddof: 0.0 }, &shape(lengths), axes, &[1.0, f64::INFINITY]);
+        assert!(var.elements::<f64>().last().is_some_and(|value| value.is_nan()), "{lengths:?}");
+    }
+    assert_eq!(whole(ReduceOp::ArgMin, &shape(&[2]), &[true], &[0.0, -0.0]).elements::<i64>(), [0]);
+    assert_eq!(whole(ReduceOp::ArgMax, &shape(&[2]), &[true], &[-0.0f32, 0.0]).elements::<i64>(), [0]);
+    let nan = whole(ReduceOp::Sum, &shape(&[2]), &[true], &[f32::INFINITY, f32::NEG_INFINITY]);
+    assert_eq!(nan.elements::<u32>(), [0x7fc0_0000]);
+    let nan = whole(ReduceOp::Max, &shape(&[2]), &[true], &[1.0, -f64::NAN]);
+    assert_eq!(nan.elements::<u64>(), [0x7ff8_0000_0000_0000]);
 }
 
 #[test]
