@@ -24,21 +24,25 @@ pub struct LeafReader {
 /// How a block's elements, in its row-major order, lie in what is read.
 struct Walk {
     /// Merged axes, outermost first, without those of length 1.
-    axes: Vec<Stride>,
+    axes: Vec<Axis<1>>,
     /// Where element 0 is.
     base: u64,
 }
 
+/// An axis and how far one step along it goes in each of `N` things.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Stride {
+struct Axis<const N: usize> {
     length: u64,
-    step: i64,
+    steps: [i64; N],
 }
 
 /// A box of the block, relative to it, and what it is made of.
 struct Part {
     inside: Region,
-    walk: Walk,
+    /// Per axis of the block, what one step along it adds to an address.
+    steps: Vec<i64>,
+    /// The address of the box's first element.
+    base: u64,
     values: Values,
 }
 
@@ -68,16 +72,13 @@ impl LeafReader {
             parts.append(&mut parts_of(piece, leaf.dtype, region, operands)?);
         }
         let shape = region.shape();
-        match parts.len() {
-            1 if parts[0].inside == Region::whole(&shape) => {
-                let part = parts.remove(0);
-                match part.values.rows_are_slow(&part.walk.axes.last().map_or(1, |axis| axis.step)) {
-                    true => poured(leaf.dtype, &shape, vec![part]),
-                    false => Ok(LeafReader { walk: part.walk, values: part.values }),
-                }
-            }
-            _ => poured(leaf.dtype, &shape, parts),
+        match &parts[..] {
+            [part] if part.inside == Region::whole(&shape) && part.rows_are_cheap() => {}
+            _ => return poured(leaf.dtype, &shape, &parts),
         }
+        let Part { steps, base, values, .. } = parts.remove(0);
+        let axes = shape.iter().zip(steps).map(|(&length, step)| Axis { length, steps: [step] });
+        Ok(LeafReader { walk: Walk { axes: merged(axes), base }, values })
     }
 
     /// Writes the values of elements `start..start + out.len()` of the block, in its row-major order.
@@ -97,7 +98,7 @@ impl LeafReader {
         let Values::Memory(buffer) = &self.values else { return None };
         match self.walk.axes[..] {
             [] => {}
-            [Stride { step: 1, .. }] => {}
+            [Axis { steps: [1], .. }] => {}
             _ => return None,
         }
         let width = size_of::<T>();
@@ -126,8 +127,8 @@ fn parts_of<'a>(
     let first = view.read_at(&part.start);
     let strides = piece.source.strides();
     let base = strides.iter().zip(first.iter()).map(|(&stride, &at)| stride * at).sum();
-    let walk = Walk::new(view, &part.shape(), &strides, base);
-    Ok(vec![Part { inside: part.relative_to(&region.start), walk, values: Values::new(&piece.source, dtype)? }])
+    let values = Values::new(&piece.source, dtype)?;
+    Ok(vec![Part { inside: part.relative_to(&region.start), steps: steps(view, &strides), base, values }])
 }
 
 /// What `part` of the element space reads of a block, or of what was cut from it.
@@ -140,22 +141,22 @@ fn block_part(view: &View, region: &Region, part: Region, operand: &Operand) -> 
     let offsets = first.iter().zip(hull.start.iter()).zip(held.start.iter());
     let at = offsets.map(|((&first, &hull), &held)| held + first - hull);
     let base = at.zip(strides.iter()).map(|(at, &stride)| at * stride).sum();
-    let walk = Walk::new(view, &part.shape(), &strides, base);
-    Part { inside: part.relative_to(&region.start), walk, values: Values::Memory(data.buffer.clone()) }
+    let values = Values::Memory(data.buffer.clone());
+    Part { inside: part.relative_to(&region.start), steps: steps(view, &strides), base, values }
+}
+
+/// Per axis of the space, what one step along it adds to the address in what has `strides` per input axis.
+fn steps(view: &View, strides: &[u64]) -> Vec<i64> {
+    let mut steps = vec![0i64; view.domain.start.rank()];
+    for (read, &stride) in view.axes.iter().zip(strides) {
+        if let AxisRead::Along { axis, step, .. } = *read {
+            steps[usize::from(axis)] = step * stride as i64;
+        }
+    }
+    steps
 }
 
 impl Walk {
-    /// The walk of a box of `shape` that reads by `view` what has `strides` per input axis, from `base` on.
-    fn new(view: &View, shape: &Shape, strides: &[u64], base: u64) -> Walk {
-        let mut steps = vec![0i64; shape.rank()];
-        for (read, &stride) in view.axes.iter().zip(strides) {
-            if let AxisRead::Along { axis, step, .. } = *read {
-                steps[usize::from(axis)] = step * stride as i64;
-            }
-        }
-        Walk { axes: merged(shape.iter().zip(steps).map(|(&length, step)| Stride { length, step })), base }
-    }
-
     /// Calls `run(address, step, done, length)` for the runs that elements `start..start + count` make.
     fn runs<E>(
         &self,
@@ -166,36 +167,37 @@ impl Walk {
         let Some((inner, outer)) = self.axes.split_last() else {
             return run(self.base, 0, 0, count);
         };
-        let (mut row, mut at) = (start / inner.length, start % inner.length);
+        let [step] = inner.steps;
         let mut done = 0;
         while done < count {
+            let (row, at) = ((start + done as u64) / inner.length, (start + done as u64) % inner.length);
             let length = (count - done).min((inner.length - at) as usize);
-            let address = self.base.wrapping_add_signed(offset(outer, row) + inner.step * at as i64);
-            run(address, inner.step, done, length)?;
+            let [row] = offset(outer, row);
+            run(self.base.wrapping_add_signed(row + step * at as i64), step, done, length)?;
             done += length;
-            (row, at) = (row + 1, 0);
         }
         Ok(())
     }
 }
 
 /// How far row `row` of the outer axes is from the first.
-fn offset(outer: &[Stride], mut row: u64) -> i64 {
-    let mut offset = 0;
+fn offset<const N: usize>(outer: &[Axis<N>], mut row: u64) -> [i64; N] {
+    let mut offset = [0; N];
     for axis in outer.iter().rev() {
-        offset += axis.step * (row % axis.length) as i64;
+        let at = (row % axis.length) as i64;
+        offset.iter_mut().zip(axis.steps).for_each(|(offset, step)| *offset += step * at);
         row /= axis.length;
     }
     offset
 }
 
 /// Axes without those of length 1, each merged with the next where it continues it.
-fn merged(axes: impl Iterator<Item = Stride>) -> Vec<Stride> {
-    let mut merged: Vec<Stride> = Vec::new();
+fn merged<const N: usize>(axes: impl Iterator<Item = Axis<N>>) -> Vec<Axis<N>> {
+    let mut merged: Vec<Axis<N>> = Vec::new();
     for axis in axes.filter(|axis| axis.length != 1) {
         match merged.last_mut() {
-            Some(outer) if outer.step == axis.step * axis.length as i64 => {
-                *outer = Stride { length: outer.length * axis.length, step: axis.step };
+            Some(outer) if outer.steps == axis.steps.map(|step| step * axis.length as i64) => {
+                *outer = Axis { length: outer.length * axis.length, steps: axis.steps };
             }
             _ => merged.push(axis),
         }
@@ -204,38 +206,75 @@ fn merged(axes: impl Iterator<Item = Stride>) -> Vec<Stride> {
 }
 
 /// A reader of a dense buffer that the parts were poured into.
-fn poured(dtype: DType, shape: &Shape, parts: Vec<Part>) -> Result<LeafReader, ExecuteError> {
+fn poured(dtype: DType, shape: &Shape, parts: &[Part]) -> Result<LeafReader, ExecuteError> {
     let bytes = shape.elements() * dtype.bytes();
-    let mut buffer = BufferMut::try_new(bytes as usize).map_err(|_| ExecuteError::Memory { bytes })?;
+    let mut buffer = BufferMut::try_new(bytes as usize)?;
     with_element!(dtype, T => {
         let target = buffer.elements_mut::<T>();
-        parts.iter().try_for_each(|part| pour(part, shape, target))?;
+        parts.iter().try_for_each(|part| part.pour(shape, target))?;
     });
-    let dense = merged(std::iter::once(Stride { length: shape.elements(), step: 1 }));
-    Ok(LeafReader { walk: Walk { axes: dense, base: 0 }, values: Values::Memory(buffer.freeze()) })
+    let axes = merged(std::iter::once(Axis { length: shape.elements(), steps: [1] }));
+    Ok(LeafReader { walk: Walk { axes, base: 0 }, values: Values::Memory(buffer.freeze()) })
 }
 
-/// Writes a part where it belongs in a dense block of `shape`.
-fn pour<T: Element>(part: &Part, shape: &Shape, target: &mut [T]) -> Result<(), ExecuteError> {
-    let inside = part.inside.shape();
-    if part.inside.is_empty() {
-        return Ok(());
+/// Elements of a run that are read before they are scattered.
+const RUN: usize = 8 << 10;
+
+impl Part {
+    /// Whether reading row by row costs about as little as any other order.
+    fn rows_are_cheap(&self) -> bool {
+        let axes = self.axes(&self.inside.shape());
+        match (axes.last(), self.best(&axes)) {
+            (Some(last), Some(best)) => self.cost(last) <= 4 * self.cost(&axes[best]),
+            _ => true,
+        }
     }
-    // The target of a row of the part, by row number.
-    let places: Vec<Stride> = inside
-        .iter()
-        .zip(shape.strides().iter())
-        .map(|(&length, &step)| Stride { length, step: step as i64 })
-        .collect();
-    let first = shape.linear(&part.inside.start) as i64;
-    let run = places.last().map_or(1, |axis| axis.length) as usize;
-    let outer = &places[..places.len().saturating_sub(1)];
-    for row in 0..inside.elements() / run as u64 {
-        let to = (first + offset(outer, row)) as usize;
-        let out = &mut target[to..to + run];
-        part.walk.runs(row * run as u64, run, |at, step, done, length| {
-            part.values.fill(at, step, &mut out[done..done + length])
-        })?;
+
+    /// Writes all of it where it belongs in a dense block of `shape`.
+    fn pour<T: Element>(&self, shape: &Shape, target: &mut [T]) -> Result<(), ExecuteError> {
+        let mut outer = self.axes(shape);
+        let best = self.best(&outer);
+        let inner = best.map_or(Axis { length: 1, steps: [0, 1] }, |best| outer.remove(best));
+        if best != Some(outer.len()) {
+            // Not in the block's order anyway: then from one end of the file to the other.
+            outer.sort_by_key(|axis| std::cmp::Reverse(axis.steps[0].unsigned_abs()));
+        }
+        let rows = outer.iter().map(|axis| axis.length).product();
+        let first = shape.linear(&self.inside.start) as i64;
+        let length = inner.length as usize;
+        let mut run = vec![T::default(); if inner.steps[1] == 1 { 0 } else { RUN.min(length) }];
+        for row in 0..rows {
+            let [from, to] = offset(&outer, row);
+            let (from, to) = (self.base.wrapping_add_signed(from), (first + to) as usize);
+            let [step, gap] = inner.steps;
+            if gap == 1 {
+                self.values.fill(from, step, &mut target[to..to + length])?;
+                continue;
+            }
+            for start in (0..length).step_by(RUN) {
+                let values = &mut run[..RUN.min(length - start)];
+                self.values.fill(from.wrapping_add_signed(step * start as i64), step, values)?;
+                let places = target[to + gap as usize * start..].iter_mut().step_by(gap as usize);
+                places.zip(values).for_each(|(place, value)| *place = *value);
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Its axes in the order of a dense block of `shape`, with their steps in what is read and in the block.
+    fn axes(&self, shape: &Shape) -> Vec<Axis<2>> {
+        let inside = self.inside.shape();
+        let strides = shape.strides();
+        let steps = self.steps.iter().zip(strides.iter()).map(|(&from, &to)| [from, to as i64]);
+        merged(inside.iter().zip(steps).map(|(&length, steps)| Axis { length, steps }))
+    }
+
+    /// Which axis is best walked innermost; the last of those as good.
+    fn best(&self, axes: &[Axis<2>]) -> Option<usize> {
+        (0..axes.len()).rev().min_by_key(|&axis| self.cost(&axes[axis]))
+    }
+
+    fn cost(&self, axis: &Axis<2>) -> u64 {
+        self.values.cost(axis.steps[0], axis.length)
+    }
 }

@@ -8,6 +8,7 @@ use crate::executor::ExecuteError;
 use crate::shape::Shape;
 use crate::stage::{Distribution, Random, Source};
 
+use super::npy::NpyReader;
 use super::philox::Philox;
 
 /// Something that has a value at every address.
@@ -27,6 +28,7 @@ pub(super) enum Values {
         last: u64,
     },
     Uniform(Philox),
+    Npy(NpyReader),
 }
 
 impl Source {
@@ -65,14 +67,23 @@ impl Values {
                 Distribution::Uniform => Values::Uniform(Philox::new(random.seed, random.stream)),
                 Distribution::Normal => return Err(missing("normal random numbers")),
             },
-            Source::Npy(_) => return Err(missing("npy files")),
+            Source::Npy(file) => Values::Npy(NpyReader::open(file, dtype)?),
             Source::Array { .. } => return Err(missing(&format!("a block of {dtype} without an operand"))),
         })
     }
 
-    /// Whether rows of this step are so slow to read one by one that the block is better read at once.
-    pub(super) fn rows_are_slow(&self, _step: &i64) -> bool {
-        false
+    /// What reading an element costs where runs of `length` elements, `step` apart, are read, beyond what it always
+    /// costs: only files care.
+    pub(super) fn cost(&self, step: i64, length: u64) -> u64 {
+        match self {
+            Values::Npy(file) => file.cost(step, length),
+            Values::Memory(_)
+            | Values::Literal(_)
+            | Values::Constant(_)
+            | Values::Iota { .. }
+            | Values::Linspace { .. }
+            | Values::Uniform(_) => 0,
+        }
     }
 
     /// The values at `at`, `at + step`, ...
@@ -94,6 +105,7 @@ impl Values {
                 }
             }
             Values::Uniform(philox) => uniform(philox, at, step, out),
+            Values::Npy(file) => file.fill(at, step, out)?,
         }
         Ok(())
     }
