@@ -214,6 +214,14 @@ impl Array {
         Array::node(shape, dtype, Cut { grid, auto: false }, Expression::Resident(resident))
     }
 
+    /// What keeps this array's blocks on the workers, if it is there; else the array itself.
+    pub(crate) fn keep(&self) -> Keep {
+        match &self.0.expression {
+            Expression::Resident(resident) => resident.keep.clone(),
+            _ => Keep::of(Arc::new(self.clone())),
+        }
+    }
+
     pub(crate) fn expression(&self) -> &Expression {
         &self.0.expression
     }

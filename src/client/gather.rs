@@ -22,7 +22,7 @@ use crate::scheduler::{FromClient, Holding};
 /// Blocks asked for and not yet handed out. Each is at most one GPU binding, and most are far smaller.
 const WINDOW: u64 = 8;
 
-/// How often a block is located again that was not where it was said to be.
+/// How often blocks are located again, with none handed out in between, that were not where they were said to be.
 const RETRIES_MAX: u32 = 8;
 
 /// The blocks of an output, in order.
@@ -98,6 +98,10 @@ impl Gather {
             }
             if let Some(block) = self.arrived.remove(&self.taken) {
                 self.taken += 1;
+                self.retries = 0;
+                if self.request.is_none() {
+                    self.ask();
+                }
                 match self.rooted(block) {
                     Ok(None) => continue,
                     Ok(Some(block)) => return Poll::Ready(Some(Ok((self.next_region(), block)))),
@@ -200,20 +204,27 @@ impl Gather {
                 }
             }
             Err(error) => {
-                self.retries += 1;
                 let block = BlockId { array: self.output.array, index };
-                if self.retries > RETRIES_MAX {
-                    return Err(ClientError::Fetch { block, error });
-                }
                 self.core.link.send(FromClient::FetchFailed { block, holder, error });
                 // What was asked for beyond it comes all the same; only what did not come is asked for again.
                 self.asked = self.asked.min(index);
                 if self.request.is_none() {
-                    self.holders.clear();
+                    self.retries += 1;
+                    if self.retries > RETRIES_MAX {
+                        return Err(ClientError::Fetch { block, error });
+                    }
                     self.locate(Interval { start: self.asked, end: self.blocks });
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Gather {
+    fn drop(&mut self) {
+        if let Some(request) = self.request {
+            self.core.state.forget_question(request);
+        }
     }
 }

@@ -16,7 +16,6 @@ use crate::executor::{self, Executor, Operand, Task};
 use crate::ids::{BlockId, WorkerId};
 use crate::kernel::{KernelSource, TypedKernel};
 use crate::shape::Region;
-use crate::stage::Stage;
 use crate::wire::{DeviceClass, FromWorker, KernelBytes, Register, decode};
 
 /// How a worker is made.
@@ -89,11 +88,6 @@ impl Worker {
         }
     }
 
-    /// The executor's name, as results report it.
-    pub fn executor_name(&self) -> &str {
-        self.executor.name()
-    }
-
     /// Takes note of what happened at `now`.
     pub fn handle(&mut self, now: Duration, event: agent::Event<Block>) {
         self.agent.handle(now, event);
@@ -105,7 +99,7 @@ impl Worker {
     }
 
     /// Does what the agent wants done here, until something is to leave.
-    pub fn poll(&mut self, now: Duration) -> Option<Outward> {
+    pub fn poll(&mut self) -> Option<Outward> {
         while let Some(action) = self.agent.poll() {
             match action {
                 Action::Send(message) => return Some(Outward::ToScheduler(message)),
@@ -116,7 +110,7 @@ impl Worker {
                 Action::Reply { to, answer } => return Some(Outward::Reply { to, answer }),
                 Action::Close => return Some(Outward::Closed),
                 Action::Kernel(kernel) => self.add_kernel(&kernel),
-                Action::Prepare { stage } => self.prepare(now, stage),
+                Action::Prepare { stage } => self.executor.prepare(stage),
                 Action::Start(start) => self.executor.submit(Task {
                     token: start.token,
                     array: start.array,
@@ -134,13 +128,6 @@ impl Worker {
         match compiled(kernel) {
             Ok(compiled) => self.executor.add_kernel(Arc::new(compiled)),
             Err(error) => tracing::warn!(kernel = %kernel.hash, %error, "a kernel does not compile here"),
-        }
-    }
-
-    fn prepare(&mut self, now: Duration, stage: Arc<Stage>) {
-        let array = stage.array;
-        if let Err(error) = self.executor.prepare(stage) {
-            self.agent.handle(now, agent::Event::PrepareFailed { array, error });
         }
     }
 }
