@@ -7,4 +7,5 @@ mod cluster;
 mod examples;
 mod house;
 mod oracle;
+mod scheduler_cost;
 mod simulation;

@@ -83,10 +83,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(id: ClientId) -> Client {
+    pub(crate) fn new(id: ClientId, length_max: u64) -> Client {
         Client {
             id,
-            planner: Planner::new(id),
+            planner: Planner::new(id, length_max),
             workers: BTreeSet::new(),
             outputs: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -199,6 +199,9 @@ impl Client {
         let blocks = grid.blocks();
         let readable = Readable { array, grid, fields, field_bytes: bytes };
         self.scatters.insert(array, Scatter { readable, left: blocks, holders: Vec::new(), failed: false });
+        if blocks == 0 {
+            self.finish_scatter(world, array);
+        }
         for index in 0..blocks {
             let Some(holder) = world.chance.pick(&workers) else { continue };
             let block = BlockId { array, index };
@@ -367,9 +370,12 @@ impl Client {
         scatter.failed |= !stored;
         scatter.holders.push(holding);
         scatter.left -= 1;
-        if scatter.left > 0 {
-            return;
+        if scatter.left == 0 {
+            self.finish_scatter(world, array);
         }
+    }
+
+    fn finish_scatter(&mut self, world: &mut World, array: ArrayId) {
         let Some(Scatter { readable, holders, failed, .. }) = self.scatters.remove(&array) else { return };
         if failed {
             return;

@@ -108,11 +108,18 @@ fn cast(world: &mut World, faulty_for: Duration) {
         }
     }
     let clients = world.chance.between(1, 2);
+    // Mostly small, so that many seeds are run; some large enough that runs have many blocks.
+    let (length_max, steps_max, rarely) = match world.chance.below(100) {
+        0..75 => (14, 6, 1),
+        75..97 => (40, 10, 8),
+        _ => (500, 4, 100),
+    };
+    world.check_every = world.check_every.saturating_mul(rarely);
     for id in 1..=clients {
-        let mut client = Client::new(ClientId(id));
+        let mut client = Client::new(ClientId(id), length_max);
         let id = client.id;
         world.send(Party::Client(id), Party::Scheduler, Arrival::Scheduler(Event::ClientJoined { client: id }));
-        for at in 0..world.chance.between(1, 6) {
+        for at in 0..world.chance.between(1, steps_max) {
             let at = if at == 0 { Duration::from_millis(1) } else { when(world) };
             let step = match world.chance.below(10) {
                 0..2 => Step::Scatter,

@@ -70,6 +70,8 @@ pub(crate) fn add(counts: &mut Counts, more: &Counts) {
 pub(crate) struct Planner {
     client: ClientId,
     sequence: u64,
+    /// The longest axis.
+    length_max: u64,
 }
 
 /// A plan, and what of its outputs later plans can read.
@@ -79,8 +81,8 @@ pub(crate) struct Planned {
 }
 
 impl Planner {
-    pub(crate) fn new(client: ClientId) -> Planner {
-        Planner { client, sequence: 0 }
+    pub(crate) fn new(client: ClientId, length_max: u64) -> Planner {
+        Planner { client, sequence: 0, length_max }
     }
 
     pub(crate) fn name(&mut self) -> ArrayId {
@@ -88,11 +90,12 @@ impl Planner {
         ArrayId { client: self.client, sequence: self.sequence }
     }
 
-    /// A small random grid of one to three axes.
+    /// A random grid of one or two axes; now and then one of them is empty.
     pub(crate) fn grid(&mut self, chance: &mut Chance) -> Grid {
         let rank = chance.between(1, 2);
         let axis = |chance: &mut Chance| {
-            let length = chance.between(1, if rank == 1 { 14 } else { 6 });
+            let length_max = if rank == 1 { self.length_max } else { 1 + self.length_max.isqrt() * 2 };
+            let length = if chance.permille(20) { 0 } else { chance.between(1, length_max) };
             AxisGrid::regular(length, chance.between(1, 4))
         };
         Grid { axes: (0..rank).map(|_| axis(chance)).collect() }

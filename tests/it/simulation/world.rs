@@ -113,7 +113,8 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     /// How often what was said: the simulation shows that its faults fired.
     pub(crate) said: BTreeMap<&'static str, u64>,
-    check_every: u64,
+    /// Steps between two looks at every invariant.
+    pub(crate) check_every: u64,
     delay: (Duration, Duration),
     task: (Duration, Duration),
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
