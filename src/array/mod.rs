@@ -9,7 +9,7 @@
 //! before a plan is made.
 //!
 //! Reading order: this file -> [`IntoLengths`], [`IntoAxes`] (shapes and axes as users write them) -> `sources` ->
-//! `views` and `reshape` -> `ops` (the table of element operations) -> `elementwise` -> `kernels` -> `reductions`;
+//! `views`, `joins` and `reshape` -> `ops` (the table of element operations) -> `elementwise` -> `kernels` -> `reductions`;
 //! `chunks` says how results are cut.
 //!
 //! This room knows nothing of plans, clusters or devices, and never touches data but to copy what users hand over.
@@ -18,6 +18,7 @@ mod chunks;
 mod elementwise;
 mod error;
 mod host;
+mod joins;
 mod kernels;
 mod lengths;
 mod operand;

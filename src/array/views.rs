@@ -1,4 +1,4 @@
-//! Arrays whose elements are other arrays' elements, elsewhere: slices, flips, transposes, broadcasts, joins.
+//! Arrays whose elements are another array's elements, elsewhere: slices, flips, transposes, broadcasts.
 //!
 //! All of them are affine, so they cost nothing: whatever reads the array reads through them. A view of a view is one
 //! view.
@@ -10,8 +10,7 @@ use gridloom_worker::stage::Source;
 use gridloom_worker::view::{AxisRead, View};
 use ndarray::SliceInfoElem;
 
-use super::chunks::{Cut, explicit_grid, fitted, joined_cut, sliced_axis};
-use super::elementwise::converted;
+use super::chunks::{Cut, explicit_grid, fitted, sliced_axis};
 use super::lengths::{axis_of, check_rank, shape_of};
 use super::{Array, ArrayError, Expression, Failure, Integer, IntoAxes, IntoLengths};
 
@@ -148,43 +147,6 @@ impl Array {
         Array::or_failed(squeezed())
     }
 
-    /// Arrays one after the other along `axis`. They are promoted to one dtype; blocks never straddle a seam.
-    ///
-    /// ```
-    /// use gridloom::array::Array;
-    /// let parts = (0..10).map(|k| Array::random([1000, 1000, 1000]).stream(k));
-    /// assert_eq!(&**Array::concatenate(parts, 0).shape(), &[10_000, 1000, 1000]);
-    /// ```
-    ///
-    /// # Errors
-    /// No arrays; lengths that differ on other axes; an axis that is not there.
-    #[track_caller]
-    pub fn concatenate(parts: impl IntoIterator<Item = Array>, axis: impl Integer) -> Array {
-        Array::or_failed(concatenate(parts.into_iter().collect(), axis.wide()))
-    }
-
-    /// Arrays of one shape side by side, along a new axis at `axis` of the result.
-    ///
-    /// # Errors
-    /// As [`Array::concatenate`] and [`Array::expand_dims`].
-    #[track_caller]
-    pub fn stack(parts: impl IntoIterator<Item = Array>, axis: impl Integer) -> Array {
-        let parts: Vec<Array> = parts.into_iter().collect();
-        let stacked = || {
-            for part in &parts {
-                if part.sound()?.shape() != parts[0].shape() {
-                    let shapes = parts.iter().map(|part| part.shape().to_string()).collect();
-                    return Err(ArrayError::Broadcast { shapes }.into());
-                }
-            }
-            let rank = parts.first().map_or(1, |part| part.rank() + 1);
-            let at = axis_of(axis.wide(), rank)?;
-            let parts = parts.iter().map(|part| expanded(part, at as i128));
-            concatenate(parts.collect::<Result<_, _>>()?, at as i128)
-        };
-        Array::or_failed(stacked())
-    }
-
     /// The same elements, cut into chunks of these lengths: one entry per axis, clipped to it; -1 is the whole axis.
     ///
     /// # Errors
@@ -296,7 +258,7 @@ fn permuted(array: &Array, order: &[usize]) -> Array {
     viewed(array, reads, Cut { grid: Grid { axes }, auto: array.cut().auto })
 }
 
-fn expanded(array: &Array, axis: i128) -> Result<Array, Failure> {
+pub(super) fn expanded(array: &Array, axis: i128) -> Result<Array, Failure> {
     let rank = array.rank() + 1;
     let axis = axis_of(axis, rank)?;
     check_rank(rank)?;
@@ -364,47 +326,6 @@ fn viewed(array: &Array, reads: Vec<AxisRead>, cut: Cut) -> Array {
     Array::node(shape, input.dtype(), cut, Expression::View { input: input.clone(), view })
 }
 
-fn concatenate(parts: Vec<Array>, axis: i128) -> Result<Array, Failure> {
-    for part in &parts {
-        part.sound()?;
-    }
-    let first = parts.first().ok_or(ArrayError::JoinNothing)?;
-    let axis = axis_of(axis, first.rank())?;
-    let joins = |part: &Array| {
-        part.rank() == first.rank() && (0..part.rank()).all(|at| at == axis || part.shape()[at] == first.shape()[at])
-    };
-    if !parts.iter().all(joins) {
-        let shapes = parts.iter().map(|part| part.shape().to_string()).collect();
-        return Err(ArrayError::Join { shapes, axis }.into());
-    }
-    let dtype = parts.iter().map(Array::dtype).fold(first.dtype(), |all, dtype| all.promote(dtype));
-    let parts: Vec<Array> = parts.iter().map(|part| converted(part, dtype)).collect();
-    match parts.iter().filter(|part| part.shape()[axis] > 0).count() {
-        0 => Ok(parts[0].clone()),
-        1 => Ok(parts.into_iter().find(|part| part.shape()[axis] > 0).expect("there is one")),
-        _ => joined(parts.into_iter().filter(|part| part.shape()[axis] > 0).collect(), axis),
-    }
-}
-
-fn joined(parts: Vec<Array>, axis: usize) -> Result<Array, Failure> {
-    let dtype = parts[0].dtype();
-    let mut lengths: Vec<u64> = parts[0].shape().to_vec();
-    lengths[axis] = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.shape()[axis]));
-    let shape = Shape::new(&lengths)?;
-    let cut = joined_cut(&parts.iter().collect::<Vec<_>>(), axis, &shape, dtype);
-    let mut start = 0;
-    let views = parts.iter().map(|part| {
-        let mut view = View { domain: Region::whole(&shape), axes: View::identity(part.shape()).axes };
-        view.domain.start[axis] = start;
-        view.domain.end[axis] = start + part.shape()[axis];
-        view.axes[axis] = AxisRead::Along { axis: axis as u8, start: -(start as i64), step: 1 };
-        start = view.domain.end[axis];
-        view
-    });
-    let views = views.collect();
-    Ok(Array::node(shape, dtype, cut, Expression::Concatenation { parts, views }))
-}
-
 /// A constant of the array's shape and cut.
 pub(super) fn constant_like(value: Scalar, shape: &Shape, cut: &Cut) -> Array {
     Array::node(shape.clone(), value.dtype(), cut.clone(), Expression::Source(Source::Constant(value)))
@@ -443,8 +364,6 @@ mod tests {
         check(x.broadcast_to([2, 10, 6]), &[2, 10, 6], "[2, 4x2+2, 3x2]");
         check(x.expand_dims(-1).squeeze(-1), &[10, 6], "[4x2+2, 3x2]");
         check(x.rechunk([-1, 100]), &[10, 6], "[10, 6]");
-        check(Array::concatenate([x.clone(), x.slice(s![..3, ..])], 0), &[13, 6], "[4x2+2+3, 3x2]");
-        check(Array::stack([x.clone(), x.clone(), x], -1), &[10, 6, 3], "[4x2+2, 3x2, 1x3]");
     }
 
     #[test]
@@ -457,13 +376,6 @@ mod tests {
         assert!(matches!(both.expression(), Expression::View { input, .. } if input.identity() == x.identity()));
         // A constant is the same wherever it is read.
         assert!(Array::ones([5, 3]).slice(s![2, ..;-1]).broadcast_to([7, 3]).is_constant());
-    }
-
-    #[test]
-    fn joins_promote_and_drop_empty_parts() {
-        let (a, b) = (Array::arange(0, 3, 1), Array::random([4]).with_dtype(DType::F32));
-        assert_eq!(Array::concatenate([a.clone(), b], 0).dtype(), DType::F64);
-        assert_eq!(Array::concatenate([Array::arange(0, 0, 1), a.clone()], 0).identity(), a.identity());
     }
 
     #[test]
@@ -481,7 +393,6 @@ mod tests {
         check(x.transpose(), &[1; 8], "[1, 1, 1, 1, 1, 1, 1, 1]");
         check_error(&x.expand_dims(0), "9 axes: an array has at most 8");
         check_error(&x.slice(s![NewAxis]), "9 axes: an array has at most 8");
-        check_error(&Array::stack([x.clone()], 0), "9 axes: an array has at most 8");
     }
 
     #[test]
@@ -498,10 +409,6 @@ mod tests {
         check_error(&x.squeeze(0), "axis 0 has length 3: only axes of length 1 can be squeezed");
         check_error(&x.rechunk([3, 0]), "chunks of length 0: a chunk has at least one element (-1 is the whole axis)");
         check_error(&x.rechunk([3]), "chunks: 1 entries for 2 axes");
-        let shapes = "shapes (3, 4), (4, 3) do not join on axis 0: all other lengths must be equal";
-        check_error(&Array::concatenate([x.clone(), x.transpose()], 0), shapes);
-        check_error(&Array::concatenate([], 0), "nothing to join: at least one array is needed");
-        check_error(&Array::concatenate([Array::ones(())], 0), "axis 0 of an array of 0 axes: they are none");
         let zero = [SliceInfoElem::Slice { start: 0, end: None, step: 0 }];
         check_error(&x.slice(zero), "a slice with step 0 on axis 0");
     }

@@ -1,5 +1,7 @@
 //! Chains of operations, done by a plan and by ndarray.
 
+use std::sync::OnceLock;
+
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::ArrayId;
 use ndarray::{ArrayD, Axis, IxDyn, SliceInfo, SliceInfoElem};
@@ -8,6 +10,7 @@ use proptest::prelude::*;
 use super::evaluate::{check_is_whole, dynamic, evaluate};
 use super::*;
 use crate::array::{ArrayError, Axes, IntoAxes, keepdims};
+use crate::{Client, LocalCluster};
 
 /// An array beside what ndarray makes of the same operations.
 #[derive(Clone)]
@@ -189,6 +192,24 @@ proptest! {
                 check(found, &wanted.eager);
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn a_cluster_computes_the_same(first in any::<Dice>(), dice in prop::collection::vec(any::<Dice>(), 1..9)) {
+        static CLUSTER: OnceLock<(LocalCluster, Client)> = OnceLock::new();
+        let (_, client) = CLUSTER.get_or_init(|| {
+            let cluster = LocalCluster::start().unwrap();
+            let client = cluster.client();
+            (cluster, client)
+        });
+        let (pair, resident) = source(first);
+        prop_assume!(resident.is_empty());
+        let pair = dice.into_iter().fold(pair, step);
+        let found: ArrayD<f64> = client.compute(&pair.lazy.astype(DType::F64)).unwrap().wait().unwrap();
+        check(&found, &pair.eager);
     }
 }
 
