@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example futures [SIDE]` (1000 by default: 80 GB of f64, none of it ever stored)
 
+#![allow(clippy::print_stdout, reason = "its output is for people")]
+
 use gridloom::{Array, Kernel, LocalCluster, Reduce};
 use ndarray::Array2;
 

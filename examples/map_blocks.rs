@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example map_blocks [SIDE]` (10000 by default)
 
+#![allow(clippy::print_stdout, reason = "its output is for people")]
+
 use gridloom::{Array, Kernel, LocalCluster};
 use ndarray::ArrayD;
 

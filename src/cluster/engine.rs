@@ -52,10 +52,13 @@ pub(super) struct Engine {
     inbox: Mutex<VecDeque<Input>>,
     machines: Mutex<Machines>,
     /// Workers that have ended, and who waits for that. Whoever waits drops them: a slot's own thread must not.
-    ended: (Mutex<Vec<(WorkerId, Box<Worker>)>>, Condvar),
+    ended: Mutex<Vec<Ended>>,
+    more_ended: Condvar,
     timer: Timer,
     epoch: Instant,
 }
+
+type Ended = (WorkerId, Box<Worker>);
 
 struct Machines {
     scheduler: Scheduler,
@@ -65,7 +68,7 @@ struct Machines {
     clients: BTreeMap<ClientId, Arc<dyn Receiver>>,
     askers: HashMap<ReplyTo, Asker>,
     next_reply: u64,
-    ended: Vec<(WorkerId, Box<Worker>)>,
+    ended: Vec<Ended>,
 }
 
 impl Engine {
@@ -81,7 +84,8 @@ impl Engine {
                 next_reply: 0,
                 ended: Vec::new(),
             }),
-            ended: (Mutex::default(), Condvar::new()),
+            ended: Mutex::default(),
+            more_ended: Condvar::new(),
             timer: Timer::default(),
             epoch: Instant::now(),
         }
@@ -116,8 +120,8 @@ impl Engine {
             machines.settle(self.now());
         }
         if !machines.ended.is_empty() {
-            lock(&self.ended.0).append(&mut machines.ended);
-            self.ended.1.notify_all();
+            lock(&self.ended).append(&mut machines.ended);
+            self.more_ended.notify_all();
         }
         self.timer.set(machines.next_timeout().map(|due| self.epoch + due));
     }
@@ -133,7 +137,7 @@ impl Engine {
     /// Waits until `worker` has ended, at most `patience`, and takes it: dropping it ends its threads.
     pub(super) fn wait_ended(&self, worker: WorkerId, patience: Duration) -> Option<Box<Worker>> {
         let deadline = Instant::now() + patience;
-        let mut ended = lock(&self.ended.0);
+        let mut ended = lock(&self.ended);
         loop {
             if let Some(at) = ended.iter().position(|(id, _)| *id == worker) {
                 return Some(ended.swap_remove(at).1);
@@ -142,7 +146,7 @@ impl Engine {
             if left.is_zero() {
                 return None;
             }
-            ended = self.ended.1.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
+            ended = self.more_ended.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

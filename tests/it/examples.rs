@@ -1,9 +1,9 @@
 //! The examples, as they stand, at small size. They check their own results.
 
-#[allow(clippy::print_stdout, dead_code, unreachable_pub, reason = "an example is a program of its own")]
+#[allow(dead_code, unreachable_pub, reason = "an example is a program of its own")]
 #[path = "../../examples/futures.rs"]
 mod futures;
-#[allow(clippy::print_stdout, dead_code, unreachable_pub, reason = "an example is a program of its own")]
+#[allow(dead_code, unreachable_pub, reason = "an example is a program of its own")]
 #[path = "../../examples/map_blocks.rs"]
 mod map_blocks;
 

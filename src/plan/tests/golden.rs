@@ -83,7 +83,7 @@ fn an_index_into_a_join_reads_one_member() {
 #[test]
 fn at_most_eight_buffers_are_bound() {
     let sum = (0..20).map(|at| resident(at, &[64], &[8])).reduce(|sum, one| sum + one).unwrap();
-    let text = explained(&[sum.clone()]);
+    let text = explained(std::slice::from_ref(&sum));
     let most = text.split("stage").map(|stage| stage.matches("  leaf").count()).max();
     assert!(most < Some(BUFFERS_MAX), "{text}");
     insta::assert_snapshot!(text);
@@ -154,7 +154,7 @@ fn nothing_and_rank_zero_are_planned() {
 fn a_plan_is_the_same_each_time_and_small_for_ten_million_blocks() {
     let x = Array::random([10_000_000]).chunks([1]);
     let y = (&x * 2.0 + 1.0).sum(..);
-    let text = explained(&[y.clone()]);
+    let text = explained(std::slice::from_ref(&y));
     assert_eq!(text, explained(&[y]));
     insta::assert_snapshot!(text);
 }

@@ -213,7 +213,7 @@ fn what_is_left_to_the_client_can_be_read_by_another_plan() {
     let kept = first.outputs[0].to_array(Keep::default());
     assert_eq!(kept.shape(), &first.outputs[0].shape);
     // As it is, there is nothing to be done; read by a stage, it gets its root.
-    assert_eq!(plan(&[kept.clone()], &mut ids).unwrap().stages.len(), 0);
+    assert_eq!(plan(std::slice::from_ref(&kept), &mut ids).unwrap().stages.len(), 0);
     let second = plan(&[&x + &kept], &mut ids).unwrap();
     assert_eq!(second.stages.len(), 2);
     let both = Plan {

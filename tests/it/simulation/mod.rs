@@ -144,7 +144,7 @@ fn settle(world: &mut World) -> Result<(), String> {
 /// What is held is what is pinned.
 fn check_held(world: &World) -> Result<(), String> {
     if !world.is_quiet() {
-        return Err("something still happens although all is done".to_owned());
+        return Err(format!("something still happens although all is done: {}", world.pending()));
     }
     let pinned: BTreeSet<BlockId> = world.clients.values().flat_map(Client::pinned).collect();
     let mut held = BTreeSet::new();

@@ -246,6 +246,15 @@ impl World {
         self.arrivals.values().all(|arrival| matches!(arrival, Arrival::TickScheduler | Arrival::TickAgent(_)))
     }
 
+    /// What is still to happen, in words.
+    pub(crate) fn pending(&self) -> String {
+        let times: BTreeMap<u64, Duration> =
+            self.queue.iter().map(|Reverse((at, sequence))| (*sequence, *at)).collect();
+        let when = |sequence: &u64| times.get(sequence).copied().unwrap_or_default();
+        let words = self.arrivals.iter().map(|(sequence, arrival)| format!("{:?} {arrival:?}", when(sequence)));
+        format!("at {:?}: {:.2000}", self.now, words.collect::<Vec<_>>().join(", "))
+    }
+
     pub(crate) fn next_time(&self) -> Option<Duration> {
         self.queue.peek().map(|Reverse((at, _))| *at)
     }

@@ -165,7 +165,7 @@ pub enum FromWorker {
         block: BlockId,
         /// What it needs.
         input: BlockId,
-        /// The last holder that was tried; `None` if none was known.
+        /// The last holder that was tried; `None` if none was named and it is not held here.
         holder: Option<WorkerId>,
         /// What went wrong there.
         error: FetchError,
