@@ -3,13 +3,17 @@
 //! Where a reduction's last level of partials is what the workers hold, its root is folded and finished here.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
 
 use gridloom_worker::block::Block;
+use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
-use gridloom_worker::reduce;
+use gridloom_worker::reduce::{Reducer, StopFlag};
 use gridloom_worker::shape::Region;
 use gridloom_worker::wire::FetchError;
 
@@ -24,6 +28,9 @@ const WINDOW: u64 = 8;
 
 /// How often blocks are located again, with none handed out in between, that were not where they were said to be.
 const RETRIES_MAX: u32 = 8;
+
+/// How long a user's kernel may take over one root.
+const ROOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The blocks of an output, in order.
 pub(crate) struct Gather {
@@ -124,7 +131,7 @@ impl Gather {
 
     /// The block itself or, of a reduction, the finished result once the last of its partials is there.
     fn rooted(&mut self, block: Block) -> Result<Option<Block>, ClientError> {
-        let Some(Root { reduction, count, .. }) = &self.output.root else {
+        let Some(Root { reduction, kernel, count, .. }) = &self.output.root else {
             return Ok(Some(block));
         };
         self.partials.push(block);
@@ -132,8 +139,10 @@ impl Gather {
             return Ok(None);
         }
         let partials = std::mem::take(&mut self.partials);
-        let folded = reduce::fold(reduction, &partials).map_err(ClientError::Root)?;
-        let mut fields = reduce::finish(reduction, &folded).map_err(ClientError::Root)?;
+        let reducer = Reducer::new(reduction, &|_| kernel.clone()).map_err(ClientError::Root)?;
+        let root = |stop: &StopFlag| reducer.finish(&reducer.fold(&partials, stop)?, stop);
+        let fields = if kernel.is_some() { within_limit(root) } else { root(&StopFlag::new()) };
+        let mut fields = fields.map_err(ClientError::Root)?;
         Ok(Some(fields.swap_remove(self.output.field as usize)))
     }
 
@@ -227,4 +236,29 @@ impl Drop for Gather {
             self.core.state.forget_question(request);
         }
     }
+}
+
+/// Does work that runs a user's kernel, which may not end by itself. The thread that watches it ends with it.
+fn within_limit<T>(work: impl FnOnce(&StopFlag) -> Result<T, ExecuteError>) -> Result<T, ExecuteError> {
+    let stop = StopFlag::new();
+    let (working, ended) = mpsc::channel::<()>();
+    let flag = stop.clone();
+    let watch = move || {
+        if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(ROOT_TIMEOUT) {
+            flag.raise();
+        }
+    };
+    let result = thread::scope(|scope| {
+        let watching = thread::Builder::new().name("gridloom-root".to_owned()).spawn_scoped(scope, watch);
+        if let Err(error) = watching {
+            tracing::warn!(%error, "a user's kernel runs without a limit: no thread could be had");
+        }
+        let result = work(&stop);
+        drop(working);
+        result
+    });
+    result.map_err(|error| match error {
+        ExecuteError::Cancelled => ExecuteError::Deadline { limit_ms: ROOT_TIMEOUT.as_millis() as u64 },
+        other => other,
+    })
 }

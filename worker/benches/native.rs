@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gridloom_worker::block::{Block, BufferMut, Item};
 use gridloom_worker::dtype::Element;
-use gridloom_worker::reduce::{BlockReduce, TILE};
+use gridloom_worker::reduce::{Reducer, StopFlag, TILE};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::source::philox::{Philox, Uniform};
 use gridloom_worker::stage::{ReduceOp, Reduction};
@@ -21,6 +21,10 @@ fn main() {
     generator::<f32>("f32");
     memory::<f64>("f64");
     memory::<f32>("f32");
+}
+
+fn reducer<T: Element>(op: ReduceOp) -> Reducer {
+    Reducer::new(&Reduction { op, inputs: vec![T::DTYPE] }, &|_| None).unwrap()
 }
 
 /// The shortest of several runs.
@@ -48,9 +52,9 @@ fn generator<T: Element + Uniform + Default>(name: &str) {
     let giga = elements as f64 / 1e9;
     println!("uniform {name}: {:.2} G/s, {:.1} GB/s", giga / bare, giga * size_of::<T>() as f64 / bare);
     for axes in [[false, false, true], [true, false, false], [true, true, true]] {
-        let reduction = Reduction { op: ReduceOp::Mean, inputs: vec![T::DTYPE] };
+        let reducer = reducer::<T>(ReduceOp::Mean);
         let fused = seconds(|| {
-            let mut reduce = BlockReduce::new(&reduction, &shape, &Region::whole(&shape), &axes);
+            let mut reduce = reducer.block(&shape, &Region::whole(&shape), &axes, &StopFlag::new());
             for run in reduce.sweep() {
                 let values = &mut tile[..(run.end - run.start) as usize];
                 philox.fill(run.start, values);
@@ -88,9 +92,9 @@ fn memory<T: Element + Uniform + Default>(name: &str) {
         for (pattern, lengths, axes) in patterns {
             let shape = Shape::new(lengths).unwrap();
             let values = block.elements::<T>();
-            let reduction = Reduction { op, inputs: vec![T::DTYPE] };
+            let reducer = reducer::<T>(op);
             let time = seconds(|| {
-                let mut reduce = BlockReduce::new(&reduction, &shape, &Region::whole(&shape), axes);
+                let mut reduce = reducer.block(&shape, &Region::whole(&shape), axes, &StopFlag::new());
                 for run in reduce.sweep() {
                     reduce.feed(run.clone(), &values[run.start as usize..run.end as usize]);
                 }

@@ -13,17 +13,40 @@ use super::tree::Tree;
 use super::vector::{Work, vectorised};
 use super::{SEGMENT, SEGMENT_ROWS, TILE};
 use crate::block::{Block, BufferMut, Item, OutOfMemory};
-use crate::shape::Shape;
+use crate::shape::{Region, Shape};
+
+/// Which block is reduced, and over what.
+pub(super) struct Site {
+    geometry: Geometry,
+    /// The kept lengths.
+    shape: Shape,
+    places: Places,
+}
+
+impl Site {
+    /// The `region` of an array of `array`, reduced over the axes that `axes` marks.
+    pub(super) fn new(array: &Shape, region: &Region, axes: &[bool]) -> Site {
+        let block = region.shape();
+        assert!(block.elements() < 1 << 32, "a block of {block}");
+        let only = |lengths: &Shape, reduced: bool| -> Shape {
+            lengths.iter().zip(axes).filter(|&(_, &axis)| axis == reduced).map(|(&length, _)| length).collect()
+        };
+        Site {
+            geometry: Geometry::new(&block, axes),
+            shape: only(&block, false),
+            places: Places { block: only(&block, true), start: only(&region.start, true), array: only(array, true) },
+        }
+    }
+}
 
 /// Where a place in the block (row-major over its reduced axes) stands in the array's reduced axes.
-#[derive(Clone, Debug)]
-pub(super) struct Places {
+struct Places {
     /// The block's reduced lengths.
-    pub(super) block: Shape,
+    block: Shape,
     /// Where the block begins on them.
-    pub(super) start: Shape,
+    start: Shape,
     /// The array's reduced lengths.
-    pub(super) array: Shape,
+    array: Shape,
 }
 
 impl Places {
@@ -51,9 +74,10 @@ struct Accumulators<O: Operation> {
 }
 
 impl<O: Operation> Accumulators<O> {
-    fn join(mut earlier: Self, later: Self) -> Self {
+    fn join(operation: &O, mut earlier: Self, later: Self) -> Self {
         let counts = [earlier.elements, later.elements];
-        join_all((&mut earlier.first, &mut earlier.second), Made::<O>(&later.first, &later.second), counts, 0);
+        let units = Made::<O>(&later.first, &later.second);
+        join_all(operation, (&mut earlier.first, &mut earlier.second), units, counts, 0);
         earlier.elements += later.elements;
         earlier
     }
@@ -61,6 +85,7 @@ impl<O: Operation> Accumulators<O> {
 
 /// Reduces one block.
 pub(super) struct Engine<O: Operation> {
+    operation: O,
     geometry: Geometry,
     expected: Sweep,
     places: Places,
@@ -69,7 +94,7 @@ pub(super) struct Engine<O: Operation> {
     output: Result<BufferMut, OutOfMemory>,
     filled: usize,
     /// Segments of a long row.
-    row: Tree<((O::A, O::B), u64)>,
+    row: Tree<Counted<O>>,
     row_elements: u64,
     /// The current segment of a tile: units taken in, and one accumulator per lane and column.
     units: usize,
@@ -84,13 +109,14 @@ pub(super) struct Engine<O: Operation> {
 }
 
 impl<O: Operation> Engine<O> {
-    pub(super) fn new(geometry: Geometry, shape: Shape, places: Places) -> Engine<O> {
-        let output = BufferMut::try_new(shape.elements() as usize * size_of::<O::Partial>());
+    pub(super) fn new(operation: O, Site { geometry, shape, places }: Site) -> Engine<O> {
+        let output = BufferMut::try_new(shape.elements() as usize * operation.partial_bytes());
         let width = match geometry.depth {
             1 => 0,
             _ => (geometry.lanes * geometry.tile) as usize,
         };
         Engine {
+            operation,
             expected: geometry.sweep(),
             geometry,
             places,
@@ -129,13 +155,15 @@ impl<O: Operation> Engine<O> {
         }
     }
 
+    /// The partial, and the operation that made it.
+    ///
     /// # Panics
     /// If the sweep is not over.
-    pub(super) fn partial(self) -> Result<Block, OutOfMemory> {
-        let item = Item::Partial { bytes: size_of::<O::Partial>() as u32 };
+    pub(super) fn partial(self) -> Result<(Block, O), OutOfMemory> {
+        let item = Item::Partial { bytes: self.operation.partial_bytes() as u32 };
         let buffer = self.output?;
         assert_eq!(self.filled as u64, self.shape.elements(), "the sweep is over");
-        Ok(Block::new(item, self.shape, buffer.freeze()))
+        Ok((Block::new(item, self.shape, buffer.freeze()), self.operation))
     }
 
     /// Whole rows of at most a segment.
@@ -144,18 +172,20 @@ impl<O: Operation> Engine<O> {
         let mut first = std::mem::take(&mut self.unit_first);
         let mut second = std::mem::take(&mut self.unit_second);
         let (units_first, units_second) = (&mut first[..count], &mut second[..count]);
-        reduce_rows::<O>(self.geometry.row as usize, values, units_first, units_second);
+        reduce_rows(&self.operation, self.geometry.row as usize, values, units_first, units_second);
         self.take_units(columns, Made::<O>(units_first, units_second));
         (self.unit_first, self.unit_second) = (first, second);
     }
 
     /// One segment of a row.
     fn feed_long_row(&mut self, run: &Run, values: &[O::In]) {
-        let unit = O::moved(vectorised(Segment::<O>(values)), self.row_elements);
-        self.row.push((unit, values.len() as u64), join_counted::<O>);
+        let operation = &self.operation;
+        let join = |a, b| join_counted(operation, a, b);
+        let unit = O::moved(vectorised(Segment { operation, values }), self.row_elements);
+        self.row.push((unit, values.len() as u64), join);
         self.row_elements += values.len() as u64;
         if run.ends_row
-            && let Some(((a, b), _)) = self.row.finish(join_counted::<O>)
+            && let Some(((a, b), _)) = self.row.finish(join)
         {
             self.row_elements = 0;
             self.take_units(run.columns, Made::<O>(&[a], &[b]));
@@ -165,7 +195,7 @@ impl<O: Operation> Engine<O> {
     /// The next units of a tile of `columns` columns.
     fn take_units<U: Units<O>>(&mut self, columns: u64, units: U) {
         if self.geometry.depth == 1 {
-            return self.store(self.geometry.row, units.iter());
+            return self.store(self.geometry.row, units);
         }
         let width = (self.geometry.lanes * columns) as usize;
         let mut rest = units;
@@ -173,6 +203,7 @@ impl<O: Operation> Engine<O> {
             let segment_units = SEGMENT_ROWS as usize * width;
             let (units, later) = rest.split_at(rest.len().min(segment_units - self.units));
             vectorised(Join {
+                operation: &self.operation,
                 first: &mut self.first[..width],
                 second: &mut self.second[..width],
                 units,
@@ -206,7 +237,7 @@ impl<O: Operation> Engine<O> {
                 for column in 0..columns {
                     let (at, later) = (lane * columns + column, (lane + half) * columns + column);
                     let units = [at, later].map(|at| (self.first[at], self.second[at]));
-                    let joined = O::join_lanes(units[0], units[1], [counts[lane], counts[lane + half]]);
+                    let joined = self.operation.join_lanes(units[0], units[1], [counts[lane], counts[lane + half]]);
                     (self.first[at], self.second[at]) = joined;
                 }
                 counts[lane] += counts[lane + half];
@@ -214,7 +245,8 @@ impl<O: Operation> Engine<O> {
             half /= 2;
         }
         let (first, second) = (self.first[..columns].to_vec(), self.second[..columns].to_vec());
-        self.tile.push(Accumulators { first, second, elements: counts[0] }, Accumulators::join);
+        let results = Accumulators { first, second, elements: counts[0] };
+        self.tile.push(results, |a, b| Accumulators::join(&self.operation, a, b));
         self.units = 0;
         self.segment += 1;
     }
@@ -225,40 +257,43 @@ impl<O: Operation> Engine<O> {
             self.close_segment(columns);
         }
         self.segment = 0;
-        if let Some(results) = self.tile.finish(Accumulators::join) {
-            self.store(results.elements, Made::<O>(&results.first, &results.second).iter());
+        if let Some(results) = self.tile.finish(|a, b| Accumulators::join(&self.operation, a, b)) {
+            self.store(results.elements, Made::<O>(&results.first, &results.second));
         }
     }
 
     /// The next results of the block.
-    #[inline(always)]
-    fn store(&mut self, elements: u64, units: impl ExactSizeIterator<Item = (O::A, O::B)>) {
+    fn store(&mut self, elements: u64, units: impl Units<O>) {
         if let Ok(buffer) = &mut self.output {
-            let end = self.filled + units.len();
-            let partials: &mut [O::Partial] = bytemuck::cast_slice_mut(buffer.bytes_mut());
+            let width = self.operation.partial_bytes();
+            let partials = buffer.bytes_mut()[self.filled * width..].chunks_exact_mut(width);
             let place = self.places.mover();
-            for (partial, unit) in partials[self.filled..end].iter_mut().zip(units) {
-                *partial = O::store(unit, elements, &place);
+            self.filled += units.len();
+            for (partial, unit) in partials.zip(units.iter(&self.operation)) {
+                self.operation.store(unit, elements, &place, partial);
             }
-            self.filled = end;
         }
     }
 }
 
 /// Reduces one segment.
-struct Segment<'a, O: Operation>(&'a [O::In]);
+struct Segment<'a, O: Operation> {
+    operation: &'a O,
+    values: &'a [O::In],
+}
 
 impl<O: Operation> Work for Segment<'_, O> {
     type Output = (O::A, O::B);
 
     #[inline(always)]
     fn run(self) -> (O::A, O::B) {
-        O::segment(self.0)
+        self.operation.segment(self.values)
     }
 }
 
 /// Reduces rows of `N` elements: the compiler sees the whole tree of a row, and takes several rows at once.
 struct TinyRows<'a, O: Operation, const N: usize> {
+    operation: &'a O,
     values: &'a [O::In],
     first: &'a mut [O::A],
     second: &'a mut [O::B],
@@ -270,13 +305,14 @@ impl<O: Operation, const N: usize> Work for TinyRows<'_, O, N> {
     #[inline(always)]
     fn run(self) {
         for ((a, b), row) in self.first.iter_mut().zip(self.second).zip(self.values.as_chunks::<N>().0) {
-            (*a, *b) = O::row(row);
+            (*a, *b) = self.operation.row(row);
         }
     }
 }
 
 /// Reduces rows of fewer elements than lanes, each in a window that reaches into the next rows.
 struct ShortRows<'a, O: Operation> {
+    operation: &'a O,
     length: usize,
     values: &'a [O::In],
     first: &'a mut [O::A],
@@ -291,27 +327,27 @@ impl<O: Operation> Work for ShortRows<'_, O> {
         let rows = self.values.chunks_exact(self.length).enumerate();
         for ((a, b), (at, row)) in self.first.iter_mut().zip(self.second).zip(rows) {
             (*a, *b) = match self.values[at * self.length..].first_chunk() {
-                Some(window) => O::short_row(window, self.length),
-                None => O::segment(row),
+                Some(window) => self.operation.short_row(window, self.length),
+                None => self.operation.segment(row),
             };
         }
     }
 }
 
 /// Reduces rows of at most a segment.
-fn reduce_rows<O: Operation>(length: usize, values: &[O::In], first: &mut [O::A], second: &mut [O::B]) {
+fn reduce_rows<O: Operation>(operation: &O, length: usize, values: &[O::In], first: &mut [O::A], second: &mut [O::B]) {
     match length {
-        2 => vectorised(TinyRows::<O, 2> { values, first, second }),
-        3 => vectorised(TinyRows::<O, 3> { values, first, second }),
-        4 => vectorised(TinyRows::<O, 4> { values, first, second }),
-        5 => vectorised(TinyRows::<O, 5> { values, first, second }),
-        6 => vectorised(TinyRows::<O, 6> { values, first, second }),
-        7 => vectorised(TinyRows::<O, 7> { values, first, second }),
-        8 => vectorised(TinyRows::<O, 8> { values, first, second }),
-        9..LANES => vectorised(ShortRows::<O> { length, values, first, second }),
+        2 => vectorised(TinyRows::<O, 2> { operation, values, first, second }),
+        3 => vectorised(TinyRows::<O, 3> { operation, values, first, second }),
+        4 => vectorised(TinyRows::<O, 4> { operation, values, first, second }),
+        5 => vectorised(TinyRows::<O, 5> { operation, values, first, second }),
+        6 => vectorised(TinyRows::<O, 6> { operation, values, first, second }),
+        7 => vectorised(TinyRows::<O, 7> { operation, values, first, second }),
+        8 => vectorised(TinyRows::<O, 8> { operation, values, first, second }),
+        9..LANES => vectorised(ShortRows { operation, length, values, first, second }),
         _ => {
             for ((a, b), row) in first.iter_mut().zip(second).zip(values.chunks_exact(length)) {
-                (*a, *b) = vectorised(Segment::<O>(row));
+                (*a, *b) = vectorised(Segment { operation, values: row });
             }
         }
     }
@@ -319,6 +355,7 @@ fn reduce_rows<O: Operation>(length: usize, values: &[O::In], first: &mut [O::A]
 
 /// Joins units to the accumulators of one segment, row of lanes by row of lanes.
 struct Join<'a, O: Operation, U> {
+    operation: &'a O,
     first: &'a mut [O::A],
     second: &'a mut [O::B],
     units: U,
@@ -342,8 +379,8 @@ impl<O: Operation, U: Units<O>> Work for Join<'_, O, U> {
             let accumulators = (&mut self.first[at..at + units.len()], &mut self.second[at..at + units.len()]);
             let moved = (self.rows_before + lane_row) * self.row;
             match lane_row {
-                0 => assign_all(accumulators, units, moved),
-                _ => join_all(accumulators, units, [lane_row * self.row, self.row], moved),
+                0 => assign_all(self.operation, accumulators, units, moved),
+                _ => join_all(self.operation, accumulators, units, [lane_row * self.row, self.row], moved),
             }
             (lane_row, at, rest) = (lane_row + 1, 0, later);
         }
@@ -354,7 +391,7 @@ impl<O: Operation, U: Units<O>> Work for Join<'_, O, U> {
 trait Units<O: Operation>: Copy {
     fn len(self) -> usize;
     fn split_at(self, at: usize) -> (Self, Self);
-    fn iter(self) -> impl ExactSizeIterator<Item = (O::A, O::B)>;
+    fn iter(self, operation: &O) -> impl Iterator<Item = (O::A, O::B)>;
 }
 
 /// Elements that are units.
@@ -387,8 +424,8 @@ impl<O: Operation> Units<O> for Lifted<'_, O> {
         (Lifted(units), Lifted(later))
     }
     #[inline(always)]
-    fn iter(self) -> impl ExactSizeIterator<Item = (O::A, O::B)> {
-        self.0.iter().copied().map(O::lift)
+    fn iter(self, operation: &O) -> impl Iterator<Item = (O::A, O::B)> {
+        self.0.iter().map(|&value| operation.lift(value))
     }
 }
 
@@ -403,30 +440,33 @@ impl<O: Operation> Units<O> for Made<'_, O> {
         (Made(first, second), Made(later_first, later_second))
     }
     #[inline(always)]
-    fn iter(self) -> impl ExactSizeIterator<Item = (O::A, O::B)> {
+    fn iter(self, _operation: &O) -> impl Iterator<Item = (O::A, O::B)> {
         self.0.iter().copied().zip(self.1.iter().copied())
     }
 }
 
 #[inline(always)]
-fn assign_all<O: Operation>(accumulators: (&mut [O::A], &mut [O::B]), units: impl Units<O>, moved: u64) {
-    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter()) {
+fn assign_all<O: Operation>(operation: &O, accumulators: (&mut [O::A], &mut [O::B]), units: impl Units<O>, moved: u64) {
+    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter(operation)) {
         (*a, *b) = O::moved(unit, moved);
     }
 }
 
 #[inline(always)]
 fn join_all<O: Operation>(
+    operation: &O,
     accumulators: (&mut [O::A], &mut [O::B]),
     units: impl Units<O>,
     counts: [u64; 2],
     moved: u64,
 ) {
-    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter()) {
-        (*a, *b) = O::join((*a, *b), O::moved(unit, moved), counts);
+    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter(operation)) {
+        (*a, *b) = operation.join((*a, *b), O::moved(unit, moved), counts);
     }
 }
 
-fn join_counted<O: Operation>(a: ((O::A, O::B), u64), b: ((O::A, O::B), u64)) -> ((O::A, O::B), u64) {
-    (O::join(a.0, b.0, [a.1, b.1]), a.1 + b.1)
+type Counted<O> = ((<O as Operation>::A, <O as Operation>::B), u64);
+
+fn join_counted<O: Operation>(operation: &O, a: Counted<O>, b: Counted<O>) -> Counted<O> {
+    (operation.join(a.0, b.0, [a.1, b.1]), a.1 + b.1)
 }

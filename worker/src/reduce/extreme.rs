@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use super::arithmetic::Monoid;
 use super::number::{Key, Ordered, Place};
-use super::operation::{LANES, Operation, lanes};
+use super::operation::{BuiltIn, LANES, Operation, lanes};
 
 /// Which end of the order is looked for.
 pub(super) trait Direction: Copy + Send + 'static {
@@ -125,23 +125,21 @@ impl<T: Ordered, D: Direction> Operation for Arg<T, D> {
     type In = T;
     type A = T::Key;
     type B = T::Place;
-    type Partial = Placed;
-    type Out = i64;
 
     #[inline(always)]
-    fn lift(value: T) -> (T::Key, T::Place) {
+    fn lift(&self, value: T) -> (T::Key, T::Place) {
         (value.equal_key(D::nan()), T::Place::default())
     }
     #[inline(always)]
-    fn join(a: (T::Key, T::Place), b: (T::Key, T::Place), _counts: [u64; 2]) -> (T::Key, T::Place) {
+    fn join(&self, a: (T::Key, T::Place), b: (T::Key, T::Place), _counts: [u64; 2]) -> (T::Key, T::Place) {
         if D::wins(b.0, a.0) { b } else { a }
     }
-    fn join_lanes(a: (T::Key, T::Place), b: (T::Key, T::Place), _counts: [u64; 2]) -> (T::Key, T::Place) {
+    fn join_lanes(&self, a: (T::Key, T::Place), b: (T::Key, T::Place), _counts: [u64; 2]) -> (T::Key, T::Place) {
         if D::wins(b.0, a.0) || (b.0 == a.0 && b.1 < a.1) { b } else { a }
     }
     /// Finds the winning key with all lanes, and then the first place that holds it.
     #[inline(always)]
-    fn segment(values: &[T]) -> (T::Key, T::Place) {
+    fn segment(&self, values: &[T]) -> (T::Key, T::Place) {
         let key = |value: T| value.equal_key(D::nan());
         let best = lanes(values, D::worst(), key, D::better);
         let mut chunks = values.chunks(LANES).enumerate();
@@ -153,11 +151,11 @@ impl<T: Ordered, D: Direction> Operation for Arg<T, D> {
         (best, T::Place::of((at * LANES) as u64 + u64::from(places.fold(u32::MAX, u32::min))))
     }
     #[inline(always)]
-    fn row<const N: usize>(row: &[T; N]) -> (T::Key, T::Place) {
+    fn row<const N: usize>(&self, row: &[T; N]) -> (T::Key, T::Place) {
         in_turn::<T, D>(row)
     }
     #[inline(always)]
-    fn short_row(window: &[T; LANES], length: usize) -> (T::Key, T::Place) {
+    fn short_row(&self, window: &[T; LANES], length: usize) -> (T::Key, T::Place) {
         in_turn::<T, D>(&window[..length])
     }
     #[inline(always)]
@@ -168,14 +166,23 @@ impl<T: Ordered, D: Direction> Operation for Arg<T, D> {
         let place: u64 = place.into();
         T::Place::of((place / length * lanes + lane) * length + place % length)
     }
-    fn store(unit: (T::Key, T::Place), _count: u64, place: &dyn Fn(u64) -> u64) -> Placed {
-        Placed { key: unit.0.into(), index: place(unit.1.into()) }
+    fn partial_bytes(&self) -> usize {
+        size_of::<Placed>()
     }
+    fn store(&self, unit: (T::Key, T::Place), _count: u64, place: &dyn Fn(u64) -> u64, out: &mut [u8]) {
+        out.copy_from_slice(bytemuck::bytes_of(&Placed { key: unit.0.into(), index: place(unit.1.into()) }));
+    }
+}
+
+impl<T: Ordered, D: Direction> BuiltIn for Arg<T, D> {
+    type Partial = Placed;
+    type Out = i64;
+
     /// Of two blocks side by side, the later one may hold the lower index.
     fn fold(a: Placed, b: Placed) -> Placed {
         if D::wins(b.key, a.key) || (b.key == a.key && b.index < a.index) { b } else { a }
     }
-    fn finish(self, partial: Placed) -> i64 {
+    fn finish(&self, partial: Placed) -> i64 {
         partial.index as i64
     }
 }

@@ -9,52 +9,58 @@ use crate::dtype::Element;
 /// Lanes of a segment of a row.
 pub(super) const LANES: usize = 32;
 
-/// One built-in reduction of one dtype. All methods are hot and inlined, but for the last three.
-pub(super) trait Operation: Copy + Send + 'static {
-    /// The dtype it reduces.
-    type In: Element;
+/// One reduction. All methods are hot and inlined, but for the last three.
+pub(super) trait Operation: Send + 'static {
+    /// What it reduces.
+    type In: bytemuck::Pod;
     /// The accumulator's first plane.
     type A: Copy + Default + Send + 'static;
     /// Its second plane, or `()`.
     type B: Copy + Default + Send + 'static;
-    /// The accumulator as it is stored: WGSL's layout, no padding.
-    type Partial: bytemuck::Pod;
-    /// The result; a bool is a `u32`.
-    type Out: Element;
 
     /// One element.
-    fn lift(value: Self::In) -> (Self::A, Self::B);
+    fn lift(&self, value: Self::In) -> (Self::A, Self::B);
     /// Two accumulators of `counts` elements each, in index order.
-    fn join(a: (Self::A, Self::B), b: (Self::A, Self::B), counts: [u64; 2]) -> (Self::A, Self::B);
+    fn join(&self, a: (Self::A, Self::B), b: (Self::A, Self::B), counts: [u64; 2]) -> (Self::A, Self::B);
     /// One to [`super::TILE`] neighbouring elements, by lanes.
-    fn segment(values: &[Self::In]) -> (Self::A, Self::B);
+    fn segment(&self, values: &[Self::In]) -> (Self::A, Self::B);
     /// The same of a row whose length the compiler knows.
     #[inline(always)]
-    fn row<const N: usize>(row: &[Self::In; N]) -> (Self::A, Self::B) {
-        Self::segment(row)
+    fn row<const N: usize>(&self, row: &[Self::In; N]) -> (Self::A, Self::B) {
+        self.segment(row)
     }
     /// The same of the first `length` elements of a window, below [`LANES`].
-    fn short_row(window: &[Self::In; LANES], length: usize) -> (Self::A, Self::B);
-    /// Two accumulators of which neither comes before the other.
-    fn join_lanes(a: (Self::A, Self::B), b: (Self::A, Self::B), counts: [u64; 2]) -> (Self::A, Self::B) {
-        Self::join(a, b, counts)
-    }
+    fn short_row(&self, window: &[Self::In; LANES], length: usize) -> (Self::A, Self::B);
     /// Moves an accumulator's place, if it has one, by `by`.
     fn moved(unit: (Self::A, Self::B), _by: u64) -> (Self::A, Self::B) {
         unit
+    }
+    /// Two accumulators of which neither comes before the other.
+    fn join_lanes(&self, a: (Self::A, Self::B), b: (Self::A, Self::B), counts: [u64; 2]) -> (Self::A, Self::B) {
+        self.join(a, b, counts)
     }
     /// The place of an accumulator that stood in `lane`, counted in rows of `lanes` units of `length` elements.
     fn unlaned(second: Self::B, _lane: u64, _lanes: u64, _length: u64) -> Self::B {
         second
     }
+    /// Bytes of a stored accumulator.
+    fn partial_bytes(&self) -> usize;
+    /// Stores the accumulator of `count` elements, NaN made canonical. `place` turns places in the block into places in
+    /// the array.
+    fn store(&self, unit: (Self::A, Self::B), count: u64, place: &dyn Fn(u64) -> u64, out: &mut [u8]);
+}
 
-    /// The accumulator of `count` elements as stored, NaN made canonical. `place` turns places in the block into places
-    /// in the array.
-    fn store(unit: (Self::A, Self::B), count: u64, place: &dyn Fn(u64) -> u64) -> Self::Partial;
+/// An operation that comes with the engine: what becomes of its stored accumulators.
+pub(super) trait BuiltIn: Operation<In: Element> {
+    /// The accumulator as it is stored: WGSL's layout, no padding.
+    type Partial: bytemuck::Pod;
+    /// The result; a bool is a `u32`.
+    type Out: Element;
+
     /// Two stored accumulators, of consecutive blocks.
     fn fold(a: Self::Partial, b: Self::Partial) -> Self::Partial;
     /// The result of all elements.
-    fn finish(self, partial: Self::Partial) -> Self::Out;
+    fn finish(&self, partial: Self::Partial) -> Self::Out;
 }
 
 /// Reduces neighbours by [`LANES`] lanes, which are then combined by halves: lane `i` with lane `i + half`. `identity`
