@@ -41,7 +41,7 @@ impl Verdict {
     pub(crate) fn check(&mut self, name: &str, expected: &Expected, found: Result<Value, String>, near: &Tolerance) {
         self.compared += 1;
         let difference = match (expected, found) {
-            (Expected::Error(_), Err(_)) => None,
+            (Expected::Error(word), Err(_)) => (word != "error").then(|| format!("a fixture that says {word}")),
             (Expected::Error(_), Ok(found)) => {
                 Some(format!("an answer of shape {} where NumPy refuses", found.shape()))
             }
