@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use gridloom::array::ArrayError;
-use gridloom::client::ClientError;
+use gridloom::client::{ClientError, FromValue};
 use gridloom::plan::PlanError;
 use gridloom::scheduler::JobError;
 use gridloom::{Array, Client, DType, Future, Kernel, LocalCluster, Reduce, Value};
