@@ -15,10 +15,10 @@ use gridloom_worker::source::philox::{Philox, Uniform};
 use gridloom_worker::wire::{DeviceClass, FromWorker, Register, ToWorker};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
+type Row = fn() -> Outcome;
 
 fn main() -> Outcome {
-    let rows: [(&str, fn() -> Outcome); 4] =
-        [("latency", latency), ("map", map), ("scheduler", scheduler), ("lesson", lesson)];
+    let rows = [("latency", latency as Row), ("map", map), ("scheduler", scheduler), ("lesson", lesson)];
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     println!("| work | measured | floor or target | ratio |\n|---|---|---|---|");
     for (name, row) in rows {

@@ -125,7 +125,6 @@ mod tests {
             }
         }
         assert!(worst < 4.0, "{worst} ULP");
-        println!("largest distance: {worst} ULP");
     }
 
     #[test]
