@@ -9,14 +9,24 @@
 
 #![allow(unsafe_code)]
 
+use std::f64::consts::FRAC_PI_2;
+
 use super::philox::{Philox, Uniform};
 use crate::math::{Real, cos, log, sin};
 
 /// A type with a normal distribution.
-pub(super) trait Normal: Uniform + Real {}
+pub(super) trait Normal: Uniform + Real {
+    /// pi / 2, rounded to the type, and what is missing.
+    const HALF_PI: [f64; 2];
+}
 
-impl Normal for f32 {}
-impl Normal for f64 {}
+impl Normal for f32 {
+    const HALF_PI: [f64; 2] = [FRAC_PI_2 as f32 as f64, FRAC_PI_2 - FRAC_PI_2 as f32 as f64];
+}
+
+impl Normal for f64 {
+    const HALF_PI: [f64; 2] = [FRAC_PI_2, 6.123_233_995_736_766e-17];
+}
 
 /// Elements `first`, `first + step`, ... of the normal array of these random numbers.
 pub(super) fn fill<T: Normal>(philox: &Philox, first: u64, step: i64, out: &mut [T]) {
@@ -81,12 +91,14 @@ fn transform_each<T: Normal>(pairs: &mut [T]) {
 
 /// Two independent normal numbers of two independent uniform ones in [0, 1).
 #[inline(always)]
-fn pair<F: Real>(even: F, odd: F) -> [F; 2] {
+fn pair<F: Normal>(even: F, odd: F) -> [F; 2] {
     let constant = |value| even.constant(value);
     let radius = (log(constant(1.0) - even) * constant(-2.0)).sqrt();
     let quarters = odd * constant(4.0);
     let quarter = (quarters + constant(0.5)).floor();
-    let angle = (quarters - quarter) * constant(std::f64::consts::FRAC_PI_2);
+    let rest = quarters - quarter;
+    let [half_pi, missing] = F::HALF_PI.map(constant);
+    let angle = rest.fma(half_pi, rest * missing);
     let (sine, cosine) = (sin(angle), cos(angle));
     // A quarter turn more makes a cosine of a sine, and minus a sine of a cosine. Four quarters are none.
     let is = |number| quarter.is_equal(constant(number));
