@@ -1,8 +1,8 @@
 //! Clusters that a program starts itself.
 //!
 //! [`LocalCluster`] runs scheduler and workers inside this process, over the same state machines as a remote cluster
-//! (see [`engine`]). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
-//! and those of its clients.
+//! (see `engine`). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
+//! those of its clients, and those of arrays that are kept on its workers.
 
 mod engine;
 
