@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use gridloom_worker::block::Block;
 use gridloom_worker::ids::ArrayId;
-use gridloom_worker::shape::Region;
+use gridloom_worker::shape::{Region, Shape};
 
 use super::gather::Gather;
 use super::state::Phase;
@@ -97,7 +97,7 @@ impl<T> Future<T> {
     /// The result's blocks, in row-major order of the grid, each with its place, once all are complete: for results
     /// that the workers' memory holds and this program does not want as a whole.
     pub fn blocks(&self) -> Blocks {
-        Blocks { gather: self.gather(), ended: false, _held: self.held.clone() }
+        Blocks { gather: self.gather(), ended: false, held: self.held.clone() }
     }
 
     fn gather(&self) -> Gather {
@@ -217,7 +217,7 @@ impl FromFuture for () {
 pub struct Blocks {
     gather: Gather,
     ended: bool,
-    _held: Held,
+    held: Held,
 }
 
 impl Iterator for Blocks {
@@ -229,8 +229,23 @@ impl Iterator for Blocks {
         }
         let next = pollster::block_on(std::future::poll_fn(|context| self.gather.poll_next(context)));
         self.ended = !matches!(next, Some(Ok(_)));
-        next
+        Some(next?.map(|(region, Block { item, buffer, .. })| {
+            let region = with_ones_of(&self.held.output.shape, &region, &self.held.output.grid.shape());
+            let shape = region.shape();
+            (region, Block { item, shape, buffer })
+        }))
     }
+}
+
+/// A region of an array of shape `from` as one of shape `to`, which differs by axes of length 1 only.
+fn with_ones_of(to: &Shape, region: &Region, from: &Shape) -> Region {
+    let mut kept = (0..from.rank()).filter(|&axis| from[axis] != 1);
+    let ranges = to.iter().map(|&length| match length {
+        1 => (0, 1),
+        _ => kept.next().map_or((0, length), |axis| (region.start[axis], region.end[axis])),
+    });
+    let (start, end): (Vec<u64>, Vec<u64>) = ranges.unzip();
+    Region { start: start.into_iter().collect(), end: end.into_iter().collect() }
 }
 
 /// The results of one stage of independent tasks, made by [`super::Client::map`]: block `i` is task `i`'s.
@@ -312,5 +327,20 @@ impl<T> Iterator for Completed<T> {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_gain_and_lose_axes_of_length_one() {
+        let shape = |lengths: &[u64]| Shape::new(lengths).unwrap();
+        let region = Region { start: shape(&[0, 2, 3]), end: shape(&[1, 4, 5]) };
+        let placed = with_ones_of(&shape(&[6, 1, 7, 1]), &region, &shape(&[1, 6, 7]));
+        assert_eq!(format!("{placed:?}"), "[2..4, 0..1, 3..5, 0..1]");
+        let whole = Region::whole(&shape(&[]));
+        assert_eq!(format!("{:?}", with_ones_of(&shape(&[1]), &whole, &shape(&[]))), "[0..1]");
     }
 }
