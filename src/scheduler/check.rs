@@ -90,9 +90,12 @@ impl Scheduler {
             self.arrays.iter().filter_map(count).collect()
         };
         ensure(counted(Array::dispensed) == known.outstanding, "what it was handed is counted wrongly")?;
-        let homes: u64 = counted(Array::homes).values().sum();
-        ensure(homes == known.home_blocks, "what is at its home is counted wrongly")?;
-        ensure(homes == 0 || known.is_working(), "it leaves and has a home")?;
+        let mut homes: BTreeMap<u32, u64> = BTreeMap::new();
+        for (id, count) in counted(Array::homes) {
+            *homes.entry(self.arrays.get(&id).map_or(0, |array| array.depth)).or_default() += count;
+        }
+        ensure(homes == known.homes, "what is at its home is counted wrongly")?;
+        ensure(homes.is_empty() || known.is_working(), "it leaves and has a home")?;
         if let Some(block) = known.alone {
             ensure(known.outstanding_blocks() == 1, &format!("{block} is not alone"))?;
         }

@@ -148,7 +148,7 @@ impl Scheduler {
             return Offer { queue: f64::MAX, work: 1.0, fetch: 0.0 };
         };
         let slots = known.slots() as f64;
-        let homes = known.home_blocks as f64 * known.pace.seconds();
+        let homes = known.home_blocks(array.depth) as f64 * known.pace.seconds();
         let paused = known.paused_until.saturating_sub(self.now).as_secs_f64();
         let queue = paused + (homes + self.outstanding(known).seconds) / slots;
         Offer { queue, work: array.pace(worker).or(known.pace).seconds() / slots, fetch: 0.0 }
@@ -236,7 +236,7 @@ impl Scheduler {
     /// One run for one worker: of the jobs in turn, the deepest stage that has something for it.
     fn feed_one(&mut self, worker: WorkerId, from: From) -> Fed {
         let Some(known) = self.workers.get(&worker) else { return Fed::Full };
-        if known.paused_until > self.now || (from == From::Home && known.home_blocks == 0) {
+        if known.paused_until > self.now || (from == From::Home && known.homes.is_empty()) {
             return Fed::Nothing;
         }
         let outstanding = self.outstanding(known);
@@ -353,14 +353,15 @@ impl Scheduler {
         let before: BTreeMap<WorkerId, u64> =
             array.homes().iter().map(|(&worker, set)| (worker, set.count())).collect();
         let result = change(array);
+        let depth = array.depth;
         for (worker, set) in array.homes() {
             if let Some(known) = self.workers.get_mut(worker) {
-                known.home_blocks += set.count();
+                known.move_in(depth, set.count(), 0);
             }
         }
         for (worker, count) in before {
             if let Some(known) = self.workers.get_mut(&worker) {
-                known.home_blocks = known.home_blocks.saturating_sub(count);
+                known.move_in(depth, 0, count);
             }
         }
         self.index(id);

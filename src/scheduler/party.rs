@@ -37,8 +37,8 @@ pub(super) struct Worker {
     backoff: Duration,
     /// Blocks handed out and not given back, per array. Absent and zero are the same.
     pub(super) outstanding: BTreeMap<ArrayId, u64>,
-    /// Ready blocks at its home, of all arrays.
-    pub(super) home_blocks: u64,
+    /// Ready blocks at its home, by the depth of their arrays. Absent and zero are the same.
+    pub(super) homes: BTreeMap<u32, u64>,
     /// How long a block of any array takes a slot.
     pub(super) pace: Pace,
     /// The suspect that it works on, with nothing beside it.
@@ -61,7 +61,7 @@ impl Worker {
             paused_until: Duration::ZERO,
             backoff: BACKOFF_FIRST,
             outstanding: BTreeMap::new(),
-            home_blocks: 0,
+            homes: BTreeMap::new(),
             pace: Pace::default(),
             alone: None,
             stages: BTreeSet::new(),
@@ -82,6 +82,20 @@ impl Worker {
 
     pub(super) fn outstanding_blocks(&self) -> u64 {
         self.outstanding.values().sum()
+    }
+
+    /// Ready blocks at its home that go before or with those of `depth`.
+    pub(super) fn home_blocks(&self, depth: u32) -> u64 {
+        self.homes.range(depth..).map(|(_, blocks)| blocks).sum()
+    }
+
+    /// Its home has changed: so many blocks of `depth` came and went.
+    pub(super) fn move_in(&mut self, depth: u32, came: u64, went: u64) {
+        let blocks = self.homes.entry(depth).or_default();
+        *blocks = (*blocks + came).saturating_sub(went);
+        if *blocks == 0 {
+            self.homes.remove(&depth);
+        }
     }
 
     /// `count` blocks more were handed out.

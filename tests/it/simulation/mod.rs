@@ -18,6 +18,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gridloom::scheduler::{Event, FromClient, JobError, Limits, Mutant};
@@ -58,6 +59,18 @@ struct Summary {
     steps: u64,
     errors: BTreeMap<&'static str, u64>,
     said: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    fn add(&mut self, other: Summary) {
+        self.jobs += other.jobs;
+        self.failed += other.failed;
+        self.compared += other.compared;
+        self.deaths += other.deaths;
+        self.steps += other.steps;
+        other.errors.into_iter().for_each(|(name, count)| *self.errors.entry(name).or_default() += count);
+        other.said.into_iter().for_each(|(name, count)| *self.said.entry(name).or_default() += count);
+    }
 }
 
 /// Runs one seed to its end.
@@ -247,18 +260,26 @@ fn seeds() {
         None => 0..environment("GRIDLOOM_SEEDS").unwrap_or(SEEDS),
     };
     let check_every = if seeds.end - seeds.start == 1 { 1 } else { 5 };
+    // The tests share the machine; who asks for more seeds wants all of it.
+    let threads = match environment("GRIDLOOM_SEEDS") {
+        Some(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        None => 1,
+    };
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut total = Summary::default();
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| seeds.contains(seed)) {
+            let summary = attempt(seed, None, check_every)
+                .unwrap_or_else(|what| panic!("seed {seed}: {what}\nrun it again with GRIDLOOM_SEED={seed}"));
+            total.add(summary);
+        }
+        total
+    };
     let mut total = Summary::default();
-    for seed in seeds.clone() {
-        let summary = attempt(seed, None, check_every)
-            .unwrap_or_else(|what| panic!("seed {seed}: {what}\nrun it again with GRIDLOOM_SEED={seed}"));
-        total.jobs += summary.jobs;
-        total.failed += summary.failed;
-        total.compared += summary.compared;
-        total.deaths += summary.deaths;
-        total.steps += summary.steps;
-        summary.said.into_iter().for_each(|(what, count)| *total.said.entry(what).or_default() += count);
-        summary.errors.into_iter().for_each(|(name, count)| *total.errors.entry(name).or_default() += count);
-    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().for_each(|thread| total.add(thread.join().expect("a seed failed: its number is above")));
+    });
     let Summary { jobs, failed, compared, deaths, steps, errors, said } = total;
     eprintln!("{seeds:?}: {jobs} jobs ({failed} failed), {compared} blocks right, {deaths} deaths, {steps} steps");
     eprintln!("{errors:?}\n{said:?}");

@@ -19,6 +19,8 @@ mod advance;
 mod fetches;
 pub mod message;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

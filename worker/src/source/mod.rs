@@ -4,6 +4,7 @@
 //! tile stays in the L1 cache between its source and whatever uses it. It must never compute on values (that is the
 //! program's work) and never hold more of a block than it was given, except for files whose order forces it.
 
+mod normal;
 pub mod npy;
 pub mod philox;
 #[cfg(target_arch = "x86_64")]

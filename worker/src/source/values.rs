@@ -8,6 +8,7 @@ use crate::executor::ExecuteError;
 use crate::shape::Shape;
 use crate::stage::{Distribution, Random, Source};
 
+use super::normal;
 use super::npy::NpyReader;
 use super::philox::Philox;
 
@@ -28,6 +29,7 @@ pub(super) enum Values {
         last: u64,
     },
     Uniform(Philox),
+    Normal(Philox),
     Npy(NpyReader),
 }
 
@@ -63,10 +65,13 @@ impl Values {
                 Values::Linspace { start: *start, stop: *stop, step: *step, last: *last }
             }
             Source::Literal { bytes, .. } => Values::Literal(Arc::clone(bytes)),
-            Source::Random(random) => match random.distribution {
-                Distribution::Uniform => Values::Uniform(Philox::new(random.seed, random.stream)),
-                Distribution::Normal => return Err(missing("normal random numbers")),
-            },
+            Source::Random(random) => {
+                let philox = Philox::new(random.seed, random.stream);
+                match random.distribution {
+                    Distribution::Uniform => Values::Uniform(philox),
+                    Distribution::Normal => Values::Normal(philox),
+                }
+            }
             Source::Npy(file) => Values::Npy(NpyReader::open(file, dtype)?),
             Source::Array { .. } => return Err(missing(&format!("a block of {dtype} without an operand"))),
         })
@@ -82,7 +87,8 @@ impl Values {
             | Values::Constant(_)
             | Values::Iota { .. }
             | Values::Linspace { .. }
-            | Values::Uniform(_) => 0,
+            | Values::Uniform(_)
+            | Values::Normal(_) => 0,
         }
     }
 
@@ -105,6 +111,7 @@ impl Values {
                 }
             }
             Values::Uniform(philox) => uniform(philox, at, step, out),
+            Values::Normal(philox) => normal(philox, at, step, out),
             Values::Npy(file) => file.fill(at, step, out)?,
         }
         Ok(())
@@ -157,6 +164,14 @@ fn uniform<T: Element>(philox: &Philox, at: u64, step: i64, out: &mut [T]) {
         DType::F32 => uniform_of::<f32>(philox, at, step, bytemuck::cast_slice_mut(out)),
         // The raw words; a plan makes random arrays of no other dtype.
         _ => uniform_of::<u32>(philox, at, step, bytemuck::cast_slice_mut(out)),
+    }
+}
+
+fn normal<T: Element>(philox: &Philox, at: u64, step: i64, out: &mut [T]) {
+    match T::DTYPE {
+        DType::F64 => normal::fill::<f64>(philox, at, step, bytemuck::cast_slice_mut(out)),
+        // A plan makes normal arrays of no other dtype.
+        _ => normal::fill::<f32>(philox, at, step, bytemuck::cast_slice_mut(out)),
     }
 }
 
