@@ -2,12 +2,15 @@
 //!
 //! A block is bytes plus an owner. Once made it is never written again and is shared by reference count.
 
+mod memory;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dtype::{DType, Element};
 use crate::shape::Shape;
+use memory::Memory;
 
 /// The hard cap of one block: one GPU binding.
 pub const BLOCK_BYTES_MAX: u64 = (2 << 30) - 256;
@@ -34,29 +37,72 @@ impl Item {
     }
 }
 
-/// 64 bytes on a 64-byte boundary: what buffers are made of.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// Memory that could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{bytes} bytes of memory could not be had")]
+pub struct OutOfMemory {
+    /// How much was asked for.
+    pub bytes: u64,
+}
 
-/// A buffer being filled. Its first bytes are whatever was there before (never another process's).
+/// Bytes that wait in this process for the next buffer.
+pub fn pool_bytes() -> u64 {
+    memory::pool_bytes() as u64
+}
+
+/// Lets at most `bytes` bytes wait for the next buffer (1 GiB unless told otherwise).
+pub fn set_pool_bytes_max(bytes: u64) {
+    memory::set_pool_bytes_max(usize::try_from(bytes).unwrap_or(usize::MAX));
+}
+
+/// Gives all memory that waits for the next buffer back to the system.
+pub fn trim() {
+    memory::trim();
+}
+
+/// A buffer being filled: 64-byte aligned, recycled. Its bytes are whatever was there before (never another process's).
 pub struct BufferMut {
-    lines: Vec<Line>,
+    memory: Memory,
     bytes: usize,
 }
 
 impl BufferMut {
-    /// `bytes` bytes, 64-byte aligned, zeroed.
+    /// `bytes` bytes with unspecified contents: for who writes all of them.
+    pub fn try_new(bytes: usize) -> Result<BufferMut, OutOfMemory> {
+        let (memory, _) = Memory::new(bytes)?;
+        Ok(BufferMut { memory, bytes })
+    }
+
+    /// `bytes` zeros.
+    pub fn try_zeroed(bytes: usize) -> Result<BufferMut, OutOfMemory> {
+        let (memory, is_zero) = Memory::new(bytes)?;
+        let mut buffer = BufferMut { memory, bytes };
+        if !is_zero {
+            buffer.bytes_mut().fill(0);
+        }
+        Ok(buffer)
+    }
+
+    /// `bytes` zeros.
+    ///
+    /// # Panics
+    /// If the memory cannot be had; see [`BufferMut::try_zeroed`].
     pub fn zeroed(bytes: usize) -> BufferMut {
-        BufferMut { lines: vec![Line([0; 64]); bytes.div_ceil(64)], bytes }
+        match BufferMut::try_zeroed(bytes) {
+            Ok(buffer) => buffer,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// The bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.bytes]
+        &mut self.memory.bytes_mut()[..self.bytes]
     }
 
     /// The bytes as elements.
+    ///
+    /// # Panics
+    /// If they are no whole number of elements.
     pub fn elements_mut<T: Element>(&mut self) -> &mut [T] {
         bytemuck::cast_slice_mut(self.bytes_mut())
     }
@@ -67,14 +113,14 @@ impl BufferMut {
     }
 }
 
-/// Bytes that are shared and never change.
+/// Bytes that are shared and never change. Their memory is recycled when the last owner lets go.
 #[derive(Clone)]
 pub struct Buffer(Arc<BufferMut>);
 
 impl Buffer {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.0.lines)[..self.0.bytes]
+        &self.0.memory.bytes()[..self.0.bytes]
     }
 }
 
@@ -127,5 +173,40 @@ impl Block {
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Block({:?} {})", self.item, self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, because the pool is the process's: nothing else in these tests holds this much.
+    #[test]
+    fn memory_is_aligned_zeroed_and_recycled() {
+        let bytes = (37 << 20) + 3;
+        let mut first = BufferMut::try_new(bytes).unwrap();
+        assert!(first.bytes_mut().as_ptr().addr().is_multiple_of(2 << 20));
+        assert!(first.bytes_mut().iter().all(|&byte| byte == 0), "fresh memory is zero");
+        first.bytes_mut().fill(7);
+        let shared = first.freeze();
+        let (address, other) = (shared.bytes().as_ptr().addr(), shared.clone());
+        drop(shared);
+        assert_eq!(other.bytes()[bytes - 1], 7);
+        drop(other);
+        assert!(pool_bytes() >= bytes as u64);
+        let mut again = BufferMut::zeroed(bytes);
+        assert_eq!(again.bytes_mut().as_ptr().addr(), address, "the same memory");
+        assert!(again.bytes_mut().iter().all(|&byte| byte == 0), "zeroed again");
+        drop(again);
+        trim();
+        assert!(pool_bytes() < bytes as u64);
+    }
+
+    #[test]
+    fn small_and_empty_buffers_work_and_absurd_ones_are_refused() {
+        assert!(BufferMut::zeroed(0).freeze().bytes().is_empty());
+        let mut small = BufferMut::zeroed(24);
+        assert!(small.elements_mut::<f64>().as_ptr().addr().is_multiple_of(64));
+        assert_eq!(BufferMut::try_new(1 << 62).err(), Some(OutOfMemory { bytes: 1 << 62 }));
     }
 }

@@ -99,6 +99,39 @@ impl fmt::Display for DType {
     }
 }
 
+/// Runs `$body` with `$T` as the Rust type that stores `$dtype` (a bool is stored as `u32`).
+#[macro_export]
+macro_rules! with_element {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::dtype::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::dtype::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            $crate::dtype::DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::dtype::DType::U32 | $crate::dtype::DType::Bool => {
+                type $T = u32;
+                $body
+            }
+            $crate::dtype::DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::dtype::DType::U64 => {
+                type $T = u64;
+                $body
+            }
+        }
+    };
+}
+
 /// A name that is no compute dtype.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown dtype `{0}`: use f32, f64, i32, u32, i64, u64 or bool")]
@@ -207,24 +240,34 @@ fn cast_integer(value: i128, to: DType) -> Scalar {
 }
 
 /// A Rust type whose values are elements of an array.
-pub trait Element: bytemuck::Pod + PartialEq + fmt::Debug + Send + Sync {
+pub trait Element: bytemuck::Pod + Default + PartialEq + fmt::Debug + Send + Sync {
     /// The dtype of such elements. `u32` is [`DType::U32`]; a bool array is read as `u32` too.
     const DTYPE: DType;
     /// This value as a [`Scalar`].
     fn scalar(self) -> Scalar;
+    /// The stored bits, zero-extended: how interpreters pass values.
+    fn to_word(self) -> u64;
+    /// The value with these stored bits; the upper half of the word is not looked at where it is not stored.
+    fn from_word(word: u64) -> Self;
 }
 
 macro_rules! element {
-    ($($rust:ty => $variant:ident),*) => {$(
+    ($($rust:ty => $variant:ident, $bits:ty);*) => {$(
         impl Element for $rust {
             const DTYPE: DType = DType::$variant;
             fn scalar(self) -> Scalar {
                 Scalar::$variant(self)
             }
+            fn to_word(self) -> u64 {
+                u64::from(bytemuck::cast::<$rust, $bits>(self))
+            }
+            fn from_word(word: u64) -> $rust {
+                bytemuck::cast(word as $bits)
+            }
         }
     )*};
 }
-element!(f32 => F32, f64 => F64, i32 => I32, u32 => U32, i64 => I64, u64 => U64);
+element!(f32 => F32, u32; f64 => F64, u64; i32 => I32, u32; u32 => U32, u32; i64 => I64, u64; u64 => U64, u64);
 
 #[cfg(test)]
 mod tests {

@@ -1,1 +1,158 @@
-//! Not there yet.
+//! Where agent, executor and transport meet, and nowhere else.
+//!
+//! A [`Worker`] is an agent with the executor it drives. It has no thread of its own: whoever carries its messages
+//! calls [`Worker::handle`] and then takes what leaves it from [`Worker::poll`]. What its executor finishes comes back
+//! through the sink it was made with, and is handed to [`Worker::handle`] like everything else.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::{self, Action, Agent, Answer, FetchId, Part, ReplyTo};
+use crate::block::Block;
+use crate::cpu::{CpuExecutor, CpuOptions, EventSink};
+use crate::executor::{self, Executor, Operand, Task};
+use crate::ids::{BlockId, WorkerId};
+use crate::kernel::{KernelSource, TypedKernel};
+use crate::shape::Region;
+use crate::wire::{DeviceClass, FromWorker, KernelBytes, Register, decode};
+
+/// How a worker is made.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// Its executor.
+    pub cpu: CpuOptions,
+    /// What all its blocks and work in flight may take.
+    pub memory_bytes: u64,
+}
+
+/// What leaves a worker.
+#[derive(Debug)]
+pub enum Outward {
+    /// Tell the scheduler.
+    ToScheduler(FromWorker),
+    /// Remember where a peer is.
+    Peer {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        address: String,
+    },
+    /// Ask a peer; the answer is [`agent::Event::Fetched`].
+    Fetch {
+        /// Comes back with the answer.
+        fetch: FetchId,
+        /// Whom.
+        holder: WorkerId,
+        /// For what.
+        block: BlockId,
+        /// Which field.
+        field: u32,
+        /// Which part; `None` for all.
+        region: Option<Region>,
+    },
+    /// Answer a request.
+    Reply {
+        /// Whose.
+        to: ReplyTo,
+        /// What.
+        answer: Answer<Block>,
+    },
+    /// It has ended.
+    Closed,
+}
+
+/// A worker: what it decides with and what it computes with.
+pub struct Worker {
+    agent: Agent<Block>,
+    executor: CpuExecutor,
+    options: WorkerOptions,
+}
+
+impl Worker {
+    /// Starts the executor's threads. Its events go to `sink`, to be brought back by [`executed`].
+    pub fn start(options: WorkerOptions, sink: EventSink) -> io::Result<Worker> {
+        let executor = CpuExecutor::new(&options.cpu, sink)?;
+        Ok(Worker { agent: Agent::new(options.memory_bytes), executor, options })
+    }
+
+    /// What it says of itself when it registers.
+    pub fn register(&self) -> Register {
+        Register {
+            slots: self.executor.slots() as u32,
+            memory_bytes: self.options.memory_bytes,
+            class: DeviceClass::Cpu,
+            address: String::new(),
+            fetch_bytes_per_second: FETCH_BYTES_PER_SECOND,
+        }
+    }
+
+    /// Takes note of what happened at `now`.
+    pub fn handle(&mut self, now: Duration, event: agent::Event<Block>) {
+        self.agent.handle(now, event);
+    }
+
+    /// When [`agent::Event::Tick`] is due, if ever.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.agent.next_timeout()
+    }
+
+    /// Does what the agent wants done here, until something is to leave.
+    pub fn poll(&mut self) -> Option<Outward> {
+        while let Some(action) = self.agent.poll() {
+            match action {
+                Action::Send(message) => return Some(Outward::ToScheduler(message)),
+                Action::Peer { worker, address } => return Some(Outward::Peer { worker, address }),
+                Action::Fetch { fetch, holder, block, field, region } => {
+                    return Some(Outward::Fetch { fetch, holder, block, field, region });
+                }
+                Action::Reply { to, answer } => return Some(Outward::Reply { to, answer }),
+                Action::Close => return Some(Outward::Closed),
+                Action::Kernel(kernel) => self.add_kernel(&kernel),
+                Action::Prepare { stage } => self.executor.prepare(stage),
+                Action::Start(start) => self.executor.submit(Task {
+                    token: start.token,
+                    array: start.array,
+                    block: start.block,
+                    operands: start.operands.into_iter().map(operand).collect(),
+                }),
+                Action::Cancel { array } => self.executor.cancel(array),
+            }
+        }
+        None
+    }
+
+    /// A kernel that does not compile here is left out: stages that name it then fail, and say so.
+    fn add_kernel(&mut self, kernel: &KernelBytes) {
+        match compiled(kernel) {
+            Ok(compiled) => self.executor.add_kernel(Arc::new(compiled)),
+            Err(error) => tracing::warn!(kernel = %kernel.hash, %error, "a kernel does not compile here"),
+        }
+    }
+}
+
+/// What came as bytes, parsed and validated anew: nothing is taken on trust. A panic of the compiler is contained.
+fn compiled(kernel: &KernelBytes) -> Result<TypedKernel, String> {
+    let source: KernelSource = decode(&kernel.source).map_err(|error| error.to_string())?;
+    match catch_unwind(AssertUnwindSafe(|| TypedKernel::compile(source))) {
+        Ok(Ok(compiled)) if compiled.hash() == kernel.hash => Ok(compiled),
+        Ok(Ok(_)) => Err("its text has another hash than its name".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the compiler panicked".to_owned()),
+    }
+}
+
+/// What is expected of a fetch between workers of one process: a pointer changes hands. A hint for placement.
+const FETCH_BYTES_PER_SECOND: u64 = 8 << 30;
+
+/// An executor's event as the agent hears it.
+pub fn executed(event: executor::Event) -> agent::Event<Block> {
+    let executor::Event { token, result, busy } = event;
+    agent::Event::Finished { token, result, busy }
+}
+
+fn operand(part: Part<Block>) -> Operand {
+    let region = part.region.unwrap_or_else(|| Region::whole(&part.data.shape));
+    Operand { data: part.data, region }
+}

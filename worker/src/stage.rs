@@ -100,8 +100,10 @@ pub enum Source {
         start: Scalar,
         /// The difference.
         step: Scalar,
+        /// The array's own shape, before any view: what makes an index row-major.
+        shape: Shape,
     },
-    /// NumPy's `linspace`: `start + i * step`, but the element at index `last` is `stop` exactly.
+    /// NumPy's `linspace`: `start + i * step` for row-major index `i`, but the element at `last` is `stop` exactly.
     Linspace {
         /// The first value.
         start: f64,
@@ -111,6 +113,8 @@ pub enum Source {
         step: f64,
         /// The index that gets `stop`; `u64::MAX` where the end point is left out.
         last: u64,
+        /// The array's own shape, before any view: what makes an index row-major.
+        shape: Shape,
     },
     /// Counter-based random numbers, indexed in the array's own row-major order.
     Random(Random),
@@ -165,6 +169,8 @@ pub struct NpyFile {
     pub offset: u64,
     /// How they are stored.
     pub stored: Stored,
+    /// Whether their bytes are in big-endian order.
+    pub big_endian: bool,
     /// The array's shape.
     pub shape: Shape,
     /// Whether the values are in Fortran order.
@@ -188,6 +194,31 @@ pub enum Stored {
     U64,
     /// One byte, 0 or 1.
     Bool,
+}
+
+impl Stored {
+    /// Bytes of one value in a file.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Stored::I8 | Stored::U8 | Stored::Bool => 1,
+            Stored::F16 | Stored::I16 | Stored::U16 => 2,
+            Stored::F32 | Stored::I32 | Stored::U32 => 4,
+            Stored::F64 | Stored::I64 | Stored::U64 => 8,
+        }
+    }
+
+    /// The compute dtype that such values are read as: the narrowest that holds them all.
+    pub const fn dtype(self) -> DType {
+        match self {
+            Stored::F16 | Stored::F32 => DType::F32,
+            Stored::F64 => DType::F64,
+            Stored::I8 | Stored::I16 | Stored::I32 => DType::I32,
+            Stored::U8 | Stored::U16 | Stored::U32 => DType::U32,
+            Stored::I64 => DType::I64,
+            Stored::U64 => DType::U64,
+            Stored::Bool => DType::Bool,
+        }
+    }
 }
 
 /// The element program: kernels applied in order. Empty steps with `results = [Leaf(0)]` is the identity.

@@ -6,10 +6,31 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::agent::{Part, Payload};
+use crate::block::Block;
 use crate::ids::{ArrayId, BlockId, ClientId};
 use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
+
+/// What is held and handed on without looking inside. Cloning shares, it does not copy.
+pub trait Payload: Clone {
+    /// What it takes in memory.
+    fn bytes(&self) -> u64;
+}
+
+impl Payload for Block {
+    fn bytes(&self) -> u64 {
+        Block::bytes(self).len() as u64
+    }
+}
+
+/// A field of a block, and what of it is meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part<B> {
+    /// The bytes.
+    pub data: B,
+    /// The part meant, in `data`'s own coordinates; `None` for all of it (always so where the holder has cut it).
+    pub region: Option<Region>,
+}
 
 /// What was asked for does not fit beside what there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,136 @@
+//! User kernels over arrays.
+
+use gridloom_worker::dtype::DType;
+use gridloom_worker::kernel::{Kernel, KernelKind};
+
+use super::elementwise::{call, converted};
+use super::{Array, ArrayError, Failure, Function};
+
+/// The most storage buffers that one stage binds: arrays in and arrays out.
+pub const BUFFERS_MAX: usize = 8;
+
+impl Array {
+    /// An element kernel of one parameter over this array.
+    ///
+    /// An open `T` is this array's dtype; a fixed parameter takes what casts to it *safely* (NumPy's word).
+    ///
+    /// ```
+    /// use gridloom::array::Array;
+    /// use gridloom_worker::kernel::Kernel;
+    /// let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
+    /// let y = Array::random([10_000, 10_000]).map_blocks(&poly);
+    /// ```
+    ///
+    /// # Errors
+    /// A reduction kernel; not one parameter; an argument that does not cast safely; a struct as result (see
+    /// [`Array::map_fields`]); a kernel that is not valid for this `T`.
+    #[track_caller]
+    pub fn map_blocks(&self, kernel: &Kernel) -> Array {
+        Array::or_failed(single(map_fields(kernel, &[self])))
+    }
+
+    /// An element kernel over several arrays, one per parameter, which broadcast. An open `T` is the promoted dtype of
+    /// the arrays that are given for a `T`.
+    ///
+    /// # Errors
+    /// As [`Array::map_blocks`]; shapes that do not broadcast; more than eight arrays in and out.
+    #[track_caller]
+    pub fn map_with(kernel: &Kernel, arguments: &[&Array]) -> Array {
+        Array::or_failed(single(map_fields(kernel, arguments)))
+    }
+
+    /// The same for a kernel that returns a struct: one array per field, in the struct's order. Where it fails, one
+    /// array that carries the error.
+    #[track_caller]
+    pub fn map_fields(kernel: &Kernel, arguments: &[&Array]) -> Vec<Array> {
+        match map_fields(kernel, arguments) {
+            Ok((fields, _)) => fields,
+            Err(failure) => vec![Array::or_failed(Err(failure))],
+        }
+    }
+}
+
+fn map_fields(kernel: &Kernel, arguments: &[&Array]) -> Result<(Vec<Array>, String), Failure> {
+    let arguments = arguments.iter().map(|argument| argument.sound().cloned()).collect::<Result<Vec<_>, _>>()?;
+    if kernel.kind() != KernelKind::Element {
+        return Err(ArrayError::KernelKind { operation: "a map", expected: "an element" }.into());
+    }
+    let typed = kernel.for_arguments(&arguments.iter().map(Array::dtype).collect::<Vec<_>>())?;
+    let element = typed.element().expect("an element kernel has an element function");
+    let results: Vec<DType> = element.signature.results.iter().map(|field| field.dtype).collect();
+    let name = element.signature.name.clone();
+    check_buffers(&name, &arguments, results.len())?;
+    let parameters = element.signature.parameters.iter();
+    let arguments: Vec<Array> =
+        arguments.iter().zip(parameters).map(|(argument, parameter)| converted(argument, parameter.dtype)).collect();
+    let arrays = call(Function::User(typed), &arguments, results)?;
+    Ok((arrays, name))
+}
+
+/// Refuses a kernel that no fusion could bind: Rust numbers and constants are parameters, the rest may be buffers.
+fn check_buffers(kernel: &str, arguments: &[Array], results: usize) -> Result<(), ArrayError> {
+    let arrays = arguments.iter().filter(|argument| !argument.is_constant()).count() + results;
+    match arrays > BUFFERS_MAX {
+        true => Err(ArrayError::Buffers { kernel: kernel.to_owned(), arrays, max: BUFFERS_MAX }),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn single(made: Result<(Vec<Array>, String), Failure>) -> Result<Array, Failure> {
+    let (fields, kernel) = made?;
+    match &fields[..] {
+        [one] => Ok(one.clone()),
+        many => Err(ArrayError::Fields { kernel, fields: many.len(), instead: "map_fields" }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::dtype::DType;
+
+    use super::super::tests::check_error;
+    use super::*;
+
+    fn kernel(text: &str) -> Kernel {
+        Kernel::element(text).unwrap_or_else(|error| panic!("{}", error.rendered()))
+    }
+
+    #[test]
+    fn an_open_type_is_the_promoted_one_and_fixed_ones_take_safe_casts() {
+        let poly = kernel("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }");
+        let of = |dtype| Array::ones([2]).with_dtype(dtype);
+        assert_eq!(of(DType::I32).map_blocks(&poly).dtype(), DType::I32);
+        let both = kernel("fn f(x: T, y: T, n: i64) -> T { return x + y; }");
+        assert_eq!(Array::map_with(&both, &[&of(DType::F32), &of(DType::I32), &of(DType::U32)]).dtype(), DType::F64);
+        let fixed = kernel("fn f(x: f32) -> bool { return x > 0; }");
+        assert_eq!(of(DType::F32).map_blocks(&fixed).dtype(), DType::Bool);
+        check_error(&of(DType::F64).map_blocks(&fixed), "kernel: `f` takes (f32), and was given (f64)");
+        let shapes = "shapes (2,), (3,), (2,) do not broadcast: lengths must be equal, or 1";
+        let x = of(DType::I32);
+        check_error(&Array::map_with(&both, &[&x, &Array::ones([3]), &x]), shapes);
+    }
+
+    #[test]
+    fn a_struct_is_one_array_per_field() {
+        let parts = kernel("struct P { a: f32, b: i32 } fn f(x: f32) -> P { return P(x, 1); }");
+        let x = Array::ones([4]).with_dtype(DType::F32);
+        let fields = Array::map_fields(&parts, &[&x]);
+        assert_eq!(fields.iter().map(Array::dtype).collect::<Vec<_>>(), [DType::F32, DType::I32]);
+        assert_eq!(fields[0].identity(), fields[1].identity());
+        check_error(&x.map_blocks(&parts), "`f` returns 2 fields: use map_fields");
+    }
+
+    #[test]
+    fn errors() {
+        let wide = kernel("fn f(a: f64, b: f64, c: f64, d: f64, e: f64, g: f64, h: f64, i: f64) -> f64 { return a; }");
+        let x = Array::random([2]);
+        let message = "9 arrays go into and out of `f`: at most 8 storage buffers are bound at once";
+        check_error(&Array::map_with(&wide, &[&x; 8]), message);
+        // Constants take no buffer.
+        let one = Array::ones([2]);
+        assert!(Array::map_with(&wide, &[&x, &x, &x, &x, &x, &x, &x, &one]).error().is_none());
+        let failed = Array::map_fields(&wide, &[&x]);
+        assert_eq!(failed.len(), 1);
+        assert!(matches!(failed[0].error().unwrap().error, ArrayError::Kernel(_)));
+    }
+}

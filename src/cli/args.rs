@@ -1,0 +1,272 @@
+//! The command line's grammar, and what `--help` says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::human::parse_duration;
+use super::input::{Chunks, Input, KernelPath};
+
+/// Computes on big N-d arrays, block by block.
+#[derive(Debug, Parser)]
+#[command(name = "gridloom", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(super) struct Command {
+    #[command(subcommand)]
+    pub(super) action: Action,
+}
+
+const EXAMPLES: &str = "Examples:
+  gridloom reduce mean random:10000x1000x1000 --axis -1
+  gridloom map poly.wgsl a.npy -o b.npy
+  gridloom explain reduce sum a.npy --map square.wgsl
+  gridloom kernel check poly.wgsl
+
+An INPUT is a .npy file or random:SHAPE[:DTYPE][?seed=N].
+Exit codes: 0 done, 1 failed, 2 something in the command or its files to be mended, 130 interrupted.";
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    Map(MapCommand),
+    Reduce(ReduceCommand),
+    /// Print the plan of a map or a reduction, and run nothing
+    #[command(after_help = EXPLAIN_EXAMPLES, arg_required_else_help = true)]
+    Explain {
+        #[command(subcommand)]
+        what: Explain,
+    },
+    /// Look at kernels
+    #[command(arg_required_else_help = true)]
+    Kernel {
+        #[command(subcommand)]
+        what: KernelAction,
+    },
+    /// Say what this machine offers: system, cores, SIMD, memory, GPUs
+    Doctor {
+        /// Print one JSON object and nothing else
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  gridloom explain reduce mean random:10000x1000x1000 --axis -1
+  gridloom explain map poly.wgsl a.npy --chunks 1000,1000";
+
+/// Apply an element kernel to arrays, which broadcast together
+#[derive(Debug, Args)]
+#[command(after_help = MAP_EXAMPLES)]
+pub(super) struct MapCommand {
+    #[command(flatten)]
+    pub(super) map: MapArgs,
+    /// Where the result goes; the file appears whole or not at all
+    #[arg(short, long, value_name = "OUT.npy")]
+    pub(super) output: PathBuf,
+}
+
+const MAP_EXAMPLES: &str = "Examples:
+  gridloom map poly.wgsl a.npy -o b.npy
+  gridloom map 'ops.wgsl#hypotenuse' a.npy b.npy -o c.npy --chunks 1000,1000
+  gridloom map poly.wgsl 'random:20000x20000:f32?seed=7' -o b.npy --workers 2 --json
+
+with poly.wgsl:
+  fn f(x: T) -> T { return 2*x*x + 3*x + 1; }";
+
+/// What is mapped.
+#[derive(Debug, Args)]
+pub(super) struct MapArgs {
+    /// The kernel: `file.wgsl`, or `file.wgsl#name` where the file has several functions that no other calls
+    #[arg(value_name = "KERNEL.wgsl[#name]")]
+    pub(super) kernel: KernelPath,
+    /// One per parameter of the kernel: a .npy file or random:SHAPE[:DTYPE][?seed=N]
+    #[arg(value_name = "INPUT", required = true)]
+    pub(super) inputs: Vec<Input>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// Reduce an array over axes
+#[derive(Debug, Args)]
+#[command(after_help = REDUCE_EXAMPLES)]
+pub(super) struct ReduceCommand {
+    #[command(flatten)]
+    pub(super) reduce: ReduceArgs,
+    /// Where the result goes; the file appears whole or not at all
+    #[arg(short, long, value_name = "OUT.npy")]
+    pub(super) output: Option<PathBuf>,
+}
+
+const REDUCE_EXAMPLES: &str = "Examples:
+  gridloom reduce mean random:10000x1000x1000 --axis -1
+  gridloom reduce sum a.npy
+  gridloom reduce max a.npy --axis 0 --axis 2 --keepdims -o b.npy
+  gridloom reduce sum a.npy --map square.wgsl --json";
+
+/// What is reduced.
+#[derive(Debug, Args)]
+pub(super) struct ReduceArgs {
+    /// The operation
+    #[arg(value_name = "OP")]
+    pub(super) op: Op,
+    /// A .npy file or random:SHAPE[:DTYPE][?seed=N]
+    #[arg(value_name = "INPUT")]
+    pub(super) input: Input,
+    /// An axis to reduce, negative ones from the last; may be given several times. Without it: all axes, a 0-d result
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    pub(super) axis: Vec<i64>,
+    /// Keep the reduced axes, with length 1
+    #[arg(long)]
+    pub(super) keepdims: bool,
+    /// An element kernel of one parameter, applied first
+    #[arg(long, value_name = "KERNEL.wgsl")]
+    pub(super) map: Option<KernelPath>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// How work is done.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Lengths of blocks, one per axis; longer ones than the axis are clipped. Without it: chosen from shape and dtype
+    #[arg(long, value_name = "LENGTHS")]
+    pub(super) chunks: Option<Chunks>,
+    /// How many workers; the result has the same bits for any number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
+    pub(super) workers: u32,
+    /// Threads of each worker. Without it: the cores shared out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
+    pub(super) threads: Option<u32>,
+    /// Which devices may compute; `all` lets them share a job, and float bits may then vary
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub(super) device: Device,
+    /// How long a kernel may run on one block: 500ms, 60s, 2m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub(super) block_timeout: Duration,
+    /// Print one JSON object and nothing else; errors stay on standard error
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Far more than one machine has; a typing error must not start a million threads.
+const WORKERS_MAX: i64 = 1024;
+const THREADS_MAX: i64 = 1024;
+
+/// Which devices may compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Device {
+    /// The best there is
+    Auto,
+    /// CPUs only
+    Cpu,
+    /// GPUs only (not there yet)
+    Gpu,
+    /// Every device that is there shares the job
+    All,
+}
+
+/// The built-in reductions, by NumPy's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum Op {
+    Sum,
+    Prod,
+    Mean,
+    Var,
+    Std,
+    Min,
+    Max,
+    Any,
+    All,
+    CountNonzero,
+    #[value(name = "argmin")]
+    ArgMin,
+    #[value(name = "argmax")]
+    ArgMax,
+}
+
+/// What is explained: the same words as the command itself.
+#[derive(Debug, Subcommand)]
+pub(super) enum Explain {
+    /// The plan of a map
+    Map {
+        #[command(flatten)]
+        map: MapArgs,
+        /// Taken and not used, so that `explain` can stand before any command
+        #[arg(short, long, value_name = "OUT.npy", hide = true)]
+        output: Option<PathBuf>,
+    },
+    /// The plan of a reduction
+    Reduce {
+        #[command(flatten)]
+        reduce: ReduceArgs,
+        /// Taken and not used, so that `explain` can stand before any command
+        #[arg(short, long, value_name = "OUT.npy", hide = true)]
+        output: Option<PathBuf>,
+    },
+}
+
+/// What is done with a kernel.
+#[derive(Debug, Subcommand)]
+pub(super) enum KernelAction {
+    /// Parse and validate a kernel, and say what it takes and returns
+    #[command(after_help = "Example:\n  gridloom kernel check 'ops.wgsl#hypotenuse'")]
+    Check {
+        /// The kernel: `file.wgsl` or `file.wgsl#name`
+        #[arg(value_name = "KERNEL.wgsl[#name]")]
+        kernel: KernelPath,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Command::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn the_readme_commands_parse() {
+        let command = parse("gridloom reduce mean random:10000x1000x1000 --axis -1").unwrap();
+        let Action::Reduce(ReduceCommand { reduce, output: None }) = command.action else { panic!("{command:?}") };
+        assert_eq!((reduce.op, &reduce.axis[..], reduce.run.workers), (Op::Mean, &[-1i64][..], 1));
+        assert_eq!(reduce.run.block_timeout, Duration::from_secs(60));
+        let command =
+            parse("gridloom map k.wgsl#f a.npy b.npy -o c.npy --chunks 10,10 --threads 3 --device all --json");
+        let Action::Map(MapCommand { map, output }) = command.unwrap().action else { panic!() };
+        assert_eq!((map.inputs.len(), map.run.chunks, output), (2, Some(Chunks(vec![10, 10])), "c.npy".into()));
+        assert_eq!((map.run.threads, map.run.device, map.run.json), (Some(3), Device::All, true));
+        assert!(parse("gridloom reduce count_nonzero a.npy --axis 0 --axis -2 --keepdims --map k.wgsl").is_ok());
+        assert!(parse("gridloom explain map k.wgsl a.npy -o b.npy").is_ok());
+        assert!(parse("gridloom reduce argmax a.npy --block-timeout 500ms").is_ok());
+    }
+
+    #[test]
+    fn bad_words_are_refused() {
+        for line in [
+            "gridloom reduce median a.npy",
+            "gridloom reduce sum",
+            "gridloom reduce sum a.npy b.npy",
+            "gridloom reduce sum a.npy --axis x",
+            "gridloom reduce sum a.npy --workers 0",
+            "gridloom reduce sum a.npy --threads 0",
+            "gridloom reduce sum a.npy --chunks 0",
+            "gridloom reduce sum a.npy --block-timeout 0s",
+            "gridloom reduce sum a.npy --device tpu",
+            "gridloom reduce sum random:3:f16",
+            "gridloom map k.wgsl a.npy",
+            "gridloom map k.wgsl -o b.npy",
+            "gridloom plot",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

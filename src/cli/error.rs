@@ -1,0 +1,171 @@
+//! What goes wrong on the command line, and the exit code that says who can mend it.
+
+use std::io;
+use std::path::PathBuf;
+
+use gridloom_worker::executor::ExecuteError;
+use gridloom_worker::kernel::KernelError;
+use gridloom_worker::source::npy::NpyError;
+
+use super::output::OutputError;
+use crate::array::{ArrayError, CarriedError};
+use crate::client::ClientError;
+use crate::cluster::ClusterError;
+use crate::plan::PlanError;
+use crate::scheduler::JobError;
+
+/// The command, or a file that it names, can be mended by who wrote it.
+const MENDABLE: u8 = 2;
+/// Something broke that should not.
+const FAILED: u8 = 1;
+/// What shells call a program that Ctrl-C ended: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Whatever ends a command early. `Display` is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum CliError {
+    /// The arguments are not what the grammar says.
+    #[error("{0}")]
+    Arguments(String),
+    /// A kernel's file cannot be read.
+    #[error("{}: {error}", path.display())]
+    KernelFile {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// A kernel cannot be used.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// An input is no array that is read.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    /// The arrays and operations do not fit each other.
+    #[error(transparent)]
+    Array(Box<ArrayError>),
+    /// A kernel with several results.
+    #[error("`{kernel}` returns {fields} fields, and a .npy file holds one array: return one value")]
+    Fields {
+        /// Its function.
+        kernel: String,
+        /// How many.
+        fields: usize,
+    },
+    /// The work cannot be planned.
+    #[error(transparent)]
+    Plan(PlanError),
+    /// The result cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A GPU was asked for.
+    #[error("--device gpu: the GPU executor is not there yet; use --device cpu or auto")]
+    NoGpu,
+    /// No cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A block could not be computed.
+    #[error(transparent)]
+    Execute(ExecuteError),
+    /// The job failed otherwise.
+    #[error(transparent)]
+    Client(ClientError),
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// The signal handler could not be set.
+    #[error("Ctrl-C cannot be caught: {0}")]
+    Signals(#[from] ctrlc::Error),
+    /// Standard output is gone.
+    #[error("cannot write to standard output: {0}")]
+    Stdout(#[from] io::Error),
+}
+
+impl CliError {
+    /// The exit code.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Arguments(_)
+            | CliError::KernelFile { .. }
+            | CliError::Kernel(_)
+            | CliError::Npy(_)
+            | CliError::Array(_)
+            | CliError::Fields { .. }
+            | CliError::Plan(_)
+            | CliError::Output(_)
+            | CliError::NoGpu => MENDABLE,
+            CliError::Execute(error) => execute_code(error),
+            CliError::Client(ClientError::Job(JobError::Memory { .. }) | ClientError::Memory { .. }) => MENDABLE,
+            CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
+            CliError::Interrupted => INTERRUPTED,
+        }
+    }
+
+    /// What follows the one line: a kernel's own lines, underlined.
+    pub(super) fn snippet(&self) -> Option<String> {
+        let CliError::Kernel(error) = self else { return None };
+        let rendered = error.rendered();
+        // The first line is the message once more.
+        let (_, snippet) = rendered.split_once('\n')?;
+        let snippet = snippet.trim_end();
+        (!snippet.is_empty()).then(|| snippet.to_owned())
+    }
+}
+
+fn execute_code(error: &ExecuteError) -> u8 {
+    match error {
+        ExecuteError::Deadline { .. }
+        | ExecuteError::Source { .. }
+        | ExecuteError::Memory { .. }
+        | ExecuteError::Unsupported { .. } => MENDABLE,
+        _ => FAILED,
+    }
+}
+
+impl From<ArrayError> for CliError {
+    fn from(error: ArrayError) -> CliError {
+        match error {
+            ArrayError::Kernel(error) => CliError::Kernel(error),
+            ArrayError::Fields { kernel, fields, .. } => CliError::Fields { kernel, fields },
+            error => CliError::Array(Box::new(error)),
+        }
+    }
+}
+
+/// Our own line, where the array was made, is of no use to whoever typed a command.
+impl From<CarriedError> for CliError {
+    fn from(carried: CarriedError) -> CliError {
+        carried.error.into()
+    }
+}
+
+impl From<PlanError> for CliError {
+    fn from(error: PlanError) -> CliError {
+        match error {
+            PlanError::Array(carried) => (*carried).into(),
+            error => CliError::Plan(error),
+        }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> CliError {
+        match error {
+            ClientError::Plan(error) => error.into(),
+            ClientError::Job(JobError::Execute { error, .. }) => CliError::Execute(error),
+            error => CliError::Client(error),
+        }
+    }
+}
+
+/// clap's message as one line: what is wrong, without the usage that follows.
+impl From<clap::Error> for CliError {
+    fn from(error: clap::Error) -> CliError {
+        let text = error.to_string();
+        let paragraph = text.split("\n\n").next().unwrap_or(&text);
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        let line = words.join(" ");
+        CliError::Arguments(line.strip_prefix("error: ").unwrap_or(&line).to_owned())
+    }
+}

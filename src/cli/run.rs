@@ -1,0 +1,132 @@
+//! Runs work on a cluster inside this process, and brings its result where it belongs.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::args::{Device, RunArgs};
+use super::array_text::Corners;
+use super::error::CliError;
+use super::interrupt::Interrupt;
+use super::output::{NpyOutput, Output};
+use super::progress::Progress;
+use super::report::Report;
+use super::work::Work;
+use crate::array::Array;
+use crate::client::Future;
+use crate::cluster::LocalCluster;
+use crate::host;
+
+/// How often the bar moves.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Computes `work`. The result is on its way to `output` only when all of it was computed.
+pub(super) fn run(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<Report, CliError> {
+    let interrupt = Interrupt::catch()?;
+    let done = run_interruptible(work, args, output, &interrupt);
+    // Whatever failed after Ctrl-C failed because of it.
+    interrupt.check().and(done)
+}
+
+fn run_interruptible(
+    work: &Work,
+    args: &RunArgs,
+    output: Option<&Path>,
+    interrupt: &Interrupt,
+) -> Result<Report, CliError> {
+    refuse_gpu(args.device)?;
+    // Before anything is computed: an output that cannot be written is known at once.
+    let file = output.map(Output::create).transpose()?;
+    interrupt.guard(file.as_ref().map(|file| file.temporary_path().to_owned()));
+    let cluster = start(args)?;
+    let client = cluster.client();
+    let started = Instant::now();
+    let future = client.persist(&work.array)?;
+    let cancelled = future.clone();
+    interrupt.on_press(move || cancelled.cancel());
+    wait(&future)?;
+    let corners = collect(&work.array, &future, file, interrupt)?;
+    let wall = started.elapsed();
+    drop(future);
+    client.close()?;
+    Ok(Report {
+        dtype: work.array.dtype(),
+        shape: work.array.shape().clone(),
+        corners,
+        output: output.map(Path::to_owned),
+        elements: work.elements,
+        bytes: work.bytes,
+        wall,
+        devices: vec![devices(args)],
+        memory_peak_bytes: host::memory_peak_bytes(),
+    })
+}
+
+/// `auto` and `all` take what is there: CPUs, until other executors are.
+fn refuse_gpu(device: Device) -> Result<(), CliError> {
+    match device {
+        Device::Gpu => Err(CliError::NoGpu),
+        Device::Auto | Device::Cpu | Device::All => Ok(()),
+    }
+}
+
+fn start(args: &RunArgs) -> Result<LocalCluster, CliError> {
+    let mut options = LocalCluster::options().workers(args.workers as usize).block_timeout(args.block_timeout);
+    if let Some(threads) = args.threads.and_then(|threads| NonZeroUsize::new(threads as usize)) {
+        options = options.threads(threads);
+    }
+    Ok(options.start()?)
+}
+
+/// Who computes: as many threads a worker as were asked for, or its share of the cores.
+fn devices(args: &RunArgs) -> String {
+    let threads = args.threads.unwrap_or((host::cores() as u32 / args.workers).max(1));
+    let counted = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    format!("cpu: {} of {}", counted(args.workers, "worker"), counted(threads, "thread"))
+}
+
+/// Until all blocks are computed, with a bar that a thread of its own keeps moving.
+fn wait(future: &Future<Array>) -> Result<(), CliError> {
+    let mut progress = Progress::start();
+    let (ended, end) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        if progress.is_wanted() {
+            scope.spawn(|| {
+                let end = end;
+                while end.recv_timeout(PROGRESS_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    if let Some((done, all)) = future.progress() {
+                        progress.set(done, all);
+                    }
+                }
+            });
+        }
+        let done = future.clone().wait();
+        drop(ended);
+        done
+    })?;
+    Ok(())
+}
+
+/// Takes the blocks as they come: the printed elements out of each, and all of it into the output.
+fn collect(
+    array: &Array,
+    future: &Future<Array>,
+    output: Option<Output>,
+    interrupt: &Interrupt,
+) -> Result<Corners, CliError> {
+    let mut corners = Corners::new(array.dtype(), array.shape());
+    let mut npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
+    for arrived in future.blocks() {
+        interrupt.check()?;
+        let (region, block) = arrived?;
+        corners.place(&region, &block);
+        if let Some(npy) = &mut npy {
+            npy.place(&region, &block)?;
+        }
+    }
+    interrupt.check()?;
+    npy.map_or(Ok(()), NpyOutput::persist)?;
+    Ok(corners)
+}

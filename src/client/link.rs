@@ -1,0 +1,29 @@
+//! The door to a cluster, whatever carries the messages.
+
+use gridloom_worker::block::Block;
+use gridloom_worker::ids::{BlockId, WorkerId};
+use gridloom_worker::wire::FetchError;
+
+use crate::scheduler::{FromClient, ToClient};
+
+/// Told what became of a fetch. Called once, on any thread; it must not block.
+pub(crate) type FetchReply = Box<dyn FnOnce(Result<Block, FetchError>) + Send>;
+
+/// Told whether a block is kept. `Some((needs, has))` where there is no memory for it, `None` where nobody is there.
+pub(crate) type PutReply = Box<dyn FnOnce(Result<(), Option<(u64, u64)>>) + Send>;
+
+/// What a client can say.
+pub(crate) trait Link: Send + Sync {
+    /// Tells the scheduler.
+    fn send(&self, message: FromClient);
+    /// Asks a worker for one field of a block.
+    fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply);
+    /// Brings a worker a block.
+    fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply);
+}
+
+/// What a client can be told. Called on any thread; it must not block and must not speak on the link.
+pub(crate) trait Receiver: Send + Sync {
+    /// The scheduler speaks.
+    fn receive(&self, message: ToClient);
+}

@@ -1,0 +1,72 @@
+//! The client's own data on its way to workers.
+
+use std::sync::Arc;
+
+use gridloom_worker::block::{Block, BufferMut, Item};
+use gridloom_worker::dtype::DType;
+use gridloom_worker::grid::Grid;
+use gridloom_worker::ids::ArrayId;
+use gridloom_worker::shape::Region;
+
+/// An array whose blocks the client puts on workers before a stage reads them.
+#[derive(Clone, Debug)]
+pub struct Scatter {
+    /// What the blocks are called.
+    pub array: ArrayId,
+    /// How the data is cut.
+    pub grid: Grid,
+    /// What the elements are.
+    pub dtype: DType,
+    /// All elements, C order, little-endian, as stored.
+    pub bytes: Arc<[u8]>,
+}
+
+impl Scatter {
+    /// Block `index`, copied.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn block(&self, index: u64) -> Block {
+        let region = self.grid.region(&self.grid.block_counts().index_at(index));
+        let shape = region.shape();
+        let width = self.dtype.bytes() as usize;
+        let mut buffer = BufferMut::zeroed(shape.elements() as usize * width);
+        let run = shape.last().map_or(1, |&length| length as usize) * width;
+        for (row, first) in rows(&region).zip(buffer.bytes_mut().chunks_exact_mut(run.max(1))) {
+            let from = self.grid.shape().linear(&row) as usize * width;
+            first.copy_from_slice(&self.bytes[from..from + run]);
+        }
+        Block::new(Item::Value(self.dtype), shape, buffer.freeze())
+    }
+}
+
+/// The first index of each run along the last axis, in row-major order.
+fn rows(region: &Region) -> impl Iterator<Item = gridloom_worker::shape::Shape> + '_ {
+    let mut starts = region.clone();
+    if let Some(last) = starts.end.len().checked_sub(1) {
+        starts.end[last] = starts.start[last] + 1;
+    }
+    let indices: Vec<_> = starts.indices().collect();
+    indices.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::ids::ClientId;
+    use gridloom_worker::shape::Shape;
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_cut_in_row_major_order() {
+        let shape = Shape::new(&[3, 5]).unwrap();
+        let bytes: Vec<u8> = (0..15i32).flat_map(i32::to_le_bytes).collect();
+        let array = ArrayId { client: ClientId(1), sequence: 0 };
+        let scatter = Scatter { array, grid: Grid::regular(&shape, &[2, 3]), dtype: DType::I32, bytes: bytes.into() };
+        assert_eq!(scatter.block(0).elements::<i32>(), [0, 1, 2, 5, 6, 7]);
+        assert_eq!(scatter.block(3).elements::<i32>(), [13, 14]);
+        let whole =
+            Scatter { grid: Grid::single(&Shape::default()), bytes: 7i32.to_le_bytes().to_vec().into(), ..scatter };
+        assert_eq!(whole.block(0).elements::<i32>(), [7]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Contraction: `a * b + c` becomes `fma(a, b, c)`, once, on the IR, so that every executor rounds alike.
+//!
+//! The rule. Within one function, an addition or subtraction of floats (scalars or vectors) one of whose operands *is*
+//! a product of floats is replaced:
+//!
+//! ```text
+//! a * b + c  ->  fma(a, b, c)        a * b - c  ->  fma(a, b, -c)
+//! c + a * b  ->  fma(a, b, c)        c - a * b  ->  fma(-a, b, c)
+//! ```
+//!
+//! Where both operands are products the left one goes in. "Is" means the expression itself: a `let` is only a name for
+//! one, while what a `var` holds, a call returns, a negation or a conversion hides is no product any more. A product
+//! with other uses is computed for them as well. In a product of a vector and a scalar the scalar is splatted. Products
+//! with a matrix stay as they are. Nothing is ever contracted across functions, and constant expressions were
+//! evaluated, each operation rounded, before.
+
+use naga::proc::TypeResolution;
+use naga::valid::{FunctionInfo, ModuleInfo};
+use naga::{
+    Arena, BinaryOperator, Expression, Function, Handle, MathFunction, Module, Range, ScalarKind, Span, Type,
+    TypeInner, UnaryOperator, UniqueArena, VectorSize,
+};
+
+use super::remap::Remap;
+
+/// Contracts every function of a validated module, whose [`ModuleInfo`] is stale afterwards.
+pub(super) fn contract(module: &mut Module, info: &ModuleInfo) {
+    let Module { types, functions, .. } = module;
+    for (handle, function) in functions.iter_mut() {
+        contract_function(function, &Shapes { types, info: &info[handle] });
+    }
+}
+
+/// A sum that contains a product.
+struct Contraction {
+    a: Handle<Expression>,
+    b: Handle<Expression>,
+    c: Handle<Expression>,
+    negated: Negated,
+    size: Option<VectorSize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Negated {
+    Neither,
+    A,
+    C,
+}
+
+/// What the expressions of a function are.
+struct Shapes<'a> {
+    types: &'a UniqueArena<Type>,
+    info: &'a FunctionInfo,
+}
+
+/// A float scalar, or a float vector of a size.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Scalar,
+    Vector(VectorSize),
+}
+
+impl Shapes<'_> {
+    fn of(&self, handle: Handle<Expression>) -> Option<Shape> {
+        let resolution: &TypeResolution = &self.info[handle].ty;
+        match *resolution.inner_with(self.types) {
+            TypeInner::Scalar(scalar) if scalar.kind == ScalarKind::Float => Some(Shape::Scalar),
+            TypeInner::Vector { size, scalar } if scalar.kind == ScalarKind::Float => Some(Shape::Vector(size)),
+            _ => None,
+        }
+    }
+}
+
+/// The contraction that the rule asks for at `sum`, if any.
+fn find(expressions: &Arena<Expression>, shapes: &Shapes<'_>, sum: Handle<Expression>) -> Option<Contraction> {
+    let Expression::Binary { op, left, right } = expressions[sum] else { return None };
+    let size = match shapes.of(sum)? {
+        Shape::Scalar => None,
+        Shape::Vector(size) => Some(size),
+    };
+    let product = |handle: Handle<Expression>| match expressions[handle] {
+        Expression::Binary { op: BinaryOperator::Multiply, left: a, right: b } => {
+            (shapes.of(a).is_some() && shapes.of(b).is_some()).then_some((a, b))
+        }
+        _ => None,
+    };
+    let (on_the_left, on_the_right) = match op {
+        BinaryOperator::Add => (Negated::Neither, Negated::Neither),
+        BinaryOperator::Subtract => (Negated::C, Negated::A),
+        _ => return None,
+    };
+    if let Some((a, b)) = product(left) {
+        return Some(Contraction { a, b, c: right, negated: on_the_left, size });
+    }
+    product(right).map(|(a, b)| Contraction { a, b, c: left, negated: on_the_right, size })
+}
+
+/// Rebuilds the function's expressions in order, with negations and splats put right before the sums that need them.
+fn contract_function(function: &mut Function, shapes: &Shapes<'_>) {
+    let mut rebuilt = Rebuilt { expressions: Arena::new(), firsts: Vec::new(), handles: Vec::new() };
+    for (handle, expression) in function.expressions.iter() {
+        let span = function.expressions.get_span(handle);
+        let before = rebuilt.expressions.len();
+        let expression = match find(&function.expressions, shapes, handle) {
+            Some(contraction) => rebuilt.fuse(&contraction, shapes, span),
+            None => rebuilt.remap(|remap| remap.expression(expression)),
+        };
+        let new = rebuilt.expressions.append(expression, span);
+        let first = rebuilt.expressions.range_from(before).first_and_last().map_or(new, |(first, _)| first);
+        rebuilt.firsts.push(first);
+        rebuilt.handles.push(new);
+    }
+    let named = function.named_expressions.iter().map(|(handle, name)| (rebuilt.handles[handle.index()], name.clone()));
+    function.named_expressions = named.collect();
+    function.body = rebuilt.remap(|remap| remap.block(&function.body));
+    function.local_variables = rebuilt.remap(|remap| remap.locals(&function.local_variables));
+    function.expressions = rebuilt.expressions;
+}
+
+/// The new expressions, and per old one the first new expression that stands for it and the one that has its value.
+struct Rebuilt {
+    expressions: Arena<Expression>,
+    firsts: Vec<Handle<Expression>>,
+    handles: Vec<Handle<Expression>>,
+}
+
+impl Rebuilt {
+    fn remap<R>(&self, run: impl FnOnce(&Remap<'_>) -> R) -> R {
+        run(&Remap {
+            ty: &|ty| ty,
+            constant: &|constant| constant,
+            function: &|function| function,
+            expression: &|handle| self.handles[handle.index()],
+            range: &|first, last| Range::new_from_bounds(self.firsts[first.index()], self.handles[last.index()]),
+        })
+    }
+
+    fn fuse(&mut self, contraction: &Contraction, shapes: &Shapes<'_>, span: Span) -> Expression {
+        let &Contraction { a, b, c, negated, size } = contraction;
+        let mut operand = |old: Handle<Expression>, negate: bool| {
+            let mut new = self.handles[old.index()];
+            if negate {
+                new = self.expressions.append(Expression::Unary { op: UnaryOperator::Negate, expr: new }, span);
+            }
+            match (size, shapes.of(old)) {
+                (Some(size), Some(Shape::Scalar)) => {
+                    self.expressions.append(Expression::Splat { size, value: new }, span)
+                }
+                _ => new,
+            }
+        };
+        let a = operand(a, negated == Negated::A);
+        let b = operand(b, false);
+        let c = operand(c, negated == Negated::C);
+        Expression::Math { fun: MathFunction::Fma, arg: a, arg1: Some(b), arg2: Some(c), arg3: None }
+    }
+}
