@@ -157,10 +157,8 @@ impl Scheduler {
                 sole.remove_all(stuck);
             }
             let share = sole.count().div_ceil(targets.len().max(1) as u64).max(1);
-            let mut turn = 0;
-            for blocks in sole.iter().flat_map(|blocks| cut(blocks, share)) {
+            for (turn, blocks) in sole.iter().flat_map(|blocks| cut(blocks, share)).enumerate() {
                 let Some(&target) = targets.get(turn % targets.len().max(1)) else { break };
-                turn += 1;
                 moving = true;
                 self.moves.entry((worker, target, id)).or_default().insert(blocks);
                 self.introduce(target, worker);
