@@ -4,6 +4,9 @@
 //! state is asserted; times depend on the machine and on the build, so they are printed, with a loose bound that only
 //! something quadratic would break.
 
+// Tests may say what they measured.
+#![allow(clippy::print_stderr)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -218,4 +221,50 @@ fn scheduler_and_agents_together_stay_cheap() {
     let micros = start.elapsed().as_secs_f64() * 1e6 / BLOCKS as f64;
     eprintln!("scheduler and agents: {micros:.3} us per block");
     assert!(micros < 30.0);
+}
+
+#[test]
+fn many_small_jobs_at_once_cost_no_more_each() {
+    let cost = |jobs: u64| {
+        let mut scheduler = scheduler();
+        let start = Instant::now();
+        for sequence in 1..=jobs {
+            let stages = vec![map(sequence, &[], 1, 1)];
+            let plan = Plan { kernels: Vec::new(), outputs: vec![array(sequence)], stages };
+            let message = FromClient::Submit { job: JobId { client: CLIENT, sequence }, plan };
+            scheduler.handle(Duration::ZERO, Event::Client { client: CLIENT, message });
+        }
+        let (mut now, mut ended) = (Duration::ZERO, 0);
+        while ended < jobs {
+            now += Duration::from_micros(10);
+            let mut done = Vec::new();
+            while let Some(action) = scheduler.poll() {
+                match action {
+                    Action::ToWorker { worker, message: ToWorker::Run(run) } => done.push((worker, run)),
+                    Action::ToClient { message: ToClient::JobDone { .. }, .. } => ended += 1,
+                    Action::ToWorker { .. } | Action::ToClient { .. } => {}
+                }
+            }
+            for (worker, run) in done {
+                let (blocks, busy) = (vec![run.blocks], Duration::from_micros(1));
+                let message = FromWorker::Done { array: run.array, blocks, bytes: 8, busy };
+                scheduler.handle(now, Event::Worker { worker, message });
+            }
+        }
+        let micros = start.elapsed().as_secs_f64() * 1e6 / jobs as f64;
+        eprintln!("{jobs} jobs of one block at once: {micros:.1} us each");
+        micros
+    };
+    let (few, many) = (cost(1_000), cost(10_000));
+    assert!(many < 5.0 * few.max(20.0), "{few} us each of a thousand, {many} us of ten thousand");
+}
+
+#[test]
+fn a_chain_costs_its_length() {
+    let blocks = 300;
+    let mut stages = vec![map(1, &[], 1, 1)];
+    stages.extend((2..=blocks).map(|sequence| map(sequence, &[sequence - 1], 1, 1)));
+    let Cost { cpu, .. } = run_alone(stages);
+    eprintln!("a chain of {blocks}: {:.1} us each", cpu.as_secs_f64() * 1e6 / blocks as f64);
+    assert!(cpu < Duration::from_millis(100));
 }

@@ -11,6 +11,9 @@
 //! GRIDLOOM_SEEDS=1000000 cargo test --release --test it simulation::seeds -- --nocapture
 //! ```
 
+// Tests may say what they measured.
+#![allow(clippy::print_stderr)]
+
 mod chance;
 mod client;
 mod plans;
