@@ -13,3 +13,6 @@ mod reader;
 mod values;
 
 pub use reader::{LeafReader, leaf_readers};
+
+#[cfg(test)]
+mod tests;

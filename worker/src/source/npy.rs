@@ -178,3 +178,120 @@ pub fn header_bytes(dtype: DType, shape: &Shape) -> Vec<u8> {
     // Eight lengths of twenty digits are far from 64 KiB.
     [MAGIC, &[1, 0][..], &(padded as u16).to_le_bytes(), header.as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stage::Stored;
+
+    fn shape(lengths: &[u64]) -> Shape {
+        Shape::new(lengths).unwrap()
+    }
+
+    /// What is wrong with a file of these bytes.
+    fn problem(bytes: &[u8]) -> NpyProblem {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        open(file.path()).unwrap_err().problem
+    }
+
+    /// NumPy's own files begin with the very bytes that we would write.
+    #[test]
+    fn headers_are_numpys() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/npy");
+        let lengths: [(&str, DType, &[u64]); 9] = [
+            ("f32", DType::F32, &[2, 3]),
+            ("f64", DType::F64, &[2, 3]),
+            ("i32", DType::I32, &[2, 3]),
+            ("u32", DType::U32, &[2, 3]),
+            ("i64", DType::I64, &[2, 3]),
+            ("u64", DType::U64, &[2, 3]),
+            ("bool", DType::Bool, &[2, 3]),
+            ("scalar", DType::F64, &[]),
+            ("empty", DType::F32, &[2, 0, 3]),
+        ];
+        for (name, dtype, lengths) in lengths {
+            let written = fs::read(folder.join(name).with_extension("npy")).unwrap();
+            assert!(written.starts_with(&header_bytes(dtype, &shape(lengths))), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for dtype in DType::ALL {
+            for lengths in [&[][..], &[5], &[7, 0], &[1 << 59, 1], &[3; 8], &[(1 << 7) - 1; 8]] {
+                let (shape, bytes) = (shape(lengths), header_bytes(dtype, &shape(lengths)));
+                assert!(bytes.len().is_multiple_of(64) && bytes.ends_with(b"\n"));
+                fs::write(file.path(), &bytes).unwrap();
+                let width = if dtype == DType::Bool { 1 } else { dtype.bytes() };
+                let needed = bytes.len() as u64 + shape.elements() * width;
+                match open(file.path()) {
+                    Ok(found) => {
+                        assert_eq!((found.shape, found.stored.dtype(), found.offset), (shape, dtype, needed));
+                        assert_eq!((found.bytes, found.fortran, found.big_endian), (needed, false, false));
+                    }
+                    Err(error) => {
+                        let bytes = bytes.len() as u64;
+                        assert_eq!(error.problem, NpyProblem::Truncated { shape, needed, bytes });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn versions_and_lengths_are_checked_before_anything_is_read() {
+        let header = b"{'descr': '<i2', 'fortran_order': False, 'shape': (), }";
+        let whole = |version: [u8; 2], length: &[u8]| [MAGIC.as_slice(), &version, length, header, b"ab"].concat();
+        let length = header.len() as u32;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for version in [2, 3] {
+            fs::write(file.path(), whole([version, 0], &length.to_le_bytes())).unwrap();
+            let found = open(file.path()).unwrap();
+            assert_eq!((found.stored, found.offset, found.bytes), (Stored::I16, 12 + header.len() as u64, 69));
+        }
+        for (major, minor) in [(0, 0), (1, 1), (4, 0), (255, 0)] {
+            let expected = NpyProblem::Version(major, minor);
+            assert_eq!(problem(&whole([major, minor], &length.to_le_bytes())), expected);
+        }
+        let endless = NpyProblem::HeaderLength { bytes: u32::MAX.into() };
+        assert_eq!(problem(&whole([2, 0], &u32::MAX.to_le_bytes())), endless);
+        assert_eq!(problem(&whole([1, 0], &u16::MAX.to_le_bytes())), NpyProblem::HeaderCut);
+    }
+
+    #[test]
+    fn every_cut_of_a_file_is_named() {
+        let whole = [header_bytes(DType::U32, &shape(&[3])), vec![0; 12]].concat();
+        for length in 0..whole.len() {
+            match (length, problem(&whole[..length])) {
+                (0..6, NpyProblem::Foreign) => {}
+                (6..128, NpyProblem::HeaderCut) => {}
+                (128.., NpyProblem::Truncated { needed: 140, bytes, .. }) if bytes == length as u64 => {}
+                (_, other) => panic!("{length}: {other}"),
+            }
+        }
+        assert_eq!(problem(b"PK\x03\x04 a zip archive, as .npz is"), NpyProblem::Foreign);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(open(folder.path()).unwrap_err().problem, NpyProblem::NotAFile);
+        let missing = folder.path().join("missing.npy");
+        let error = open(&missing).unwrap_err();
+        assert!(matches!(error.problem, NpyProblem::Io(_)));
+        assert!(error.to_string().starts_with(&format!("{}: ", missing.display())), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_it(tail in prop::collection::vec(any::<u8>(), 0..40), with_magic in any::<bool>()) {
+            let bytes = if with_magic { [MAGIC.as_slice(), &tail].concat() } else { tail };
+            let read = read_header(&mut &bytes[..]);
+            prop_assert!(read.is_err() || read.is_ok_and(|read| bytes.starts_with(&read)));
+        }
+    }
+}

@@ -182,3 +182,109 @@ fn shown(text: &[u8]) -> String {
     shown = shown.replace("\\'", "'");
     if text.chars().nth(SHOWN_MAX).is_some() { shown + "..." } else { shown }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }";
+
+    fn parse(text: &str) -> Result<Header, NpyProblem> {
+        Header::parse(text.as_bytes())
+    }
+
+    fn of(descr: &str, shape: &str) -> Result<Header, NpyProblem> {
+        parse(&format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}   \n"))
+    }
+
+    #[test]
+    fn what_python_writes_is_read() {
+        let shape = |lengths: &[u64]| Shape::new(lengths).unwrap();
+        let header = |stored, big_endian, fortran, lengths: &[u64]| {
+            Ok(Header { stored, big_endian, fortran, shape: shape(lengths) })
+        };
+        assert_eq!(parse(GOOD), header(Stored::F32, false, false, &[3, 4]));
+        assert_eq!(of("'>i8'", "()"), header(Stored::I64, true, false, &[]));
+        assert_eq!(of("'|b1'", "(5,)"), header(Stored::Bool, false, false, &[5]));
+        // One byte has no order.
+        assert_eq!(of("'>u1'", "(0, 7)"), header(Stored::U8, false, false, &[0, 7]));
+        // Python 2, other quotes, another order, no spaces.
+        let other = "{\"shape\":(3L,4L),'fortran_order':True,'descr':\"f2\"}";
+        assert_eq!(parse(other), header(Stored::F16, false, true, &[3, 4]));
+    }
+
+    #[test]
+    fn what_holds_no_numbers_is_named() {
+        let dtype = |descr: &str| match of(descr, "(2,)") {
+            Err(NpyProblem::DType(named)) => named,
+            other => panic!("{descr}: {other:?}"),
+        };
+        for descr in ["<c16", "|O", "<U2", "|S3", "<M8[ns]", "<f16", "|V8", "", "<", "b2"] {
+            assert_eq!(dtype(&format!("'{descr}'")), descr);
+        }
+        let fields = "[('a', '<f4'), ('b', '<i4', (2,)), ('c', [('d', '|b1')])]";
+        assert_eq!(dtype(fields), fields);
+        assert_eq!(dtype("'a\nb'"), "a\\nb");
+        assert_eq!(dtype(&format!("'{}'", "x".repeat(500))), "x".repeat(80) + "...");
+    }
+
+    #[test]
+    fn shapes_that_cannot_be_are_refused() {
+        let problem = |shape: &str| of("'<f8'", shape).unwrap_err();
+        for huge in ["(4611686018427387904, 4)", "(0, 18446744073709551615)", "(99999999999999999999,)"] {
+            assert_eq!(problem(huge), NpyProblem::Shape(ShapeError::Overflow { shape: huge.to_owned() }));
+        }
+        assert_eq!(problem("(1, 1, 1, 1, 1, 1, 1, 1, 1)"), NpyProblem::Shape(ShapeError::Rank { rank: 9 }));
+        for shape in ["(3)", "3", "[3]", "(-3,)", "(3 4)", "(3.0,)", "(,)", "(3,", "None", "(3,,4)"] {
+            assert!(matches!(problem(shape), NpyProblem::Header(_)), "{shape}");
+        }
+    }
+
+    #[test]
+    fn other_text_is_malformed() {
+        let bad = [
+            "",
+            "{}",
+            "{'descr': '<f4'",
+            "{'descr': '<f4', 'fortran_order': False}",
+            "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': ()}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (), 'more': 1}",
+            "{'descr': '<f4', 'fortran_order': 0, 'shape': ()}",
+            "{'descr': '<f4' 'fortran_order': False, 'shape': ()}",
+            "{'descr': 4, 'fortran_order': False, 'shape': ()}",
+            "{descr: '<f4', 'fortran_order': False, 'shape': ()}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': ()} {}",
+        ];
+        for text in bad {
+            assert!(matches!(parse(text), Err(NpyProblem::Header(_))), "{text}: {:?}", parse(text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_it(text in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Header::parse(&text);
+        }
+
+        /// Pieces of headers in any order get further than random bytes do.
+        #[test]
+        fn no_pieces_break_it(pieces in prop::collection::vec(prop::sample::select(vec![
+            "{", "}", "'descr'", ":", "'<f4'", "'shape'", "(", ")", "3", ",", "L", "[", "]", "'", "\"", " ",
+            "'fortran_order'", "True", "99999999999999999999", "\\", "\u{e9}", "\0",
+        ]), 0..40)) {
+            let _ = parse(&pieces.concat());
+        }
+
+        /// A header with some bytes changed is refused, or is another header that could have been written.
+        #[test]
+        fn no_mutation_breaks_it(changes in prop::collection::vec((0..GOOD.len(), any::<u8>()), 1..4)) {
+            let mut text = GOOD.as_bytes().to_vec();
+            changes.into_iter().for_each(|(at, byte)| text[at] = byte);
+            if let Ok(header) = Header::parse(&text) {
+                prop_assert!(header.shape.rank() <= 2 && Shape::new(&header.shape).is_ok());
+            }
+        }
+    }
+}
