@@ -111,8 +111,10 @@ fn fits_map(map: &Map, agrees: impl Fn(ArrayId, u64, u32) -> Result<(), StageFau
                 Some(Grid::shape(grid))
             }
             Source::Random(Random { shape, .. }) | Source::Npy(NpyFile { shape, .. }) => Some(shape.clone()),
-            Source::Literal { shape, .. } => Some(shape.clone()),
-            Source::Constant(_) | Source::Iota { .. } | Source::Linspace { .. } => None,
+            Source::Literal { shape, .. } | Source::Iota { shape, .. } | Source::Linspace { shape, .. } => {
+                Some(shape.clone())
+            }
+            Source::Constant(_) => None,
         };
         ensure(shape.as_ref().is_none_or(|shape| Shape::new(shape).is_ok()), StageFault::Grid)?;
         ensure(view_fits(view, &space, shape.as_ref()), StageFault::View)?;
