@@ -3,11 +3,17 @@
 //!
 //! `cargo run --release --example futures [SIDE]` (1000 by default: 80 GB of f64, none of it ever stored)
 
+#![allow(clippy::print_stdout, reason = "its output is for people")]
+
 use gridloom::{Array, Kernel, LocalCluster, Reduce};
 use ndarray::Array2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let side: u64 = std::env::args().nth(1).map_or(Ok(1000), |side| side.parse())?;
+    run(std::env::args().nth(1).map_or(Ok(1000), |side| side.parse())?)
+}
+
+/// The whole lesson, over ten cubes of `side`.
+pub fn run(side: u64) -> Result<(), Box<dyn std::error::Error>> {
     let client = LocalCluster::start()?.client();
 
     let inc = Kernel::element("fn inc(x: i64) -> i64 { return x + 1; }")?;

@@ -3,11 +3,17 @@
 //!
 //! `cargo run --release --example map_blocks [SIDE]` (10000 by default)
 
+#![allow(clippy::print_stdout, reason = "its output is for people")]
+
 use gridloom::{Array, Kernel, LocalCluster};
 use ndarray::ArrayD;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let side: u64 = std::env::args().nth(1).map_or(Ok(10_000), |side| side.parse())?;
+    run(std::env::args().nth(1).map_or(Ok(10_000), |side| side.parse())?)
+}
+
+/// The whole tutorial, over an array of `side` by `side`.
+pub fn run(side: u64) -> Result<(), Box<dyn std::error::Error>> {
     let cluster = LocalCluster::start()?;
     let client = cluster.client();
 

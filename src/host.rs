@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 /// Threads that can run at once, by the affinity mask and the cgroup's quota; at least 1.
 pub fn cores() -> usize {
@@ -18,13 +19,16 @@ pub fn memory_available_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }
 
-/// The limit of the cgroup that this process is in, where it has one (version 2).
+/// The least limit of the cgroups that this process is in, where there is one (version 2).
 pub fn memory_limit_bytes() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     // Inside a container the group's own path may not be mounted; its root then is the group.
-    let paths = [format!("/sys/fs/cgroup{group}/memory.max"), "/sys/fs/cgroup/memory.max".to_owned()];
-    paths.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+    let limit = |group: &Path| {
+        let file = Path::new("/sys/fs/cgroup").join(group.strip_prefix("/").ok()?).join("memory.max");
+        fs::read_to_string(file).ok()?.trim().parse().ok()
+    };
+    Path::new(group).ancestors().filter_map(limit).min()
 }
 
 /// The most memory that this process has held so far, in bytes.

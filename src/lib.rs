@@ -11,8 +11,28 @@
 //! agent fetches what they read, lets its executor compute them, and keeps the results. The [`Client`] waits, fetches
 //! what it is asked for, and does the last step of a reduction itself.
 //!
+//! # A first program
+//! ```
+//! use gridloom::{Array, Kernel, LocalCluster, Reduce};
+//! use ndarray::ArrayD;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = LocalCluster::start()?.client();
+//! let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }")?;
+//! let x = Array::random([100, 100]).chunks([10, 10]);                 // lazy, f64, seed 0
+//! let y: ArrayD<f64> = client.compute(&x.map_blocks(&poly))?.wait()?;
+//!
+//! let inc = Kernel::element("fn inc(x: i64) -> i64 { return x + 1; }")?;
+//! let total: i64 = client.submit(Reduce::Sum, &client.map(&inc, 0..100i64)?)?.wait()?;
+//! let mean = client.persist(&x.mean(-1))?;                            // stays on the workers
+//! let mean: ndarray::Array1<f64> = client.gather(&mean)?.wait()?;
+//! # assert_eq!((y.len(), total, mean.len()), (10_000, 5050, 100));
+//! client.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Reading order
-//! [`array`] (what users write) -> [`plan`] (fusion, grids, reduction tree, memory) -> [`scheduler`] (who computes what,
+//! [`mod@array`] (what users write) -> [`plan`] (fusion, grids, reduction tree, memory) -> [`scheduler`] (who computes what,
 //! and what is lost with a worker) -> [`cluster`] (the machines of one process) -> [`client`] (futures) -> `cli`. What
 //! happens where blocks are is the engine room, [`gridloom_worker`]: read its own first page.
 //!

@@ -143,7 +143,7 @@ pub(super) fn sliced_axis(axis: &AxisGrid, first: u64, step: i64, count: u64) ->
 
 /// `elements` elements, `stride` apart, from `offset` on, out of `count` chunks of `chunk`.
 fn sliced_segment(chunk: u64, count: u64, offset: u64, stride: u64, elements: u64) -> Vec<Segment> {
-    if count > 1 && chunk % stride != 0 {
+    if count > 1 && !chunk.is_multiple_of(stride) {
         return AxisGrid::regular(elements, chunk.div_ceil(stride)).segments().to_vec();
     }
     let head = (chunk - offset % chunk).div_ceil(stride).min(elements);

@@ -113,16 +113,18 @@ pub(super) fn element_wise(op: Op, operands: Vec<Operand>) -> Result<Array, Fail
         }
     }
     let operands = with_dtypes_that_hold(op, operands);
+    let (op, operands) = mixed(op, operands);
     // The condition of `where` takes no part in the promotion.
-    let promoted = promoted(&operands[usize::from(op.rule() == Rule::Select)..]);
+    let promoted = match op.rule() {
+        Rule::Select => promoted(&operands[1..]),
+        Rule::Mixed => DType::U64,
+        Rule::Same | Rule::Number | Rule::Float | Rule::Test => promoted(&operands),
+    };
     let (t, result) = op.dtypes(promoted)?;
     check_exponent(op, t, &operands)?;
-    let arguments = operands.iter().enumerate().map(|(at, operand)| {
-        let dtype = if op.rule() == Rule::Select && at == 0 { DType::Bool } else { t };
-        match operand {
-            Operand::Array(array) => Ok(converted(array, dtype)),
-            Operand::Number(number) => Ok(Array::constant(number.scalar(dtype)?, &Shape::default())),
-        }
+    let arguments = operands.iter().enumerate().map(|(at, operand)| match operand {
+        Operand::Array(array) => Ok(converted(array, op.argument(at, t))),
+        Operand::Number(number) => Ok(Array::constant(number.scalar(op.argument(at, t))?, &Shape::default())),
     });
     let arguments = arguments.collect::<Result<Vec<Array>, ArrayError>>()?;
     call(Function::Op(op, t), &arguments, vec![result]).map(|fields| fields[0].clone())
@@ -158,6 +160,22 @@ fn with_dtypes_that_hold(op: Op, operands: Vec<Operand>) -> Vec<Operand> {
         operand => operand,
     });
     widened.collect()
+}
+
+/// Comparisons of a signed array with a u64 one, which no dtype holds together.
+fn mixed(op: Op, operands: Vec<Operand>) -> (Op, Vec<Operand>) {
+    let dtype = |at: usize| match operands.get(at) {
+        Some(Operand::Array(array)) => Some(array.dtype()),
+        _ => None,
+    };
+    let signed = |at| dtype(at).is_some_and(DType::is_signed_integer);
+    match op.mixed() {
+        Some((mixed, _)) if signed(0) && dtype(1) == Some(DType::U64) => (mixed, operands),
+        Some((_, exchanged)) if dtype(0) == Some(DType::U64) && signed(1) => {
+            (exchanged, operands.into_iter().rev().collect())
+        }
+        _ => (op, operands),
+    }
 }
 
 fn check_exponent(op: Op, t: DType, operands: &[Operand]) -> Result<(), ArrayError> {
@@ -223,4 +241,77 @@ pub(super) fn broadcast_shape(arrays: &[Array]) -> Result<Shape, ArrayError> {
         }
     }
     Ok(Shape::new(&lengths)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check_error;
+    use super::*;
+
+    fn of(dtype: DType) -> Array {
+        Array::ones([2]).with_dtype(dtype)
+    }
+
+    #[test]
+    fn dtypes_are_numpys() {
+        use DType::*;
+        assert_eq!((of(I32) + of(F32)).dtype(), F64);
+        assert_eq!((of(I32) / of(I32)).dtype(), F64);
+        assert_eq!((of(F32) / 2).dtype(), F32);
+        assert_eq!((of(F32) * 2.5).dtype(), F32);
+        assert_eq!((2.5 * of(I32)).dtype(), F64);
+        assert_eq!((2 - of(U32)).dtype(), U32);
+        assert_eq!((of(Bool) + 1).dtype(), I64);
+        assert_eq!((of(Bool) + true).dtype(), Bool);
+        assert_eq!((of(Bool) % of(Bool)).dtype(), I32);
+        assert_eq!(of(I32).pow(2).dtype(), I32);
+        assert_eq!(of(I32).pow(0.5).dtype(), F64);
+        assert_eq!(of(U64).floor_divide(of(I64)).dtype(), F64);
+        assert_eq!(of(I64).sqrt().dtype(), F64);
+        assert_eq!(of(F32).sqrt().dtype(), F32);
+        assert_eq!(of(F32).less(1).dtype(), Bool);
+        assert_eq!((of(I32) & of(U32)).dtype(), I64);
+        assert_eq!((!of(Bool)).dtype(), Bool);
+        assert_eq!(Array::where_(&of(Bool), of(I32), 2.5).dtype(), F64);
+        assert_eq!(Array::where_(&of(Bool), 1, 2).dtype(), I64);
+        assert_eq!(Array::where_(&of(F64), of(I32), of(I32)).dtype(), I32);
+        // An array of no axes is no Rust number: it keeps its dtype.
+        assert_eq!((of(F32) * Array::full((), 2.0)).dtype(), F64);
+    }
+
+    #[test]
+    fn shapes_broadcast_and_cuts_lead() {
+        let x = Array::ones([4, 1, 6]).chunks([2, 1, 3]) + 0;
+        let y = Array::random([5, 6]);
+        let both = x + y;
+        assert_eq!((&**both.shape(), both.grid().to_string().as_str()), (&[4, 5, 6][..], "[2x2, 5, 3x2]"));
+        assert_eq!((&**(Array::ones(()) + Array::ones([0, 1])).shape()), [0, 1]);
+    }
+
+    #[test]
+    fn numbers_beyond_a_dtype_compare_all_the_same() {
+        let op = |array: &Array| match array.expression() {
+            Expression::Call { call, .. } => (call.function.kernel().to_string(), array.dtype()),
+            _ => panic!("{array:?}"),
+        };
+        assert_eq!(op(&of(DType::I32).less(1i64 << 40)).0, "less(x: i64, y: i64) -> bool");
+        assert_eq!(op(&of(DType::U64).less(-1)).0, "mixed_greater(x: i64, y: u64) -> bool");
+        assert_eq!(op(&of(DType::I64).less_equal(of(DType::U64))).0, "mixed_less_equal(x: i64, y: u64) -> bool");
+    }
+
+    #[test]
+    fn errors() {
+        let shapes = "shapes (2,), (3,) do not broadcast: lengths must be equal, or 1";
+        check_error(&(of(DType::F64) + Array::ones([3])), shapes);
+        check_error(&(of(DType::U32) + -1), "-1 is no u32");
+        check_error(&(of(DType::I32) * (1i64 << 31)), "2147483648 is no i32");
+        check_error(&(of(DType::Bool) - of(DType::Bool)), "subtract of bool: use ^ (exclusive or)");
+        check_error(&(-of(DType::Bool)), "negative of bool: use ! (not)");
+        check_error(&(of(DType::F32) & 1), "bitwise_and of f32: floats have no bits to combine");
+        check_error(&of(DType::I32).pow(-1), "integers to the power -1: make one of them a float");
+        let shape =
+            "shape (1152921504606846975, 1152921504606846975) overflows: its elements cannot be counted in 60 bits";
+        let long = Array::ones([(1i64 << 60) - 1]);
+        check_error(&(long.expand_dims(1) + &long), shape);
+    }
 }

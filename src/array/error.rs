@@ -5,6 +5,7 @@ use std::panic::Location;
 use gridloom_worker::dtype::DType;
 use gridloom_worker::kernel::KernelError;
 use gridloom_worker::shape::ShapeError;
+use gridloom_worker::source::npy::NpyError;
 
 /// The first error of an array and the caller's line that made it. Everything computed from the array carries it on;
 /// [`super::Array::error`] and [`crate::plan::plan`] report it.
@@ -94,6 +95,9 @@ pub enum ArrayError {
     /// An arg-reduction over several, but not all axes.
     #[error("{operation} over {given} of {rank} axes: it works over one axis or over all")]
     ArgAxes { operation: &'static str, given: usize, rank: usize },
+    /// A `.npy` file that cannot be used.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
     /// A kernel that does not fit its arguments, or is invalid for them.
     #[error(transparent)]
     Kernel(#[from] KernelError),

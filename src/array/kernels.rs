@@ -14,7 +14,7 @@ impl Array {
     ///
     /// An open `T` is this array's dtype; a fixed parameter takes what casts to it *safely* (NumPy's word).
     ///
-    /// ```no_run
+    /// ```
     /// use gridloom::array::Array;
     /// use gridloom_worker::kernel::Kernel;
     /// let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
@@ -81,5 +81,56 @@ pub(super) fn single(made: Result<(Vec<Array>, String), Failure>) -> Result<Arra
     match &fields[..] {
         [one] => Ok(one.clone()),
         many => Err(ArrayError::Fields { kernel, fields: many.len(), instead: "map_fields" }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::dtype::DType;
+
+    use super::super::tests::check_error;
+    use super::*;
+
+    fn kernel(text: &str) -> Kernel {
+        Kernel::element(text).unwrap_or_else(|error| panic!("{}", error.rendered()))
+    }
+
+    #[test]
+    fn an_open_type_is_the_promoted_one_and_fixed_ones_take_safe_casts() {
+        let poly = kernel("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }");
+        let of = |dtype| Array::ones([2]).with_dtype(dtype);
+        assert_eq!(of(DType::I32).map_blocks(&poly).dtype(), DType::I32);
+        let both = kernel("fn f(x: T, y: T, n: i64) -> T { return x + y; }");
+        assert_eq!(Array::map_with(&both, &[&of(DType::F32), &of(DType::I32), &of(DType::U32)]).dtype(), DType::F64);
+        let fixed = kernel("fn f(x: f32) -> bool { return x > 0; }");
+        assert_eq!(of(DType::F32).map_blocks(&fixed).dtype(), DType::Bool);
+        check_error(&of(DType::F64).map_blocks(&fixed), "kernel: `f` takes (f32), and was given (f64)");
+        let shapes = "shapes (2,), (3,), (2,) do not broadcast: lengths must be equal, or 1";
+        let x = of(DType::I32);
+        check_error(&Array::map_with(&both, &[&x, &Array::ones([3]), &x]), shapes);
+    }
+
+    #[test]
+    fn a_struct_is_one_array_per_field() {
+        let parts = kernel("struct P { a: f32, b: i32 } fn f(x: f32) -> P { return P(x, 1); }");
+        let x = Array::ones([4]).with_dtype(DType::F32);
+        let fields = Array::map_fields(&parts, &[&x]);
+        assert_eq!(fields.iter().map(Array::dtype).collect::<Vec<_>>(), [DType::F32, DType::I32]);
+        assert_eq!(fields[0].identity(), fields[1].identity());
+        check_error(&x.map_blocks(&parts), "`f` returns 2 fields: use map_fields");
+    }
+
+    #[test]
+    fn errors() {
+        let wide = kernel("fn f(a: f64, b: f64, c: f64, d: f64, e: f64, g: f64, h: f64, i: f64) -> f64 { return a; }");
+        let x = Array::random([2]);
+        let message = "9 arrays go into and out of `f`: at most 8 storage buffers are bound at once";
+        check_error(&Array::map_with(&wide, &[&x; 8]), message);
+        // Constants take no buffer.
+        let one = Array::ones([2]);
+        assert!(Array::map_with(&wide, &[&x, &x, &x, &x, &x, &x, &x, &one]).error().is_none());
+        let failed = Array::map_fields(&wide, &[&x]);
+        assert_eq!(failed.len(), 1);
+        assert!(matches!(failed[0].error().unwrap().error, ArrayError::Kernel(_)));
     }
 }

@@ -9,7 +9,7 @@
 //! before a plan is made.
 //!
 //! Reading order: this file -> [`IntoLengths`], [`IntoAxes`] (shapes and axes as users write them) -> `sources` ->
-//! `views` and `reshape` -> `ops` (the table of element operations) -> `elementwise` -> `kernels` -> `reductions`;
+//! `views`, `joins` and `reshape` -> `ops` (the table of element operations) -> `elementwise` -> `kernels` -> `reductions`;
 //! `chunks` says how results are cut.
 //!
 //! This room knows nothing of plans, clusters or devices, and never touches data but to copy what users hand over.
@@ -18,6 +18,7 @@ mod chunks;
 mod elementwise;
 mod error;
 mod host;
+mod joins;
 mod kernels;
 mod lengths;
 mod operand;
@@ -214,6 +215,14 @@ impl Array {
         Array::node(shape, dtype, Cut { grid, auto: false }, Expression::Resident(resident))
     }
 
+    /// What keeps this array's blocks on the workers, if it is there; else the array itself.
+    pub(crate) fn keep(&self) -> Keep {
+        match &self.0.expression {
+            Expression::Resident(resident) => resident.keep.clone(),
+            _ => Keep::of(Arc::new(self.clone())),
+        }
+    }
+
     pub(crate) fn expression(&self) -> &Expression {
         &self.0.expression
     }
@@ -318,5 +327,41 @@ impl fmt::Debug for Array {
             Some(error) => write!(f, "Array failed: {error}"),
             None => write!(f, "Array {} {} in {}", self.0.dtype, self.0.shape, self.0.cut.grid),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The array has failed, on the caller's line and with this message.
+    #[track_caller]
+    pub(super) fn check_error(array: &Array, expected: &str) {
+        let caller = Location::caller();
+        let error = array.error().unwrap_or_else(|| panic!("{array:?} has not failed"));
+        assert_eq!(error.error.to_string(), expected);
+        assert_eq!(error.caller.file(), caller.file());
+        // A call broken over lines begins a line before its first argument.
+        assert!(error.caller.line() - caller.line() <= 1, "{}", error.caller);
+        assert_eq!(array.rank(), 0);
+    }
+
+    #[test]
+    fn the_first_error_is_carried_through_everything() {
+        let failed = Array::zeros([-1]);
+        let line = line!() - 1;
+        let far = Array::concatenate([Array::where_(&failed, 1, 2).sum(0).astype(DType::I32), Array::ones([3])], 0) + 1;
+        let far = -far.slice([ndarray::SliceInfoElem::Index(7)]).reshape([9]).chunks([0]).seed(1);
+        let error = far.error().unwrap();
+        assert_eq!((error.caller.file(), error.caller.line()), (file!(), line));
+        assert_eq!(error.error, ArrayError::Length { length: -1 });
+        assert!(error.to_string().starts_with("src/array/mod.rs:"));
+    }
+
+    #[test]
+    fn clones_are_one_computation_and_equal_expressions_are_two() {
+        let x = Array::zeros([3]);
+        assert_eq!(x.identity(), x.clone().identity());
+        assert_ne!(x.identity(), Array::zeros([3]).identity());
     }
 }

@@ -1,4 +1,7 @@
 //! The operators: `+ - * / % & | ^ ! -` between arrays, by value or reference, and Rust numbers on either side.
+//!
+//! Any number may stand on the right. On the left there are f64 and i64 only: with one type of each kind the compiler
+//! knows at once what `2.5` is in `(2.5 * &x).sum(..)`, and with more it would ask.
 
 use std::ops;
 
@@ -25,7 +28,7 @@ macro_rules! operator {
             }
         }
 
-        number_operator!($trait $method $op: bool i8 u8 i16 u16 i32 u32 i64 u64 isize usize f32 f64);
+        number_operator!($trait $method $op: f64 i64);
     )*};
 }
 

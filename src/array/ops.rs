@@ -26,6 +26,8 @@ pub(super) enum Rule {
     Test,
     /// A bool and two of the promoted dtype go in, which comes out.
     Select,
+    /// An i64 and an u64 go in, bool comes out.
+    Mixed,
 }
 
 /// One operation.
@@ -49,6 +51,7 @@ const NO_FLOATS: &[DType] = &[DType::I32, DType::U32, DType::I64, DType::U64, DT
 const BOOL: &[DType] = &[DType::Bool];
 const F32: &[DType] = &[DType::F32];
 const F64: &[DType] = &[DType::F64];
+const U64: &[DType] = &[DType::U64];
 
 /// The text with a helper `nan` for floats of the width.
 macro_rules! with_nan {
@@ -237,6 +240,25 @@ operations! {
         NUMBERS: "fn greater_equal(x: T, y: T) -> bool { return x >= y; }",
         BOOL: "fn greater_equal(x: T, y: T) -> bool { return x | !y; }",
     };
+    // No dtype holds both i64 and u64: they are compared exactly, as NumPy does.
+    MixedEqual "equal" Mixed {
+        U64: "fn mixed_equal(x: i64, y: u64) -> bool { return x >= 0 && u64(x) == y; }",
+    };
+    MixedNotEqual "not_equal" Mixed {
+        U64: "fn mixed_not_equal(x: i64, y: u64) -> bool { return x < 0 || u64(x) != y; }",
+    };
+    MixedLess "less" Mixed {
+        U64: "fn mixed_less(x: i64, y: u64) -> bool { return x < 0 || u64(x) < y; }",
+    };
+    MixedLessEqual "less_equal" Mixed {
+        U64: "fn mixed_less_equal(x: i64, y: u64) -> bool { return x < 0 || u64(x) <= y; }",
+    };
+    MixedGreater "greater" Mixed {
+        U64: "fn mixed_greater(x: i64, y: u64) -> bool { return x >= 0 && u64(x) > y; }",
+    };
+    MixedGreaterEqual "greater_equal" Mixed {
+        U64: "fn mixed_greater_equal(x: i64, y: u64) -> bool { return x >= 0 && u64(x) >= y; }",
+    };
     And "bitwise_and" Same {
         NO_FLOATS: "fn bitwise_and(x: T, y: T) -> T { return x & y; }",
     } "floats have no bits to combine";
@@ -272,13 +294,35 @@ impl Op {
         let t = match row.rule {
             Rule::Float if !promoted.is_float() => DType::F64,
             Rule::Number if promoted == DType::Bool => DType::I32,
-            Rule::Float | Rule::Number | Rule::Same | Rule::Test | Rule::Select => promoted,
+            Rule::Float | Rule::Number | Rule::Same | Rule::Test | Rule::Select | Rule::Mixed => promoted,
         };
         if self.text(t).is_none() {
             return Err(ArrayError::DType { operation: row.name, dtype: promoted, why: row.refusal });
         }
-        let result = if row.rule == Rule::Test { DType::Bool } else { t };
+        let result = if matches!(row.rule, Rule::Test | Rule::Mixed) { DType::Bool } else { t };
         Ok((t, result))
+    }
+
+    /// The dtype of argument `at` where the operation is computed in `t`.
+    pub(super) fn argument(self, at: usize, t: DType) -> DType {
+        match (self.rule(), at) {
+            (Rule::Select, 0) => DType::Bool,
+            (Rule::Mixed, 0) => DType::I64,
+            (Rule::Same | Rule::Number | Rule::Float | Rule::Test | Rule::Select | Rule::Mixed, _) => t,
+        }
+    }
+
+    /// For a comparison, the one of an i64 with an u64, and the one of an u64 with an i64, its arguments exchanged.
+    pub(super) fn mixed(self) -> Option<(Op, Op)> {
+        match self {
+            Op::Equal => Some((Op::MixedEqual, Op::MixedEqual)),
+            Op::NotEqual => Some((Op::MixedNotEqual, Op::MixedNotEqual)),
+            Op::Less => Some((Op::MixedLess, Op::MixedGreater)),
+            Op::LessEqual => Some((Op::MixedLessEqual, Op::MixedGreaterEqual)),
+            Op::Greater => Some((Op::MixedGreater, Op::MixedLess)),
+            Op::GreaterEqual => Some((Op::MixedGreaterEqual, Op::MixedLessEqual)),
+            _ => None,
+        }
     }
 
     fn text(self, t: DType) -> Option<&'static str> {
@@ -347,13 +391,11 @@ mod tests {
                 let signature = &kernel.element().unwrap().signature;
                 assert_eq!(signature.results[0].dtype, result, "{op:?} {t}");
                 let inputs: Vec<DType> = signature.parameters.iter().map(|parameter| parameter.dtype).collect();
-                match op.rule() {
-                    Rule::Select => assert_eq!(inputs, [DType::Bool, t, t]),
-                    _ => assert!(inputs.iter().all(|&input| input == t), "{op:?} {t}"),
-                }
+                let expected: Vec<DType> = (0..inputs.len()).map(|at| op.argument(at, t)).collect();
+                assert_eq!(inputs, expected, "{op:?} {t}");
                 known += 1;
             }
-            assert!(known >= 5, "{op:?}");
+            assert!(known >= if op.rule() == Rule::Mixed { 1 } else { 5 }, "{op:?}");
         }
     }
 

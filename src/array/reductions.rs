@@ -8,13 +8,14 @@ use std::sync::Arc;
 use gridloom_worker::dtype::{DType, Scalar};
 use gridloom_worker::grid::{AxisGrid, Grid};
 use gridloom_worker::kernel::{Kernel, KernelKind, TypedKernel};
+use gridloom_worker::reduce;
 use gridloom_worker::shape::Shape;
-use gridloom_worker::stage::ReduceOp;
+use gridloom_worker::stage::{ReduceOp, Reduction};
 
 use super::chunks::{Cut, broadcast_cut};
 use super::elementwise::{aligned, broadcast_shape, converted};
 use super::kernels::single;
-use super::views::{constant_like, with_ones};
+use super::views::with_ones;
 use super::{Array, ArrayError, Axes, Expression, Failure, IntoAxes, ReduceCall};
 
 /// A method per reduction.
@@ -125,32 +126,6 @@ pub(crate) const fn name(op: ReduceOp) -> &'static str {
     }
 }
 
-/// The dtype of a built-in reduction's result.
-fn result_dtype(op: ReduceOp, input: DType) -> DType {
-    match op {
-        ReduceOp::Sum | ReduceOp::Prod => match input {
-            DType::Bool | DType::I32 | DType::I64 => DType::I64,
-            DType::U32 | DType::U64 => DType::U64,
-            DType::F32 | DType::F64 => input,
-        },
-        ReduceOp::Mean | ReduceOp::Var { .. } | ReduceOp::Std { .. } if input.is_float() => input,
-        ReduceOp::Mean | ReduceOp::Var { .. } | ReduceOp::Std { .. } => DType::F64,
-        ReduceOp::Min | ReduceOp::Max | ReduceOp::User(_) => input,
-        ReduceOp::Any | ReduceOp::All => DType::Bool,
-        ReduceOp::CountNonzero | ReduceOp::ArgMin | ReduceOp::ArgMax => DType::I64,
-    }
-}
-
-/// What a reduction of nothing is; `None` where that is an error.
-fn of_nothing(op: ReduceOp, result: DType) -> Option<Scalar> {
-    match op {
-        ReduceOp::Sum | ReduceOp::Any | ReduceOp::CountNonzero => Some(Scalar::I64(0).cast(result)),
-        ReduceOp::Prod | ReduceOp::All => Some(Scalar::I64(1).cast(result)),
-        ReduceOp::Mean | ReduceOp::Var { .. } | ReduceOp::Std { .. } => Some(Scalar::F64(f64::NAN).cast(result)),
-        ReduceOp::Min | ReduceOp::Max | ReduceOp::ArgMin | ReduceOp::ArgMax | ReduceOp::User(_) => None,
-    }
-}
-
 fn built_in(array: &Array, op: ReduceOp, axes: &Axes) -> Result<Array, Failure> {
     array.sound()?;
     if let ReduceOp::User(_) = op {
@@ -161,10 +136,10 @@ fn built_in(array: &Array, op: ReduceOp, axes: &Axes) -> Result<Array, Failure> 
     if op.is_arg() && given != 1 && given != array.rank() {
         return Err(ArrayError::ArgAxes { operation: name(op), given, rank: array.rank() }.into());
     }
-    let result = result_dtype(op, array.dtype());
+    let results = reduce::result_dtypes(&Reduction { op, inputs: vec![array.dtype()] });
     let (inputs, cut) = (vec![array.clone()], array.cut().clone());
     let space = Space { inputs, cut, axes: flags, keepdims: axes.keepdims() };
-    Ok(reduced(space, op, None, vec![result])?.swap_remove(0))
+    Ok(reduced(space, op, None, results)?.swap_remove(0))
 }
 
 fn user(kernel: &Kernel, arguments: &[&Array], axes: &Axes) -> Result<(Vec<Array>, String), Failure> {
@@ -208,11 +183,9 @@ fn reduced(
         axes.iter().zip(&cut.grid.axes).filter(|(reduced, _)| !**reduced).map(|(_, axis)| axis.clone()).collect();
     let kept = Cut { grid: Grid { axes: kept_axes }, auto: cut.auto };
     let with_ones_for: Shape = axes.iter().zip(shape.iter()).map(|(&flag, &at)| if flag { 1 } else { at }).collect();
-    let fields = if shape.elements() == 0 {
-        let nothing = |&result: &DType| nothing(op, result, &kept.grid.shape(), &shape);
-        results.iter().map(nothing).collect::<Result<Vec<_>, _>>()?
-    } else {
-        fields(&kept, ReduceCall { op, kernel, inputs, grid: cut.grid, axes, results })
+    let fields = match shape.elements() {
+        0 => vec![nothing(op, &inputs, &results, &kept.grid.shape())?],
+        _ => fields(&kept, ReduceCall { op, kernel, inputs, grid: cut.grid, axes, results }),
     };
     let shaped = |field: &Array| if keepdims { with_ones(field, &with_ones_for) } else { field.clone() };
     Ok(fields.iter().map(shaped).collect())
@@ -228,11 +201,73 @@ fn fields(kept: &Cut, reduce: ReduceCall) -> Vec<Array> {
 }
 
 /// The reduction of an array without elements: a constant.
-fn nothing(op: ReduceOp, result: DType, kept: &Shape, from: &Shape) -> Result<Array, ArrayError> {
-    let cut = Cut::auto(kept, result);
-    match of_nothing(op, result) {
-        Some(value) => Ok(constant_like(value, kept, &cut)),
-        None if kept.elements() == 0 => Ok(constant_like(Scalar::I64(0).cast(result), kept, &cut)),
-        None => Err(ArrayError::ReduceNothing { operation: name(op), shape: from.to_string() }),
+fn nothing(op: ReduceOp, inputs: &[Array], results: &[DType], kept: &Shape) -> Result<Array, ArrayError> {
+    let reduction = Reduction { op, inputs: inputs.iter().map(Array::dtype).collect() };
+    let value = match op {
+        // An identity is a kernel's own; there is no block to compute it in.
+        ReduceOp::User(_) => None,
+        _ => reduce::empty_value(&reduction).ok(),
+    };
+    match value {
+        Some(value) => Ok(Array::constant(value, kept)),
+        None if kept.elements() == 0 => Ok(Array::constant(Scalar::Bool(false).cast(results[0]), kept)),
+        None => Err(ArrayError::ReduceNothing { operation: name(op), shape: inputs[0].shape().to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{keepdims, tests::check_error};
+    use super::*;
+
+    fn check(array: Array, dtype: DType, lengths: &[u64]) {
+        assert_eq!((array.dtype(), &**array.shape()), (dtype, lengths), "{array:?}");
+    }
+
+    #[test]
+    fn dtypes_and_shapes_are_numpys() {
+        let of = |dtype| Array::ones([2, 3, 4]).with_dtype(dtype);
+        check(of(DType::I32).sum(-1), DType::I64, &[2, 3]);
+        check(of(DType::U32).prod([0, 2]), DType::U64, &[3]);
+        check(of(DType::Bool).sum(..), DType::I64, &[]);
+        check(of(DType::F32).sum(()), DType::F32, &[]);
+        check(of(DType::I32).mean(keepdims(1)), DType::F64, &[2, 1, 4]);
+        check(of(DType::F32).var_ddof(0, 1.0), DType::F32, &[3, 4]);
+        check(of(DType::I64).std(keepdims(..)), DType::F64, &[1, 1, 1]);
+        check(of(DType::U32).min([0i32; 0]), DType::U32, &[2, 3, 4]);
+        check(of(DType::F64).any(0), DType::Bool, &[3, 4]);
+        check(of(DType::F64).count_nonzero(0), DType::I64, &[3, 4]);
+        check(of(DType::F32).argmax(1), DType::I64, &[2, 4]);
+        check(of(DType::F32).argmin(..), DType::I64, &[]);
+        check(of(DType::F32).argmin([0, 1, 2]), DType::I64, &[]);
+        check(Array::full((), 2).max(..), DType::I64, &[]);
+    }
+
+    #[test]
+    fn nothing_has_an_identity_or_is_an_error() {
+        let constant = |array: Array| match array.expression() {
+            Expression::Source(gridloom_worker::stage::Source::Constant(value)) => *value,
+            _ => panic!("{array:?}"),
+        };
+        let empty = Array::zeros([0, 3]);
+        assert_eq!(constant(empty.sum(0)), Scalar::F64(0.0));
+        assert_eq!(constant(empty.prod(..)), Scalar::F64(1.0));
+        assert_eq!(constant(empty.all(0)), Scalar::Bool(true));
+        assert!(matches!(constant(empty.mean(0)), Scalar::F64(value) if value.is_nan()));
+        check(empty.min(1), DType::F64, &[0]);
+        check(empty.sum(keepdims(0)), DType::F64, &[1, 3]);
+        check_error(&empty.min(0), "min of no elements: shape (0, 3) is empty along the reduced axes");
+        check_error(&empty.argmax(..), "argmax of no elements: shape (0, 3) is empty along the reduced axes");
+    }
+
+    #[test]
+    fn errors() {
+        let x = Array::ones([2, 3, 4]);
+        check_error(&x.sum(3), "axis 3 of an array of 3 axes: they are 0 to 2, or -3 to -1 from the end");
+        check_error(&x.sum([0, -3]), "axis 0 is named twice");
+        check_error(&x.argmin([0, 1]), "argmin over 2 of 3 axes: it works over one axis or over all");
+        check_error(&Array::ones(()).mean(0), "axis 0 of an array of 0 axes: they are none");
+        let element = Kernel::element("fn f(x: f32) -> f32 { return x; }").unwrap();
+        check_error(&x.reduce(&element, 0), "a reduction needs a reduction kernel");
     }
 }

@@ -70,7 +70,7 @@ fn completed(array: &Array, lengths: &[i128]) -> Result<Shape, ArrayError> {
     if let Some(open) = lengths.iter().position(|&length| length == -1) {
         completed[open] = 1;
         let others = shape_of(&completed)?.elements();
-        if others == 0 || elements % others != 0 {
+        if others == 0 || !elements.is_multiple_of(others) {
             return Err(error(lengths));
         }
         completed[open] = i128::from(elements / others);
@@ -141,7 +141,7 @@ fn regrouped_axis(group: &[&AxisGrid], inner: u64) -> Option<AxisGrid> {
     let behind = to_product(rest.iter().map(|axis| axis.length()));
     let segments = first.segments().iter().map(|&Segment { chunk, count }| {
         let elements = chunk * behind;
-        (elements % inner == 0).then_some(Segment { chunk: elements / inner, count })
+        elements.is_multiple_of(inner).then_some(Segment { chunk: elements / inner, count })
     });
     Some(segments.collect::<Option<Vec<Segment>>>()?.into())
 }

@@ -1,7 +1,10 @@
 //! Where arrays come from: constants, sequences, random numbers, files.
 
+use std::path::Path;
+
 use gridloom_worker::dtype::{DType, Scalar};
 use gridloom_worker::shape::Shape;
+use gridloom_worker::source::npy;
 use gridloom_worker::stage::{Distribution, NpyFile, Random, Source};
 
 use super::chunks::Cut;
@@ -78,7 +81,19 @@ impl Array {
         Array::or_failed(random(&shape.into_lengths(), Distribution::Normal))
     }
 
-    /// The values of a `.npy` file that workers read. Narrow integers become 32 bits wide, f16 becomes f32.
+    /// The values of a `.npy` file. Its header is read here, the values by workers when they are needed.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no array of numbers.
+    #[track_caller]
+    pub fn from_npy(path: impl AsRef<Path>) -> Array {
+        match npy::open(path.as_ref()) {
+            Ok(file) => Array::from_npy_file(file),
+            Err(error) => Array::or_failed(Err(ArrayError::from(error).into())),
+        }
+    }
+
+    /// The values of a `.npy` file that was opened before. Narrow integers become 32 bits wide, f16 becomes f32.
     ///
     /// # Errors
     /// A shape of more than eight axes or 2^60 elements.
@@ -238,4 +253,84 @@ fn with_dtype(array: &Array, dtype: DType) -> Result<Array, Failure> {
         _ => return Err(ArrayError::NotSource.into()),
     };
     Ok(Array::node(array.shape().clone(), dtype, cut, Expression::Source(source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check_error;
+    use super::*;
+
+    #[track_caller]
+    fn check(array: Array, dtype: DType, lengths: &[u64]) {
+        assert_eq!((array.dtype(), &**array.shape()), (dtype, lengths), "{array:?}");
+    }
+
+    #[test]
+    fn numbers_have_kinds() {
+        check(Array::zeros([2, 3]), DType::F64, &[2, 3]);
+        check(Array::ones(4u64), DType::F64, &[4]);
+        check(Array::full((), 3), DType::I64, &[]);
+        check(Array::full([1], 2.5), DType::F64, &[1]);
+        check(Array::full([1], true), DType::Bool, &[1]);
+        check(Array::full([1], u64::MAX), DType::U64, &[1]);
+        check(Array::full([1], 3).with_dtype(DType::F32), DType::F32, &[1]);
+    }
+
+    #[test]
+    fn sequences_are_as_long_as_numpys() {
+        check(Array::arange(0, 10, 3), DType::I64, &[4]);
+        check(Array::arange(10, 0, -3), DType::I64, &[4]);
+        check(Array::arange(5, 5, 1), DType::I64, &[0]);
+        check(Array::arange(5, 0, 1), DType::I64, &[0]);
+        check(Array::arange(0, 1, 0.1), DType::F64, &[10]);
+        check(Array::arange(0.0, -1.0, 0.5), DType::F64, &[0]);
+        check(Array::arange(0, 10, 1).with_dtype(DType::U32), DType::U32, &[10]);
+        check(Array::linspace(0.0, 1.0, 5), DType::F64, &[5]);
+        check(Array::linspace(0.0, 1.0, 0), DType::F64, &[0]);
+        let first = |array: &Array| match array.expression() {
+            Expression::Source(Source::Linspace { step, last, .. }) => (*step, *last),
+            _ => panic!("{array:?}"),
+        };
+        assert_eq!(first(&Array::linspace(0.0, 1.0, 5)), (0.25, 4));
+        assert_eq!(first(&Array::linspace(0.0, 1.0, 1)), (0.0, u64::MAX));
+        assert_eq!(first(&Array::linspace_open(0.0, 1.0, 4)), (0.25, u64::MAX));
+    }
+
+    #[test]
+    fn random_arrays_take_options() {
+        let x = Array::random([4]).seed(3).stream(5).with_dtype(DType::F32).normal().chunks([2]);
+        let expected = Random {
+            distribution: Distribution::Normal,
+            dtype: DType::F32,
+            shape: x.shape().clone(),
+            seed: 3,
+            stream: 5,
+        };
+        assert!(matches!(x.expression(), Expression::Source(Source::Random(random)) if *random == expected));
+        assert_eq!(x.grid().to_string(), "[2x2]");
+        check(Array::random([4]).with_dtype(DType::U32), DType::U32, &[4]);
+    }
+
+    #[test]
+    fn errors() {
+        check_error(&Array::zeros([-1]), "a length of -1: lengths are counted from 0 to 2^60");
+        check_error(&Array::zeros([1; 9]), "9 axes: an array has at most 8");
+        let huge = "shape (1099511627776, 1099511627776) overflows: its elements cannot be counted in 60 bits";
+        check_error(&Array::zeros([1i64 << 40, 1 << 40]), huge);
+        let step = "arange from 0 to 1 in steps of 0: the step must not be 0, and all must be finite";
+        check_error(&Array::arange(0, 1, 0), step);
+        check_error(&Array::arange(0.0, 1.0, 0.0), step);
+        check_error(
+            &Array::ones([3]).seed(1),
+            "seed is an option of random arrays, set before anything is done with them",
+        );
+        let dtype = "random of i64: random numbers are f32, f64, or u32 for the raw words";
+        check_error(&Array::random([3]).with_dtype(DType::I64), dtype);
+        check_error(
+            &Array::random([3]).with_dtype(DType::U32).normal(),
+            "random of u32: normal numbers are f32 or f64",
+        );
+        assert_eq!((&Array::ones([3]) + 1).with_dtype(DType::F32).error().unwrap().error, ArrayError::NotSource);
+        assert!(matches!(Array::from_npy("no such file").error().unwrap().error, ArrayError::Npy(_)));
+    }
 }

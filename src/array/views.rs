@@ -1,4 +1,4 @@
-//! Arrays whose elements are other arrays' elements, elsewhere: slices, flips, transposes, broadcasts, joins.
+//! Arrays whose elements are another array's elements, elsewhere: slices, flips, transposes, broadcasts.
 //!
 //! All of them are affine, so they cost nothing: whatever reads the array reads through them. A view of a view is one
 //! view.
@@ -10,7 +10,7 @@ use gridloom_worker::stage::Source;
 use gridloom_worker::view::{AxisRead, View};
 use ndarray::SliceInfoElem;
 
-use super::chunks::{Cut, explicit_grid, fitted, joined_cut, sliced_axis};
+use super::chunks::{Cut, explicit_grid, fitted, sliced_axis};
 use super::lengths::{axis_of, check_rank, shape_of};
 use super::{Array, ArrayError, Expression, Failure, Integer, IntoAxes, IntoLengths};
 
@@ -121,15 +121,7 @@ impl Array {
     /// An axis that the result has not, or a ninth one.
     #[track_caller]
     pub fn expand_dims(&self, axis: impl Integer) -> Array {
-        let expanded = || {
-            let rank = self.sound()?.rank() + 1;
-            let axis = axis_of(axis.wide(), rank)?;
-            check_rank(rank)?;
-            let mut shape: Vec<u64> = self.shape().to_vec();
-            shape.insert(axis, 1);
-            Ok(with_ones(self, &shape.into_iter().collect()))
-        };
-        Array::or_failed(expanded())
+        Array::or_failed(self.sound().and_then(|_| expanded(self, axis.wide())))
     }
 
     /// Without axes of length 1: those named, or with `..` all of them.
@@ -153,42 +145,6 @@ impl Array {
             Ok(with_ones(self, &kept.map(|(&length, _)| length).collect()))
         };
         Array::or_failed(squeezed())
-    }
-
-    /// Arrays one after the other along `axis`. They are promoted to one dtype; blocks never straddle a seam.
-    ///
-    /// ```
-    /// use gridloom::array::Array;
-    /// let parts = (0..10).map(|k| Array::random([1000, 1000, 1000]).stream(k));
-    /// assert_eq!(&**Array::concatenate(parts, 0).shape(), &[10_000, 1000, 1000]);
-    /// ```
-    ///
-    /// # Errors
-    /// No arrays; lengths that differ on other axes; an axis that is not there.
-    #[track_caller]
-    pub fn concatenate(parts: impl IntoIterator<Item = Array>, axis: impl Integer) -> Array {
-        Array::or_failed(concatenate(parts.into_iter().collect(), axis.wide()))
-    }
-
-    /// Arrays of one shape side by side, along a new axis at `axis` of the result.
-    ///
-    /// # Errors
-    /// As [`Array::concatenate`] and [`Array::expand_dims`].
-    #[track_caller]
-    pub fn stack(parts: impl IntoIterator<Item = Array>, axis: impl Integer) -> Array {
-        let parts: Vec<Array> = parts.into_iter().collect();
-        let stacked = || {
-            for part in &parts {
-                if part.sound()?.shape() != parts[0].shape() {
-                    let shapes = parts.iter().map(|part| part.shape().to_string()).collect();
-                    return Err(ArrayError::Broadcast { shapes }.into());
-                }
-            }
-            let rank = parts.first().map_or(1, |part| part.rank() + 1);
-            let at = axis_of(axis.wide(), rank)?;
-            concatenate(parts.iter().map(|part| part.expand_dims(at)).collect(), at as i128)
-        };
-        Array::or_failed(stacked())
     }
 
     /// The same elements, cut into chunks of these lengths: one entry per axis, clipped to it; -1 is the whole axis.
@@ -302,6 +258,15 @@ fn permuted(array: &Array, order: &[usize]) -> Array {
     viewed(array, reads, Cut { grid: Grid { axes }, auto: array.cut().auto })
 }
 
+pub(super) fn expanded(array: &Array, axis: i128) -> Result<Array, Failure> {
+    let rank = array.rank() + 1;
+    let axis = axis_of(axis, rank)?;
+    check_rank(rank)?;
+    let mut shape = array.shape().to_vec();
+    shape.insert(axis, 1);
+    Ok(with_ones(array, &shape.into_iter().collect()))
+}
+
 /// The array under a shape that differs from its own by axes of length 1 only.
 pub(super) fn with_ones(array: &Array, shape: &Shape) -> Array {
     let mut longer = (0..shape.rank()).filter(|&axis| shape[axis] != 1);
@@ -361,48 +326,90 @@ fn viewed(array: &Array, reads: Vec<AxisRead>, cut: Cut) -> Array {
     Array::node(shape, input.dtype(), cut, Expression::View { input: input.clone(), view })
 }
 
-fn concatenate(parts: Vec<Array>, axis: i128) -> Result<Array, Failure> {
-    for part in &parts {
-        part.sound()?;
-    }
-    let first = parts.first().ok_or(ArrayError::JoinNothing)?;
-    let axis = axis_of(axis, first.rank())?;
-    let joins = |part: &Array| {
-        part.rank() == first.rank() && (0..part.rank()).all(|at| at == axis || part.shape()[at] == first.shape()[at])
-    };
-    if !parts.iter().all(joins) {
-        let shapes = parts.iter().map(|part| part.shape().to_string()).collect();
-        return Err(ArrayError::Join { shapes, axis }.into());
-    }
-    let dtype = parts.iter().map(Array::dtype).fold(first.dtype(), |all, dtype| all.promote(dtype));
-    let parts: Vec<Array> = parts.iter().map(|part| part.astype(dtype)).collect();
-    match parts.iter().filter(|part| part.shape()[axis] > 0).count() {
-        0 => Ok(parts[0].clone()),
-        1 => Ok(parts.into_iter().find(|part| part.shape()[axis] > 0).expect("there is one")),
-        _ => joined(parts.into_iter().filter(|part| part.shape()[axis] > 0).collect(), axis),
-    }
-}
-
-fn joined(parts: Vec<Array>, axis: usize) -> Result<Array, Failure> {
-    let dtype = parts[0].dtype();
-    let mut lengths: Vec<u64> = parts[0].shape().to_vec();
-    lengths[axis] = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.shape()[axis]));
-    let shape = Shape::new(&lengths)?;
-    let cut = joined_cut(&parts.iter().collect::<Vec<_>>(), axis, &shape, dtype);
-    let mut start = 0;
-    let views = parts.iter().map(|part| {
-        let mut view = View { domain: Region::whole(&shape), axes: View::identity(part.shape()).axes };
-        view.domain.start[axis] = start;
-        view.domain.end[axis] = start + part.shape()[axis];
-        view.axes[axis] = AxisRead::Along { axis: axis as u8, start: -(start as i64), step: 1 };
-        start = view.domain.end[axis];
-        view
-    });
-    let views = views.collect();
-    Ok(Array::node(shape, dtype, cut, Expression::Concatenation { parts, views }))
-}
-
 /// A constant of the array's shape and cut.
 pub(super) fn constant_like(value: Scalar, shape: &Shape, cut: &Cut) -> Array {
     Array::node(shape.clone(), value.dtype(), cut.clone(), Expression::Source(Source::Constant(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::dtype::DType;
+    use ndarray::{NewAxis, s};
+
+    use super::super::tests::check_error;
+    use super::*;
+
+    #[track_caller]
+    fn check(array: Array, lengths: &[u64], grid: &str) {
+        assert!(array.error().is_none(), "{array:?}");
+        assert_eq!((&**array.shape(), array.grid().to_string().as_str()), (lengths, grid));
+    }
+
+    fn computed(lengths: &[u64], chunks: &[u64]) -> Array {
+        Array::random(lengths).chunks(chunks) + 1.0
+    }
+
+    #[test]
+    fn views_have_numpys_shapes_and_keep_cuts() {
+        let x = computed(&[10, 6], &[4, 3]);
+        check(x.slice(s![1..9, ..]), &[8, 6], "[3+4+1, 3x2]");
+        check(x.slice(s![-3.., 5]), &[3], "[1+2]");
+        check(x.slice(s![..;-2, NewAxis]), &[5, 1, 6], "[1+2x2, 1, 3x2]");
+        check(x.slice(s![100..]), &[0, 6], "[, 3x2]");
+        check(x.slice(s![..;1000]), &[1, 6], "[1, 3x2]");
+        check(x.slice(s![3..;isize::MAX]), &[1, 6], "[1, 3x2]");
+        check(x.flip(..), &[10, 6], "[2+4x2, 3x2]");
+        check(x.transpose(), &[6, 10], "[3x2, 4x2+2]");
+        check(x.swapaxes(0, -1), &[6, 10], "[3x2, 4x2+2]");
+        check(x.broadcast_to([2, 10, 6]), &[2, 10, 6], "[2, 4x2+2, 3x2]");
+        check(x.expand_dims(-1).squeeze(-1), &[10, 6], "[4x2+2, 3x2]");
+        check(x.rechunk([-1, 100]), &[10, 6], "[10, 6]");
+    }
+
+    #[test]
+    fn a_view_of_a_view_is_one_view_and_a_view_undone_is_none() {
+        let x = computed(&[10, 6], &[4, 3]);
+        assert_eq!(x.transpose().transpose().identity(), x.identity());
+        assert_eq!(x.expand_dims(0).squeeze(0).identity(), x.identity());
+        assert_eq!(x.rechunk([4, 3]).identity(), x.identity());
+        let both = x.flip(0).slice(s![.., 2]).broadcast_to([5, 10]);
+        assert!(matches!(both.expression(), Expression::View { input, .. } if input.identity() == x.identity()));
+        // A constant is the same wherever it is read.
+        assert!(Array::ones([5, 3]).slice(s![2, ..;-1]).broadcast_to([7, 3]).is_constant());
+    }
+
+    #[test]
+    fn a_wide_broadcast_is_cut_again() {
+        let x = Array::arange(0, 1_000_000, 1);
+        let outer = &x.expand_dims(1) * &x;
+        assert_eq!(*outer.grid(), super::super::auto_grid(outer.shape(), DType::I64));
+        let chosen = x.chunks([1000]);
+        assert_eq!((&chosen.expand_dims(1) * &chosen).grid().to_string(), "[1000x1000, 1000x1000]");
+    }
+
+    #[test]
+    fn eight_axes_and_no_more() {
+        let x = Array::random([1; 8]);
+        check(x.transpose(), &[1; 8], "[1, 1, 1, 1, 1, 1, 1, 1]");
+        check_error(&x.expand_dims(0), "9 axes: an array has at most 8");
+        check_error(&x.slice(s![NewAxis]), "9 axes: an array has at most 8");
+    }
+
+    #[test]
+    fn errors() {
+        let x = computed(&[3, 4], &[3, 4]);
+        check_error(&x.slice(s![3]), "index 3 is outside axis 0 of length 3");
+        check_error(&x.slice(s![.., -5]), "index -5 is outside axis 1 of length 4");
+        check_error(&x.slice(s![0, 0, 0]), "slices: 3 entries for 2 axes");
+        check_error(&x.flip(2), "axis 2 of an array of 2 axes: they are 0 to 1, or -2 to -1 from the end");
+        check_error(&x.permute_axes([0, 0]), "axis 0 is named twice");
+        check_error(&x.permute_axes([0]), "axes: 1 entries for 2 axes");
+        check_error(&x.broadcast_to([3]), "shape (3, 4) does not broadcast to (3,)");
+        check_error(&x.broadcast_to([3, 5]), "shape (3, 4) does not broadcast to (3, 5)");
+        check_error(&x.squeeze(0), "axis 0 has length 3: only axes of length 1 can be squeezed");
+        check_error(&x.rechunk([3, 0]), "chunks of length 0: a chunk has at least one element (-1 is the whole axis)");
+        check_error(&x.rechunk([3]), "chunks: 1 entries for 2 axes");
+        let zero = [SliceInfoElem::Slice { start: 0, end: None, step: 0 }];
+        check_error(&x.slice(zero), "a slice with step 0 on axis 0");
+    }
 }

@@ -24,7 +24,7 @@ const INTERRUPTED: u8 = 130;
 /// Whatever ends a command early. `Display` is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CliError {
+pub(super) enum CliError {
     /// The arguments are not what the grammar says.
     #[error("{0}")]
     Arguments(String),
@@ -44,7 +44,7 @@ pub enum CliError {
     Npy(#[from] NpyError),
     /// The arrays and operations do not fit each other.
     #[error(transparent)]
-    Array(ArrayError),
+    Array(Box<ArrayError>),
     /// A kernel with several results.
     #[error("`{kernel}` returns {fields} fields, and a .npy file holds one array: return one value")]
     Fields {
@@ -84,7 +84,7 @@ pub enum CliError {
 
 impl CliError {
     /// The exit code.
-    pub fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         match self {
             CliError::Arguments(_)
             | CliError::KernelFile { .. }
@@ -103,7 +103,7 @@ impl CliError {
     }
 
     /// What follows the one line: a kernel's own lines, underlined.
-    pub fn snippet(&self) -> Option<String> {
+    pub(super) fn snippet(&self) -> Option<String> {
         let CliError::Kernel(error) = self else { return None };
         let rendered = error.rendered();
         // The first line is the message once more.
@@ -128,7 +128,7 @@ impl From<ArrayError> for CliError {
         match error {
             ArrayError::Kernel(error) => CliError::Kernel(error),
             ArrayError::Fields { kernel, fields, .. } => CliError::Fields { kernel, fields },
-            error => CliError::Array(error),
+            error => CliError::Array(Box::new(error)),
         }
     }
 }
@@ -143,7 +143,7 @@ impl From<CarriedError> for CliError {
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> CliError {
         match error {
-            PlanError::Array(carried) => carried.into(),
+            PlanError::Array(carried) => (*carried).into(),
             error => CliError::Plan(error),
         }
     }

@@ -1,11 +1,16 @@
-//! Ctrl-C: the first ends the work cleanly, the second ends the process.
+//! Ctrl-C: the first press ends the work cleanly; a second one, or work that does not end, ends the process.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::error::CliError;
+
+/// How long cancelled work may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether somebody pressed Ctrl-C, and what then is to be stopped.
 #[derive(Clone)]
@@ -30,15 +35,26 @@ impl Interrupt {
 
     fn press(&self) {
         if self.0.was_pressed.swap(true, Ordering::SeqCst) {
-            if let Some(partial) = lock(&self.0.partial).as_ref() {
-                // It is a temporary file; if it is gone already, so much the better.
-                let _ = fs::remove_file(partial);
-            }
-            std::process::exit(i32::from(CliError::Interrupted.exit_code()));
+            self.end();
         }
+        let late = self.clone();
+        // Without it a second press ends the process.
+        let _ = thread::Builder::new().name("gridloom-interrupt".to_owned()).spawn(move || {
+            thread::sleep(PATIENCE);
+            late.end();
+        });
         if let Some(stop) = lock(&self.0.stop).as_ref() {
             stop();
         }
+    }
+
+    /// Ends the process as it stands, without its temporary file.
+    fn end(&self) -> ! {
+        if let Some(partial) = lock(&self.0.partial).as_ref() {
+            // If it is gone already, so much the better.
+            let _ = fs::remove_file(partial);
+        }
+        std::process::exit(i32::from(CliError::Interrupted.exit_code()))
     }
 
     /// From now on the first press calls `stop`; if it was pressed already, at once.

@@ -10,7 +10,7 @@ const SHOWN_AFTER: Duration = Duration::from_millis(500);
 
 /// A bar on standard error; gone without a trace when dropped.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     started: Instant,
     is_wanted: bool,
     bar: Option<ProgressBar>,
@@ -18,17 +18,17 @@ pub struct Progress {
 
 impl Progress {
     /// A bar that shows itself only if the work lasts and standard error is a terminal.
-    pub fn start() -> Progress {
+    pub(super) fn start() -> Progress {
         Progress { started: Instant::now(), is_wanted: std::io::stderr().is_terminal(), bar: None }
     }
 
     /// Whether there is anybody to show it to.
-    pub fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         self.is_wanted
     }
 
     /// So many of so many blocks are done.
-    pub fn set(&mut self, done: u64, all: u64) {
+    pub(super) fn set(&mut self, done: u64, all: u64) {
         if !self.is_wanted || self.started.elapsed() < SHOWN_AFTER {
             return;
         }

@@ -13,7 +13,7 @@ use super::human::{Bytes, Count, Time};
 
 /// A finished run.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(super) struct Report {
     /// Of the result.
     pub dtype: DType,
     /// Of the result.
@@ -49,7 +49,7 @@ impl Report {
     }
 
     /// One object. `values` is the result in C order where it is printed whole, else null.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let values = self.corners.whole().map(|values| values.iter().copied().map(json_scalar).collect::<Vec<_>>());
         let mut object = Map::new();
         let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);

@@ -38,8 +38,8 @@ fn run_interruptible(
 ) -> Result<Report, CliError> {
     refuse_gpu(args.device)?;
     // Before anything is computed: an output that cannot be written is known at once.
-    let output = output.map(Output::create).transpose()?;
-    interrupt.guard(output.as_ref().map(|output| output.temporary_path().to_owned()));
+    let file = output.map(Output::create).transpose()?;
+    interrupt.guard(file.as_ref().map(|file| file.temporary_path().to_owned()));
     let cluster = start(args)?;
     let client = cluster.client();
     let started = Instant::now();
@@ -47,7 +47,7 @@ fn run_interruptible(
     let cancelled = future.clone();
     interrupt.on_press(move || cancelled.cancel());
     wait(&future)?;
-    let corners = collect(&work.array, &future, output, interrupt)?;
+    let corners = collect(&work.array, &future, file, interrupt)?;
     let wall = started.elapsed();
     drop(future);
     client.close()?;
@@ -55,11 +55,11 @@ fn run_interruptible(
         dtype: work.array.dtype(),
         shape: work.array.shape().clone(),
         corners,
-        output: None,
+        output: output.map(Path::to_owned),
         elements: work.elements,
         bytes: work.bytes,
         wall,
-        devices: vec![format!("cpu ({} workers)", cluster.workers())],
+        devices: vec![devices(args)],
         memory_peak_bytes: host::memory_peak_bytes(),
     })
 }
@@ -78,6 +78,13 @@ fn start(args: &RunArgs) -> Result<LocalCluster, CliError> {
         options = options.threads(threads);
     }
     Ok(options.start()?)
+}
+
+/// Who computes: as many threads a worker as were asked for, or its share of the cores.
+fn devices(args: &RunArgs) -> String {
+    let threads = args.threads.unwrap_or((host::cores() as u32 / args.workers).max(1));
+    let counted = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    format!("cpu: {} of {}", counted(args.workers, "worker"), counted(threads, "thread"))
 }
 
 /// Until all blocks are computed, with a bar that a thread of its own keeps moving.

@@ -1,15 +1,14 @@
 //! Futures: results that stay on the workers until they are asked for.
 
-use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 
 use gridloom_worker::block::Block;
 use gridloom_worker::ids::ArrayId;
-use gridloom_worker::shape::Region;
+use gridloom_worker::shape::{Region, Shape};
 
 use super::gather::Gather;
 use super::state::Phase;
@@ -40,8 +39,8 @@ pub(crate) struct Held {
 
 impl Held {
     /// An output, kept on the workers as long as `keep` is.
-    pub(crate) fn new(core: &Arc<Core>, output: Output, keep: Arc<dyn Any + Send + Sync>) -> Held {
-        Held { core: Arc::clone(core), array: output.to_array(Keep::of(keep)), output }
+    pub(crate) fn new(core: &Arc<Core>, output: Output, keep: Keep) -> Held {
+        Held { core: Arc::clone(core), array: output.to_array(keep), output }
     }
 }
 
@@ -80,7 +79,7 @@ impl<T> Future<T> {
 
     /// Whether the result is complete, or never will be.
     pub fn is_done(&self) -> bool {
-        !matches!(self.held.core.state.phase(self.held.output.array, None), Phase::Pending)
+        !matches!(self.phase(None), Phase::Pending)
     }
 
     /// Blocks computed and blocks in all, over every stage of the job, while it runs and as far as is known.
@@ -95,10 +94,10 @@ impl<T> Future<T> {
         }
     }
 
-    /// The result's blocks as they come, in row-major order of the grid, each with its place: for results that are
-    /// larger than memory.
+    /// The result's blocks, in row-major order of the grid, each with its place, once all are complete: for results
+    /// that the workers' memory holds and this program does not want as a whole.
     pub fn blocks(&self) -> Blocks {
-        Blocks { gather: self.gather(), _held: self.held.clone() }
+        Blocks { gather: self.gather(), ended: false, held: self.held.clone() }
     }
 
     fn gather(&self) -> Gather {
@@ -107,11 +106,23 @@ impl<T> Future<T> {
 
     /// Ready when the result is complete on the workers.
     fn poll_done(&self, context: &Context<'_>) -> Poll<Result<(), ClientError>> {
-        match self.held.core.state.phase(self.held.output.array, Some(context.waker())) {
+        match self.phase(Some(context.waker())) {
             Phase::Pending => Poll::Pending,
             Phase::Done(_) => Poll::Ready(Ok(())),
             Phase::Failed(error) => Poll::Ready(Err(error.into())),
         }
+    }
+
+    /// How a future that is done has ended.
+    pub(super) fn outcome(&self) -> Result<(), ClientError> {
+        match self.phase(None) {
+            Phase::Failed(error) => Err(error.into()),
+            Phase::Pending | Phase::Done(_) => Ok(()),
+        }
+    }
+
+    fn phase(&self, waker: Option<&Waker>) -> Phase {
+        self.held.core.state.phase(self.held.output.array, waker)
     }
 
     /// Ready when the whole result is here.
@@ -166,7 +177,7 @@ impl<T> Clone for Future<T> {
 
 impl<T> fmt::Debug for Future<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match self.held.core.state.phase(self.held.output.array, None) {
+        let phase = match self.phase(None) {
             Phase::Pending => "pending",
             Phase::Done(_) => "done",
             Phase::Failed(_) => "failed",
@@ -202,18 +213,39 @@ impl FromFuture for () {
     }
 }
 
-/// The blocks of a result, waited for one by one. See [`Future::blocks`].
+/// The blocks of a result, waited for one by one, up to the first error. See [`Future::blocks`].
 pub struct Blocks {
     gather: Gather,
-    _held: Held,
+    ended: bool,
+    held: Held,
 }
 
 impl Iterator for Blocks {
     type Item = Result<(Region, Block), ClientError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        pollster::block_on(std::future::poll_fn(|context| self.gather.poll_next(context)))
+        if self.ended {
+            return None;
+        }
+        let next = pollster::block_on(std::future::poll_fn(|context| self.gather.poll_next(context)));
+        self.ended = !matches!(next, Some(Ok(_)));
+        Some(next?.map(|(region, Block { item, buffer, .. })| {
+            let region = with_ones_of(&self.held.output.shape, &region, &self.held.output.grid.shape());
+            let shape = region.shape();
+            (region, Block { item, shape, buffer })
+        }))
     }
+}
+
+/// A region of an array of shape `from` as one of shape `to`, which differs by axes of length 1 only.
+fn with_ones_of(to: &Shape, region: &Region, from: &Shape) -> Region {
+    let mut kept = (0..from.rank()).filter(|&axis| from[axis] != 1);
+    let ranges = to.iter().map(|&length| match length {
+        1 => (0, 1),
+        _ => kept.next().map_or((0, length), |axis| (region.start[axis], region.end[axis])),
+    });
+    let (start, end): (Vec<u64>, Vec<u64>) = ranges.unzip();
+    Region { start: start.into_iter().collect(), end: end.into_iter().collect() }
 }
 
 /// The results of one stage of independent tasks, made by [`super::Client::map`]: block `i` is task `i`'s.
@@ -248,10 +280,67 @@ impl Futures {
     }
 }
 
-/// Ready with the index of a future that is complete, or never will be.
-pub(super) fn poll_any<T>(futures: &[Future<T>], context: &Context<'_>) -> Poll<usize> {
-    match futures.iter().position(|future| future.poll_done(context).is_ready()) {
-        Some(at) => Poll::Ready(at),
-        None => Poll::Pending,
+/// Futures in the order in which they are complete, or never will be.
+pub(super) struct Completed<T> {
+    pending: Vec<Option<Future<T>>>,
+    left: usize,
+    woken: mpsc::Receiver<usize>,
+}
+
+/// Tells which future has something new.
+struct Notify {
+    index: usize,
+    woken: mpsc::Sender<usize>,
+}
+
+impl Wake for Notify {
+    fn wake(self: Arc<Self>) {
+        // If nobody listens any more, nobody waits.
+        let _ = self.woken.send(self.index);
+    }
+}
+
+impl<T> Completed<T> {
+    pub(super) fn new(futures: impl IntoIterator<Item = Future<T>>) -> Completed<T> {
+        let (sender, woken) = mpsc::channel();
+        let pending: Vec<Option<Future<T>>> = futures.into_iter().map(Some).collect();
+        for (index, future) in pending.iter().flatten().enumerate() {
+            let notify = Arc::new(Notify { index, woken: sender.clone() });
+            if future.poll_done(&Context::from_waker(&Waker::from(Arc::clone(&notify)))).is_ready() {
+                notify.wake();
+            }
+        }
+        Completed { left: pending.len(), pending, woken }
+    }
+}
+
+impl<T> Iterator for Completed<T> {
+    type Item = Future<T>;
+
+    fn next(&mut self) -> Option<Future<T>> {
+        while self.left > 0 {
+            // Every pending future holds its waker, and with it a sender.
+            let index = self.woken.recv().ok()?;
+            if self.pending[index].as_ref().is_some_and(Future::is_done) {
+                self.left -= 1;
+                return self.pending[index].take();
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_gain_and_lose_axes_of_length_one() {
+        let shape = |lengths: &[u64]| Shape::new(lengths).unwrap();
+        let region = Region { start: shape(&[0, 2, 3]), end: shape(&[1, 4, 5]) };
+        let placed = with_ones_of(&shape(&[6, 1, 7, 1]), &region, &shape(&[1, 6, 7]));
+        assert_eq!(format!("{placed:?}"), "[2..4, 0..1, 3..5, 0..1]");
+        let whole = Region::whole(&shape(&[]));
+        assert_eq!(format!("{:?}", with_ones_of(&shape(&[1]), &whole, &shape(&[]))), "[0..1]");
     }
 }

@@ -3,13 +3,17 @@
 //! Where a reduction's last level of partials is what the workers hold, its root is folded and finished here.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
 
 use gridloom_worker::block::Block;
+use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
-use gridloom_worker::reduce;
+use gridloom_worker::reduce::{Reducer, StopFlag};
 use gridloom_worker::shape::Region;
 use gridloom_worker::wire::FetchError;
 
@@ -22,8 +26,11 @@ use crate::scheduler::{FromClient, Holding};
 /// Blocks asked for and not yet handed out. Each is at most one GPU binding, and most are far smaller.
 const WINDOW: u64 = 8;
 
-/// How often a block is located again that was not where it was said to be.
+/// How often blocks are located again, with none handed out in between, that were not where they were said to be.
 const RETRIES_MAX: u32 = 8;
+
+/// How long a user's kernel may take over one root.
+const ROOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The blocks of an output, in order.
 pub(crate) struct Gather {
@@ -98,6 +105,10 @@ impl Gather {
             }
             if let Some(block) = self.arrived.remove(&self.taken) {
                 self.taken += 1;
+                self.retries = 0;
+                if self.request.is_none() {
+                    self.ask();
+                }
                 match self.rooted(block) {
                     Ok(None) => continue,
                     Ok(Some(block)) => return Poll::Ready(Some(Ok((self.next_region(), block)))),
@@ -120,7 +131,7 @@ impl Gather {
 
     /// The block itself or, of a reduction, the finished result once the last of its partials is there.
     fn rooted(&mut self, block: Block) -> Result<Option<Block>, ClientError> {
-        let Some(Root { reduction, count, .. }) = &self.output.root else {
+        let Some(Root { reduction, kernel, count, .. }) = &self.output.root else {
             return Ok(Some(block));
         };
         self.partials.push(block);
@@ -128,8 +139,10 @@ impl Gather {
             return Ok(None);
         }
         let partials = std::mem::take(&mut self.partials);
-        let folded = reduce::fold(reduction, &partials).map_err(ClientError::Root)?;
-        let mut fields = reduce::finish(reduction, &folded).map_err(ClientError::Root)?;
+        let reducer = Reducer::new(reduction, &|_| kernel.clone()).map_err(ClientError::Root)?;
+        let root = |stop: &StopFlag| reducer.finish(&reducer.fold(&partials, stop)?, stop);
+        let fields = if kernel.is_some() { within_limit(root) } else { root(&StopFlag::new()) };
+        let mut fields = fields.map_err(ClientError::Root)?;
         Ok(Some(fields.swap_remove(self.output.field as usize)))
     }
 
@@ -200,20 +213,52 @@ impl Gather {
                 }
             }
             Err(error) => {
-                self.retries += 1;
                 let block = BlockId { array: self.output.array, index };
-                if self.retries > RETRIES_MAX {
-                    return Err(ClientError::Fetch { block, error });
-                }
                 self.core.link.send(FromClient::FetchFailed { block, holder, error });
                 // What was asked for beyond it comes all the same; only what did not come is asked for again.
                 self.asked = self.asked.min(index);
                 if self.request.is_none() {
-                    self.holders.clear();
+                    self.retries += 1;
+                    if self.retries > RETRIES_MAX {
+                        return Err(ClientError::Fetch { block, error });
+                    }
                     self.locate(Interval { start: self.asked, end: self.blocks });
                 }
             }
         }
         Ok(())
     }
+}
+
+impl Drop for Gather {
+    fn drop(&mut self) {
+        if let Some(request) = self.request {
+            self.core.state.forget_question(request);
+        }
+    }
+}
+
+/// Does work that runs a user's kernel, which may not end by itself. The thread that watches it ends with it.
+fn within_limit<T>(work: impl FnOnce(&StopFlag) -> Result<T, ExecuteError>) -> Result<T, ExecuteError> {
+    let stop = StopFlag::new();
+    let (working, ended) = mpsc::channel::<()>();
+    let flag = stop.clone();
+    let watch = move || {
+        if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(ROOT_TIMEOUT) {
+            flag.raise();
+        }
+    };
+    let result = thread::scope(|scope| {
+        let watching = thread::Builder::new().name("gridloom-root".to_owned()).spawn_scoped(scope, watch);
+        if let Err(error) = watching {
+            tracing::warn!(%error, "a user's kernel runs without a limit: no thread could be had");
+        }
+        let result = work(&stop);
+        drop(working);
+        result
+    });
+    result.map_err(|error| match error {
+        ExecuteError::Cancelled => ExecuteError::Deadline { limit_ms: ROOT_TIMEOUT.as_millis() as u64 },
+        other => other,
+    })
 }

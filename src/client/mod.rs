@@ -1,6 +1,6 @@
 //! What a program computes with: plans are submitted, results awaited, gathered or kept on the workers.
 //!
-//! A [`Client`] speaks over a [`link::Link`] and never knows what carries it. [`Future`] is the one type for results on
+//! A [`Client`] speaks over a `Link` and never knows what carries it. [`Future`] is the one type for results on
 //! their way, blocking and `async` alike.
 
 mod future;
@@ -21,18 +21,18 @@ use gridloom_worker::kernel::Kernel;
 use gridloom_worker::shape::{Shape, ShapeError};
 use gridloom_worker::wire::FetchError;
 
-use crate::array::{Array, HostElement, auto_grid};
+use crate::array::{Array, HostElement, Keep, auto_grid};
 use crate::plan::{self, ArrayIds, Output, PlanError, Scatter};
 use crate::scheduler::{FromClient, JobError};
 
 use link::{Link, Receiver};
-use state::State;
+use state::{Phase, State};
 
 pub use future::{Blocks, FromFuture, Future, Futures};
 pub use op::{Inputs, Reduce, Task};
 pub use value::{FromValue, ResultElement, Value, ValueError};
 
-use future::{Held, Pinned};
+use future::{Completed, Held, Pinned};
 
 /// What can go wrong between an expression and its result.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -128,7 +128,7 @@ impl Client {
     }
 
     pub(crate) fn receiver(&self) -> Arc<dyn Receiver> {
-        state::receiver(&self.0.state)
+        Arc::clone(&self.0.state) as Arc<dyn Receiver>
     }
 
     /// Computes an array. Wait for it as what you need: an `ndarray` array, a number, a [`Value`].
@@ -181,7 +181,7 @@ impl Client {
         let scatter = Scatter { array, grid: grid.clone(), dtype, bytes: bytes.into() };
         scatter::scatter(&self.0, &scatter)?;
         let output = Output { array, field: 0, grid, shape, dtype, root: None };
-        Ok(Future::new(Held::new(&self.0, output, Arc::new(Pinned::new(&self.0, array)))))
+        Ok(Future::new(Held::new(&self.0, output, Keep::of(Arc::new(Pinned::new(&self.0, array))))))
     }
 
     /// Applies a kernel of one parameter to every input: one stage of independent tasks.
@@ -213,19 +213,12 @@ impl Client {
     /// # Errors
     /// The first failure.
     pub fn wait<T>(&self, futures: &[Future<T>]) -> Result<(), ClientError> {
-        futures.iter().try_for_each(|future| Future::<()>::new(future.held().clone()).wait())
+        self.as_completed(futures.iter().cloned()).try_for_each(|future| future.outcome())
     }
 
-    /// The futures in the order in which they are completed (or fail).
+    /// The futures in the order in which they are complete (or have failed).
     pub fn as_completed<T>(&self, futures: impl IntoIterator<Item = Future<T>>) -> impl Iterator<Item = Future<T>> {
-        let mut pending: Vec<Future<T>> = futures.into_iter().collect();
-        std::iter::from_fn(move || {
-            if pending.is_empty() {
-                return None;
-            }
-            let at = pollster::block_on(std::future::poll_fn(|context| future::poll_any(&pending, context)));
-            Some(pending.remove(at))
-        })
+        Completed::new(futures)
     }
 
     /// Ends the connection: every job is cancelled, every result released. Futures that are still held fail.
@@ -249,16 +242,24 @@ impl Client {
             pins.insert(scattered.array, Arc::new(Pinned::new(core, scattered.array)));
         }
         let wire = plan.wire();
-        let job = JobId { client: core.id, sequence: core.next() };
-        core.state.track(job, &wire.outputs);
-        pins.extend(wire.outputs.iter().map(|&array| (array, Arc::new(Pinned::new(core, array)))));
+        for array in wire.stages.iter().flat_map(|stage| stage.input_arrays()) {
+            // The scheduler forgets what has failed; here it is known why.
+            if let Phase::Failed(error) = core.state.phase(array, None)
+                && !matches!(error, JobError::UnknownArray { .. })
+            {
+                return Err(error.into());
+            }
+        }
         if !wire.stages.is_empty() {
+            let job = JobId { client: core.id, sequence: core.next() };
+            core.state.track(job, &wire.outputs);
+            pins.extend(wire.outputs.iter().map(|&array| (array, Arc::new(Pinned::new(core, array)))));
             core.link.send(FromClient::Submit { job, plan: wire });
         }
         let held = |(output, asked): (Output, &Array)| match pins.get(&output.array) {
-            Some(pin) => Held::new(core, output, Arc::clone(pin) as _),
+            Some(pin) => Held::new(core, output, Keep::of(Arc::clone(pin) as _)),
             // It was on the workers before, kept there by the array that was asked for.
-            None => Held::new(core, output, Arc::new(asked.clone())),
+            None => Held::new(core, output, asked.keep()),
         };
         Ok(plan.outputs.into_iter().zip(arrays).map(held).collect())
     }

@@ -1,8 +1,10 @@
 //! The client's own data, cut into blocks and put on the workers.
 
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
+use gridloom_worker::block::Block;
+use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
 
 use super::{ClientError, Core};
@@ -10,53 +12,101 @@ use crate::plan::Scatter;
 use crate::scheduler::{FromClient, Holding};
 
 /// Blocks on their way at once.
-const WINDOW: u64 = 8;
+const WINDOW: usize = 8;
+
+/// How long a worker without room may take to find some, and how often it is asked.
+const ROOM_PATIENCE: Duration = Duration::from_secs(30);
+const ROOM_PAUSE: Duration = Duration::from_millis(10);
 
 /// Puts an array on the workers, each of them a contiguous share of the blocks, and tells the scheduler.
+///
+/// # Errors
+/// If it does not fit, or a worker goes: then what was put is released.
 pub(super) fn scatter(core: &Core, data: &Scatter) -> Result<(), ClientError> {
     let Scatter { array, grid, dtype, .. } = data;
-    let array = *array;
     let workers: Vec<WorkerId> = core.state.workers().into_iter().map(|(worker, _)| worker).collect();
     if workers.is_empty() {
         return Err(ClientError::NoWorkers);
     }
     let holders = shares(grid.blocks(), &workers);
+    let put = put_all(core, data, &holders);
+    // The scheduler is told in any case: only it can release what some worker holds already.
+    let bytes = grid.block_elements_max() * dtype.bytes();
+    let (array, blocks) = (*array, grid.blocks());
+    core.link.send(FromClient::Scattered { array, blocks, fields: 1, bytes, holders: holders.clone() });
+    match &put {
+        Ok(()) => core.state.track_scattered(array, holders),
+        Err(_) => core.link.send(FromClient::Release { arrays: vec![array] }),
+    }
+    put
+}
+
+/// A block on its way.
+struct Parcel {
+    worker: WorkerId,
+    index: u64,
+    block: Block,
+    since: Instant,
+}
+
+/// Waits for every block that it has sent, also when one has failed.
+fn put_all(core: &Core, data: &Scatter, holders: &[Holding]) -> Result<(), ClientError> {
     let (sender, receiver) = mpsc::channel();
+    let send = |parcel: Parcel| {
+        let (worker, id, sender) = (parcel.worker, BlockId { array: data.array, index: parcel.index }, sender.clone());
+        let block = parcel.block.clone();
+        // The receiver lives until every reply has come.
+        let reply = Box::new(move |stored| drop(sender.send((parcel, stored))));
+        core.link.put(worker, id, vec![block], reply);
+    };
+    let mut outcome = Ok(());
     let mut in_flight = 0;
-    for holding in &holders {
-        for index in holding.blocks.indices() {
-            if in_flight == WINDOW {
-                receive(array, &receiver)?;
-                in_flight -= 1;
-            }
-            let block = data.block(index);
-            let sender = sender.clone();
-            let reply = Box::new(move |result| {
-                // If nobody listens any more, the scatter has failed already.
-                let _ = sender.send(result);
-            });
-            core.link.put(holding.worker, BlockId { array, index }, vec![block], reply);
-            in_flight += 1;
+    let places = holders.iter().flat_map(|holding| holding.blocks.indices().map(|index| (holding.worker, index)));
+    for (worker, index) in places {
+        if outcome.is_err() {
+            break;
+        }
+        send(Parcel { worker, index, block: data.block(index), since: Instant::now() });
+        in_flight += 1;
+        while in_flight >= WINDOW {
+            in_flight -= usize::from(is_settled(data, &receiver, &send, &mut outcome));
         }
     }
-    for _ in 0..in_flight {
-        receive(array, &receiver)?;
+    while in_flight > 0 {
+        in_flight -= usize::from(is_settled(data, &receiver, &send, &mut outcome));
     }
-    core.state.track_scattered(array, holders.clone());
-    let bytes = grid.block_elements_max() * dtype.bytes();
-    core.link.send(FromClient::Scattered { array, blocks: grid.blocks(), fields: 1, bytes, holders });
-    Ok(())
+    outcome
 }
 
 type Stored = Result<(), Option<(u64, u64)>>;
 
-fn receive(array: ArrayId, receiver: &mpsc::Receiver<Stored>) -> Result<(), ClientError> {
-    match receiver.recv() {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(Some((needs, has)))) => Err(ClientError::ScatterMemory { array, needs, has }),
+/// Waits for one reply. A block for which there may yet be room is sent again: then nothing is settled.
+fn is_settled(
+    data: &Scatter,
+    receiver: &mpsc::Receiver<(Parcel, Stored)>,
+    send: &impl Fn(Parcel),
+    outcome: &mut Result<(), ClientError>,
+) -> bool {
+    let array = data.array;
+    let Ok((parcel, stored)) = receiver.recv() else {
+        *outcome = Err(ClientError::ScatterLost { array });
+        return true;
+    };
+    let error = match stored {
+        Ok(()) => return true,
+        Err(Some((needs, has))) if needs <= has && parcel.since.elapsed() < ROOM_PATIENCE && outcome.is_ok() => {
+            std::thread::sleep(ROOM_PAUSE);
+            send(parcel);
+            return false;
+        }
+        Err(Some((needs, has))) => ClientError::ScatterMemory { array, needs, has },
         // The worker went, or the whole cluster did.
-        Ok(Err(None)) | Err(mpsc::RecvError) => Err(ClientError::ScatterLost { array }),
+        Err(None) => ClientError::ScatterLost { array },
+    };
+    if outcome.is_ok() {
+        *outcome = Err(error);
     }
+    true
 }
 
 /// Contiguous shares of `blocks`, as equal as can be.

@@ -1,7 +1,7 @@
 //! What a client knows of its jobs and arrays, and who waits to know more.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use gridloom_worker::ids::{ArrayId, JobId, WorkerId};
@@ -78,7 +78,15 @@ impl State {
 
     /// An array is released: nobody asks for it any more.
     pub(crate) fn forget(&self, array: ArrayId) {
-        self.lock().arrays.remove(&array);
+        let forgotten = self.lock().arrays.remove(&array);
+        // Its wakers may hold futures, whose end comes back here: they are dropped without the lock.
+        drop(forgotten);
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn forget_question(&self, request: u64) {
+        let forgotten = self.lock().answers.remove(&request);
+        drop(forgotten);
     }
 
     /// How far an array is. While it is pending the waker is kept, if one is given.
@@ -87,8 +95,9 @@ impl State {
         match inner.arrays.get_mut(&array) {
             None => Phase::Failed(JobError::UnknownArray { array }),
             Some(tracked) => {
-                if let (Phase::Pending, Some(waker)) = (&tracked.phase, waker) {
-                    tracked.wakers.retain(|kept| !kept.will_wake(waker));
+                if let (Phase::Pending, Some(waker)) = (&tracked.phase, waker)
+                    && !tracked.wakers.iter().any(|kept| kept.will_wake(waker))
+                {
                     tracked.wakers.push(waker.clone());
                 }
                 tracked.phase.clone()
@@ -121,10 +130,14 @@ impl State {
         if inner.closed {
             return Some(Err(JobError::SchedulerLost));
         }
-        match inner.answers.remove(&request) {
-            Some(Answer::Given(result)) => Some(result),
-            _ => {
-                inner.answers.insert(request, Answer::Awaited(Some(waker.clone())));
+        match inner.answers.insert(request, Answer::Awaited(Some(waker.clone()))) {
+            Some(Answer::Given(result)) => {
+                inner.answers.remove(&request);
+                Some(result)
+            }
+            replaced => {
+                drop(inner);
+                drop(replaced);
                 None
             }
         }
@@ -144,10 +157,10 @@ impl State {
         inner.closed = true;
         let mut wakers = Vec::new();
         for tracked in inner.arrays.values_mut() {
-            if let Phase::Pending = tracked.phase {
+            if !matches!(tracked.phase, Phase::Failed(_)) {
                 tracked.phase = Phase::Failed(JobError::SchedulerLost);
-                wakers.append(&mut tracked.wakers);
             }
+            wakers.append(&mut tracked.wakers);
         }
         for (_, answer) in inner.answers.drain() {
             if let Answer::Awaited(waker) = answer {
@@ -188,9 +201,12 @@ impl Inner {
                 outputs.into_iter().flat_map(failed).collect()
             }
             ToClient::ArrayLost { array, error } => self.settle(array, Phase::Failed(error)),
-            ToClient::Located { request, result } => match self.answers.insert(request, Answer::Given(result)) {
-                Some(Answer::Awaited(waker)) => waker.into_iter().collect(),
-                _ => Vec::new(),
+            ToClient::Located { request, result } => match self.answers.get_mut(&request) {
+                Some(answer) => match std::mem::replace(answer, Answer::Given(result)) {
+                    Answer::Awaited(waker) => waker.into_iter().collect(),
+                    Answer::Given(_) => Vec::new(),
+                },
+                None => Vec::new(),
             },
         }
     }
@@ -211,9 +227,4 @@ impl Receiver for State {
         let wakers = self.lock().receive(message);
         wakers.into_iter().for_each(Waker::wake);
     }
-}
-
-/// What the link is handed to speak to.
-pub(crate) fn receiver(state: &Arc<State>) -> Arc<dyn Receiver> {
-    Arc::clone(state) as Arc<dyn Receiver>
 }

@@ -1,11 +1,15 @@
 //! The embedded cluster: the same scheduler and agents as a remote one, moved in place.
 //!
 //! All machines live behind one lock, and there is no thread that owns them: whoever has something to say posts it and
-//! moves them until nothing is left to do. A small task then takes two hand-overs in all, to a slot and back. Posting
-//! never waits: if another thread is moving the machines, it will find what was posted before it stops.
+//! moves them. A small task then takes two hand-overs in all, to a slot and back. Posting never waits for the machines:
+//! if another thread moves them, it will find what was posted before it stops. Nor is a thread kept for long by what
+//! others post: after [`INPUTS_MAX`] the timer's thread goes on.
+//!
+//! What clients are told leaves through a queue of its own and is said without any lock on the machines, so that a
+//! client may do anything when it hears it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use gridloom_worker::agent::{self, Answer, FetchId, ReplyTo};
@@ -16,7 +20,12 @@ use gridloom_worker::serve::{Outward, Worker, executed};
 use gridloom_worker::wire::FetchError;
 
 use crate::client::link::{FetchReply, PutReply, Receiver};
-use crate::scheduler::{self, FromClient, Limits, Scheduler};
+use crate::scheduler::{self, FromClient, Limits, Scheduler, ToClient};
+
+use super::lock;
+
+/// What a thread does for the others before it goes back to its own work.
+const INPUTS_MAX: usize = 256;
 
 /// Something to tell the machines.
 pub(super) enum Input {
@@ -51,11 +60,17 @@ enum Asker {
 pub(super) struct Engine {
     inbox: Mutex<VecDeque<Input>>,
     machines: Mutex<Machines>,
+    outbox: Mutex<VecDeque<Told>>,
+    /// Held by whoever empties the outbox, so that everything is said in order.
+    speaking: Mutex<()>,
     /// Workers that have ended, and who waits for that. Whoever waits drops them: a slot's own thread must not.
-    ended: (Mutex<Vec<(WorkerId, Box<Worker>)>>, Condvar),
+    ended: Mutex<Vec<Ended>>,
+    more_ended: Condvar,
     timer: Timer,
     epoch: Instant,
 }
+
+type Ended = (WorkerId, Box<Worker>);
 
 struct Machines {
     scheduler: Scheduler,
@@ -63,9 +78,28 @@ struct Machines {
     /// Workers whose actions are still to be taken.
     restless: VecDeque<WorkerId>,
     clients: BTreeMap<ClientId, Arc<dyn Receiver>>,
-    askers: HashMap<ReplyTo, Asker>,
+    /// Open requests, and whose answer they wait for.
+    askers: HashMap<ReplyTo, (WorkerId, Asker)>,
     next_reply: u64,
-    ended: Vec<(WorkerId, Box<Worker>)>,
+    ended: Vec<Ended>,
+    told: Vec<Told>,
+}
+
+/// Something that is said once the machines are let go.
+enum Told {
+    Client(Arc<dyn Receiver>, ToClient),
+    Fetched(FetchReply, Result<Block, FetchError>),
+    Put(PutReply, Result<(), Option<(u64, u64)>>),
+}
+
+impl Told {
+    fn say(self) {
+        match self {
+            Told::Client(receiver, message) => receiver.receive(message),
+            Told::Fetched(reply, result) => reply(result),
+            Told::Put(reply, result) => reply(result),
+        }
+    }
 }
 
 impl Engine {
@@ -80,8 +114,12 @@ impl Engine {
                 askers: HashMap::new(),
                 next_reply: 0,
                 ended: Vec::new(),
+                told: Vec::new(),
             }),
-            ended: (Mutex::default(), Condvar::new()),
+            outbox: Mutex::default(),
+            speaking: Mutex::default(),
+            ended: Mutex::default(),
+            more_ended: Condvar::new(),
             timer: Timer::default(),
             epoch: Instant::now(),
         }
@@ -93,33 +131,66 @@ impl Engine {
         self.run();
     }
 
-    /// Moves the machines unless another thread does, which then finds all that was posted until now: what is posted
-    /// while it moves them comes before its last look at the inbox, since it looks again after it lets go.
+    /// Tells the machines something and returns when they have heard it.
+    pub(super) fn call(&self, input: Input) {
+        let mut machines = lock(&self.machines);
+        lock(&self.inbox).push_back(input);
+        self.move_machines(&mut machines, usize::MAX);
+        drop(machines);
+        self.speak();
+        self.run();
+    }
+
+    /// Moves the machines unless another thread does, which then finds all that was posted until now: it looks at the
+    /// inbox once more after it has let go.
     fn run(&self) {
-        loop {
+        while !lock(&self.inbox).is_empty() {
             let mut machines = match self.machines.try_lock() {
                 Ok(machines) => machines,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            self.move_machines(&mut machines);
+            let is_done = self.move_machines(&mut machines, INPUTS_MAX);
             drop(machines);
-            if lock(&self.inbox).is_empty() {
-                return;
+            self.speak();
+            if !is_done {
+                return self.timer.set(Some(Instant::now()));
             }
         }
     }
 
-    fn move_machines(&self, machines: &mut Machines) {
-        while let Some(input) = self.next_input() {
+    /// Hands the machines what was posted, at most `inputs_max` of it; whether that was all.
+    fn move_machines(&self, machines: &mut Machines, inputs_max: usize) -> bool {
+        let mut left = inputs_max;
+        while left > 0
+            && let Some(input) = self.next_input()
+        {
             machines.take(self.now(), input);
             machines.settle(self.now());
+            left -= 1;
         }
         if !machines.ended.is_empty() {
-            lock(&self.ended.0).append(&mut machines.ended);
-            self.ended.1.notify_all();
+            lock(&self.ended).append(&mut machines.ended);
+            self.more_ended.notify_all();
         }
+        lock(&self.outbox).extend(machines.told.drain(..));
         self.timer.set(machines.next_timeout().map(|due| self.epoch + due));
+        left > 0
+    }
+
+    /// Says what is to be said, in order, unless another thread does: it looks at the outbox once more after it has
+    /// let go.
+    fn speak(&self) {
+        while !lock(&self.outbox).is_empty() {
+            let Ok(_speaking) = self.speaking.try_lock() else { return };
+            while let Some(told) = self.next_told() {
+                told.say();
+            }
+        }
+    }
+
+    fn next_told(&self) -> Option<Told> {
+        lock(&self.outbox).pop_front()
     }
 
     fn next_input(&self) -> Option<Input> {
@@ -133,7 +204,7 @@ impl Engine {
     /// Waits until `worker` has ended, at most `patience`, and takes it: dropping it ends its threads.
     pub(super) fn wait_ended(&self, worker: WorkerId, patience: Duration) -> Option<Box<Worker>> {
         let deadline = Instant::now() + patience;
-        let mut ended = lock(&self.ended.0);
+        let mut ended = lock(&self.ended);
         loop {
             if let Some(at) = ended.iter().position(|(id, _)| *id == worker) {
                 return Some(ended.swap_remove(at).1);
@@ -142,7 +213,7 @@ impl Engine {
             if left.is_zero() {
                 return None;
             }
-            ended = self.ended.1.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
+            ended = self.more_ended.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -209,13 +280,12 @@ impl Machines {
                         self.tell(now, worker, agent::Event::Scheduler(message));
                     }
                     scheduler::Action::ToClient { client, message } => {
-                        if let Some(receiver) = self.clients.get(&client) {
-                            receiver.receive(message);
-                        }
+                        let receiver = self.clients.get(&client).cloned();
+                        self.told.extend(receiver.map(|receiver| Told::Client(receiver, message)));
                     }
                 }
             } else if let Some(&worker) = self.restless.front() {
-                match self.workers.get_mut(&worker).and_then(|machine| machine.poll(now)) {
+                match self.workers.get_mut(&worker).and_then(|machine| machine.poll()) {
                     Some(outward) => self.carry(now, worker, outward),
                     None => drop(self.restless.pop_front()),
                 }
@@ -243,7 +313,7 @@ impl Machines {
             Outward::Reply { to, answer } => {
                 let asker = self.askers.remove(&to);
                 self.tell(now, worker, agent::Event::Replied { to });
-                if let Some(asker) = asker {
+                if let Some((_, asker)) = asker {
                     self.answer(now, asker, answer);
                 }
             }
@@ -252,10 +322,13 @@ impl Machines {
     }
 
     fn remove(&mut self, now: Duration, worker: WorkerId) {
-        if let Some(machine) = self.workers.remove(&worker) {
-            self.ended.push((worker, machine));
-            self.scheduler.handle(now, scheduler::Event::WorkerGone { worker });
-        }
+        let Some(machine) = self.workers.remove(&worker) else { return };
+        self.ended.push((worker, machine));
+        self.scheduler.handle(now, scheduler::Event::WorkerGone { worker });
+        let (unanswered, open) = std::mem::take(&mut self.askers).into_iter().partition(|(_, (of, _))| *of == worker);
+        self.askers = open;
+        let unanswered: HashMap<ReplyTo, (WorkerId, Asker)> = unanswered;
+        unanswered.into_values().for_each(|(_, asker)| self.fail(now, asker));
     }
 
     fn tell(&mut self, now: Duration, worker: WorkerId, event: agent::Event<Block>) {
@@ -278,7 +351,7 @@ impl Machines {
         }
         let to = ReplyTo(self.next_reply);
         self.next_reply += 1;
-        self.askers.insert(to, asker);
+        self.askers.insert(to, (worker, asker));
         self.tell(now, worker, event(to));
     }
 
@@ -287,9 +360,11 @@ impl Machines {
             (Asker::Peer(worker, fetch), Answer::Data(part)) => {
                 self.tell(now, worker, agent::Event::Fetched { fetch, result: Ok(part) });
             }
-            (Asker::Fetch(reply), Answer::Data(part)) => reply(Ok(part.data)),
-            (Asker::Put(reply), Answer::Stored) => reply(Ok(())),
-            (Asker::Put(reply), Answer::Refused { needs, has }) => reply(Err(Some((needs, has)))),
+            (Asker::Fetch(reply), Answer::Data(part)) => self.told.push(Told::Fetched(reply, Ok(part.data))),
+            (Asker::Put(reply), Answer::Stored) => self.told.push(Told::Put(reply, Ok(()))),
+            (Asker::Put(reply), Answer::Refused { needs, has }) => {
+                self.told.push(Told::Put(reply, Err(Some((needs, has)))));
+            }
             (asker, _) => self.fail(now, asker),
         }
     }
@@ -299,8 +374,8 @@ impl Machines {
             Asker::Peer(worker, fetch) => {
                 self.tell(now, worker, agent::Event::Fetched { fetch, result: Err(FetchError::Missing) });
             }
-            Asker::Fetch(reply) => reply(Err(FetchError::Missing)),
-            Asker::Put(reply) => reply(Err(None)),
+            Asker::Fetch(reply) => self.told.push(Told::Fetched(reply, Err(FetchError::Missing))),
+            Asker::Put(reply) => self.told.push(Told::Put(reply, Err(None))),
         }
     }
 
@@ -359,9 +434,4 @@ impl Timer {
         lock(&self.state).stopped = true;
         self.changed.notify_one();
     }
-}
-
-/// A lock whose holder cannot leave its data half changed, so that a panic elsewhere does not spread.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! Clusters that a program starts itself.
 //!
 //! [`LocalCluster`] runs scheduler and workers inside this process, over the same state machines as a remote cluster
-//! (see [`engine`]). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
-//! and those of its clients.
+//! (see `engine`). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
+//! those of its clients, and those of arrays that are kept on its workers.
 
 mod engine;
 
@@ -31,8 +31,8 @@ pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a worker that is scaled away may take to hand over what it holds.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a worker that was told to end may take: the machines may be busy, the worker is not asked.
-const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
+/// Clients are told apart in the whole process, so that an array of one cluster means nothing to another.
+static NEXT_CLIENT: AtomicU64 = AtomicU64::new(1);
 
 /// The share of the machine's memory that the workers' ledgers may fill, in percent.
 const MEMORY_PERCENT: u64 = 60;
@@ -71,13 +71,15 @@ impl ClusterOptions {
         self
     }
 
-    /// Slots of each worker, one thread each. By default the cores that this process may use are shared out.
+    /// Slots of each worker, one thread each. By default the cores that this process may use are shared out among the
+    /// workers that are started together, at least one each.
     pub fn threads(mut self, threads: NonZeroUsize) -> ClusterOptions {
         self.threads = Some(threads);
         self
     }
 
-    /// Bytes that the blocks of each worker may take. By default 60% of the memory this process may use, shared out.
+    /// Bytes that the blocks of each worker may take. By default 60% of the memory this process may use, shared out
+    /// among the workers that the cluster starts with; workers that are added share 60% of what is available then.
     pub fn memory_limit(mut self, bytes: u64) -> ClusterOptions {
         self.memory_bytes = Some(bytes);
         self
@@ -117,7 +119,6 @@ struct Inner {
     workers: Mutex<Vec<WorkerId>>,
     timer: Mutex<Option<JoinHandle<()>>>,
     next_worker: AtomicU64,
-    next_client: AtomicU64,
 }
 
 impl LocalCluster {
@@ -142,7 +143,6 @@ impl LocalCluster {
             workers: Mutex::default(),
             timer: Mutex::new(Some(timer)),
             next_worker: AtomicU64::new(1),
-            next_client: AtomicU64::new(1),
         }));
         cluster.scale(workers)?;
         Ok(cluster)
@@ -150,10 +150,10 @@ impl LocalCluster {
 
     /// Another client of this cluster.
     pub fn client(&self) -> Client {
-        let id = ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed));
+        let id = ClientId(NEXT_CLIENT.fetch_add(1, Ordering::Relaxed));
         let link = EmbeddedLink { cluster: Arc::clone(&self.0), client: id };
         let client = Client::new(id, Box::new(link));
-        self.0.engine.post(Input::Connect(id, client.receiver()));
+        self.0.engine.call(Input::Connect(id, client.receiver()));
         client
     }
 
@@ -169,26 +169,31 @@ impl LocalCluster {
             return Err(ClusterError::NoWorkers);
         }
         let mut present = lock(&self.0.workers);
-        while present.len() < workers {
-            present.push(self.0.start_worker(workers)?);
+        let (first, missing) = (present.is_empty(), workers.saturating_sub(present.len()));
+        for _ in 0..missing {
+            present.push(self.0.start_worker(missing, first)?);
         }
-        while present.len() > workers {
-            present.pop().into_iter().for_each(|worker| self.0.end_worker(worker, HAND_OVER_PATIENCE));
-        }
+        let keep = present.len().min(workers);
+        let leaving = present.split_off(keep);
+        drop(present);
+        leaving.iter().for_each(|&worker| self.0.engine.post(Input::Leave(worker)));
+        leaving.into_iter().for_each(|worker| self.0.end_worker(worker, HAND_OVER_PATIENCE));
         Ok(())
     }
 }
 
 impl Inner {
-    /// Starts one of `workers` workers, with its share of the cores and the memory.
-    fn start_worker(&self, workers: usize) -> Result<WorkerId, ClusterError> {
+    /// Starts one of `added` workers, with its share of the cores, and of the memory that may be used: of all of it
+    /// for the first workers, of what is still available for later ones.
+    fn start_worker(&self, added: usize, first: bool) -> Result<WorkerId, ClusterError> {
         let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
-        let slots = self.options.threads.map_or((host::cores() / workers).max(1), NonZeroUsize::get);
+        let slots = self.options.threads.map_or((host::cores() / added).max(1), NonZeroUsize::get);
+        let memory = if first { host::memory_bytes() } else { host::memory_available_bytes() };
         // Where nothing can be read, assume little rather than too much.
-        let memory = host::memory_bytes().into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
-        let share = memory / 100 * MEMORY_PERCENT / workers as u64;
+        let memory = memory.into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
+        let share = memory / 100 * MEMORY_PERCENT / added as u64;
         let options = WorkerOptions {
-            cpu: CpuOptions { slots, block_timeout: self.options.block_timeout, cores: Vec::new() },
+            cpu: CpuOptions { slots, block_timeout: self.options.block_timeout },
             memory_bytes: self.options.memory_bytes.unwrap_or(share),
         };
         // A weak handle: an executor must not keep the machines that own it alive.
@@ -199,20 +204,19 @@ impl Inner {
             }
         };
         let machine = Box::new(Worker::start(options, Box::new(sink))?);
-        self.engine.post(Input::Join { worker: id, machine });
+        self.engine.call(Input::Join { worker: id, machine });
         Ok(id)
     }
 
-    /// Lets a worker hand over what it holds, then ends it and waits for its threads.
+    /// Waits until a worker has handed over what it holds, at most `patience`, then ends it and waits for its threads.
     fn end_worker(&self, worker: WorkerId, patience: Duration) {
-        self.engine.post(Input::Leave(worker));
         let ended = self.engine.wait_ended(worker, patience);
         drop(ended.or_else(|| self.remove_worker(worker)));
     }
 
     fn remove_worker(&self, worker: WorkerId) -> Option<Box<Worker>> {
-        self.engine.post(Input::Remove(worker));
-        self.engine.wait_ended(worker, REMOVE_PATIENCE)
+        self.engine.call(Input::Remove(worker));
+        self.engine.wait_ended(worker, Duration::ZERO)
     }
 }
 
@@ -251,6 +255,7 @@ impl Link for EmbeddedLink {
     }
 }
 
+/// A lock whose holders leave nothing half changed, so that a panic elsewhere does not spread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use crate::array::CarriedError;
 pub enum PlanError {
     /// An array could not be made; the caller's line is in the message.
     #[error(transparent)]
-    Array(#[from] CarriedError),
+    Array(Box<CarriedError>),
     /// A block that no device can bind.
     #[error("a block of {array} would have {bytes} bytes in {grid}, and a block has at most {max}: use smaller chunks")]
     BlockTooLarge { array: ArrayId, grid: String, bytes: u64, max: u64 },

@@ -87,7 +87,7 @@ impl Lowering<'_> {
     fn store(&mut self, at: usize, unit: &Unit) -> Result<Home, PlanError> {
         let grid = unit.array.grid().clone();
         match unit.array.expression() {
-            Expression::Failed(error) => Err(PlanError::Array(error.clone())),
+            Expression::Failed(error) => Err(PlanError::Array(Box::new(error.clone()))),
             Expression::Scattered(bytes) => {
                 let (array, dtype) = (self.ids.make(), unit.array.dtype());
                 self.plan.scatters.push(Scatter { array, grid: grid.clone(), dtype, bytes: bytes.clone() });

@@ -115,7 +115,7 @@ impl ArrayIds {
 /// An array that carries an error; a block above the cap; a block that reads too many others.
 pub fn plan(arrays: &[Array], ids: &mut ArrayIds) -> Result<Plan, PlanError> {
     if let Some(error) = arrays.iter().find_map(Array::error) {
-        return Err(PlanError::Array(error.clone()));
+        return Err(PlanError::Array(Box::new(error.clone())));
     }
     let graph = graph::Graph::new(arrays);
     let stored = fuse::stored(&graph);

@@ -73,13 +73,11 @@ impl Scheduler {
     /// The lists of what is ready say what the sets say.
     fn check_lists(&self, id: ArrayId, array: &Array) -> Result<(), String> {
         ensure(self.lines.contains(&id) != array.line().is_empty(), "the list of suspects is wrong")?;
+        ensure(self.ready.contains(&id) == array.has_ready(), "the list of the ready is wrong")?;
         ensure(self.unserved.contains(&id) != array.homeless().is_empty(), "the list of the unserved is wrong")?;
         ensure(array.homeless().is_empty() || self.eligible(id).is_empty(), "somebody could serve the homeless")?;
         let Some(name) = array.job else { return Ok(()) };
         let Some(job) = self.jobs.get(&name) else { return Err(format!("{name} is gone")) };
-        let listed = job.ready.contains(&(std::cmp::Reverse(array.depth), id));
-        ensure(listed == array.has_ready(), "its job does not know that it is ready")?;
-        ensure(self.busy.contains(&name) != job.ready.is_empty(), "the list of busy jobs is wrong")?;
         ensure(job.arrays.contains(&id), "its job does not know it")
     }
 
@@ -90,9 +88,12 @@ impl Scheduler {
             self.arrays.iter().filter_map(count).collect()
         };
         ensure(counted(Array::dispensed) == known.outstanding, "what it was handed is counted wrongly")?;
-        let homes: u64 = counted(Array::homes).values().sum();
-        ensure(homes == known.home_blocks, "what is at its home is counted wrongly")?;
-        ensure(homes == 0 || known.is_working(), "it leaves and has a home")?;
+        let at_home = counted(Array::homes);
+        let homes: BTreeMap<ArrayId, u64> = known.homes.iter().map(|(key, &blocks)| (key.array, blocks)).collect();
+        ensure(homes == at_home, "what is at its home is counted wrongly")?;
+        let total: u64 = homes.values().sum();
+        ensure(total == known.home_blocks(0), "what is at its home is counted wrongly by depth")?;
+        ensure(homes.is_empty() || known.is_working(), "it leaves and has a home")?;
         if let Some(block) = known.alone {
             ensure(known.outstanding_blocks() == 1, &format!("{block} is not alone"))?;
         }

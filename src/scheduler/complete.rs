@@ -11,7 +11,8 @@ use super::story::Happening;
 use super::{Mutant, Scheduler};
 
 impl Scheduler {
-    /// `worker` holds `blocks` now. Whether it was asked to, and whether anybody else holds them, does not matter.
+    /// `worker` says that it holds `blocks` now. What it was not asked for (it says so twice, or late) is not counted,
+    /// and what nobody needs any more is not kept.
     pub(super) fn completed(&mut self, worker: WorkerId, id: ArrayId, blocks: &[Interval], busy: Duration) {
         self.reports += 1;
         if self.mutant == Some(Mutant::DropCompletion(self.reports)) {
@@ -21,17 +22,20 @@ impl Scheduler {
         let Some(array) = self.arrays.get(&id) else { return };
         let whole = array.whole();
         let reported: IntervalSet = blocks.iter().map(|blocks| blocks.intersect(whole)).collect();
-        let wanted = match self.mutant == Some(Mutant::AcceptDuplicate) {
+        let mut expected = self.return_from(worker, id, &reported, Some(busy));
+        expected.insert_all(&self.end_moves(worker, id, &reported));
+        let Some(array) = self.arrays.get(&id) else { return };
+        let accepted = match self.mutant == Some(Mutant::AcceptDuplicate) {
             true => reported.clone(),
-            false => array.wanted_of(&reported),
+            false => array.wanted_of(&expected),
         };
-        self.return_from(worker, id, &reported, Some(busy));
-        self.end_moves(worker, id, &reported);
-        let extra = reported.difference(&wanted);
+        let mut extra = reported;
+        extra.remove_all(&accepted);
+        array.held().get(&worker).into_iter().for_each(|held| extra.remove_all(held));
         if !extra.is_empty() {
             self.tell(worker, ToWorker::Free { array: id, blocks: extra.iter().collect() });
         }
-        let newly = self.edit(id, |array| array.hold(worker, &wanted));
+        let newly = self.edit(id, |array| array.hold(worker, &accepted));
         if let Some(known) = self.workers.get_mut(&worker) {
             known.recover();
         }

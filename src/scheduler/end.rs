@@ -52,7 +52,6 @@ impl Scheduler {
             job.missing.remove(&id);
             if job.arrays.is_empty() {
                 self.jobs.remove(&name);
-                self.busy.remove(&name);
                 self.stranded.remove(&name);
             }
         }

@@ -128,6 +128,16 @@ pub enum PlanError {
         /// Which.
         array: ArrayId,
     },
+    /// More blocks than can be looked at one by one, in a stage whose blocks do not map to its inputs' in ranges.
+    #[error("the stage of {array} relates {blocks} blocks one by one: at most {blocks_max} can be; use larger chunks")]
+    TooManyBlocks {
+        /// Which.
+        array: ArrayId,
+        /// Of the stage, or of an array that it reads.
+        blocks: u64,
+        /// The limit.
+        blocks_max: u64,
+    },
     /// An output that no stage makes.
     #[error("the output {array} is made by no stage")]
     Output {

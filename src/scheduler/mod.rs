@@ -1,7 +1,8 @@
 //! Who decides: which block is computed where, kept for how long, and made again after a loss.
 //!
 //! Reading order: [`message`] (what goes in and out) -> `array` (a block's life-cycle, as sets) -> `party` (workers,
-//! clients, jobs) -> `relation` (which blocks need which) -> `submit` -> `dispense` (with `policy`) -> `complete` ->
+//! clients, jobs) -> `relation` (which blocks need which) -> `submit` -> `place` and
+//! `dispense` (with `policy`) -> `complete` ->
 //! `recover` -> `end` -> `check`.
 //!
 //! Pure: `handle(now, event)`, `poll() -> action`, `next_timeout()`. No clock, thread, socket or random source; time
@@ -17,6 +18,7 @@ mod end;
 pub mod error;
 pub mod message;
 mod party;
+mod place;
 mod policy;
 mod recover;
 mod relation;
@@ -24,6 +26,8 @@ pub mod story;
 mod submit;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -62,8 +66,8 @@ pub struct Scheduler {
     jobs: BTreeMap<JobId, Job>,
     clients: BTreeMap<ClientId, Client>,
     workers: BTreeMap<WorkerId, Worker>,
-    /// Jobs with ready blocks.
-    busy: BTreeSet<JobId>,
+    /// Arrays with ready blocks.
+    ready: BTreeSet<ArrayId>,
     /// Workers that may have room for more.
     hungry: BTreeSet<WorkerId>,
     /// Workers that had room and found nothing.
@@ -101,7 +105,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             clients: BTreeMap::new(),
             workers: BTreeMap::new(),
-            busy: BTreeSet::new(),
+            ready: BTreeSet::new(),
             hungry: BTreeSet::new(),
             idle: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -164,7 +168,7 @@ impl Scheduler {
     pub fn next_timeout(&self) -> Option<Duration> {
         let clients = self.clients.values().filter_map(|client| Some(client.gone? + self.limits.client_grace));
         let jobs = self.stranded.values().map(|&since| since + self.limits.worker_wait);
-        let work = !self.busy.is_empty();
+        let work = !self.ready.is_empty();
         let paused = self.workers.values().map(|worker| worker.paused_until).filter(|&until| work && until > self.now);
         clients.chain(jobs).chain(paused).chain(self.progress_due).min()
     }
@@ -269,29 +273,16 @@ impl Scheduler {
 
     /// Keeps the lists of what is ready as the array says it is.
     fn index(&mut self, id: ArrayId) {
-        let Some(array) = self.arrays.get(&id) else {
-            self.lines.remove(&id);
-            self.unserved.remove(&id);
-            return;
-        };
-        match array.line().is_empty() {
-            true => self.lines.remove(&id),
-            false => self.lines.insert(id),
-        };
-        match array.homeless().is_empty() {
-            true => self.unserved.remove(&id),
-            false => self.unserved.insert(id),
-        };
-        let Some(job_id) = array.job else { return };
-        let Some(job) = self.jobs.get_mut(&job_id) else { return };
-        let key = (std::cmp::Reverse(array.depth), id);
-        match array.has_ready() {
-            true => job.ready.insert(key),
-            false => job.ready.remove(&key),
-        };
-        match job.ready.is_empty() {
-            true => self.busy.remove(&job_id),
-            false => self.busy.insert(job_id),
-        };
+        let array = self.arrays.get(&id);
+        let is_ready = array.is_some_and(Array::has_ready);
+        let is_homeless = array.is_some_and(|array| !array.homeless().is_empty());
+        let is_in_line = array.is_some_and(|array| !array.line().is_empty());
+        let lists = [(&mut self.ready, is_ready), (&mut self.unserved, is_homeless), (&mut self.lines, is_in_line)];
+        for (list, belongs) in lists {
+            match belongs {
+                true => list.insert(id),
+                false => list.remove(&id),
+            };
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Those the scheduler deals with: workers, clients, and the jobs that clients submit.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
-use gridloom_worker::ids::{ArrayId, BlockId, JobId, KernelHash, WorkerId};
+use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, KernelHash, WorkerId};
 use gridloom_worker::intervals::IntervalSet;
 use gridloom_worker::wire::Register;
 
@@ -15,6 +17,14 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 
 /// A worker that refuses is asked again at least this often.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// An array that has ready blocks at a worker's home. Jobs in order, and of each the deepest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct HomeKey {
+    pub(super) job: Option<JobId>,
+    pub(super) depth: Reverse<u32>,
+    pub(super) array: ArrayId,
+}
 
 /// Whether a worker is to stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +47,10 @@ pub(super) struct Worker {
     backoff: Duration,
     /// Blocks handed out and not given back, per array. Absent and zero are the same.
     pub(super) outstanding: BTreeMap<ArrayId, u64>,
-    /// Ready blocks at its home, of all arrays.
-    pub(super) home_blocks: u64,
+    /// Ready blocks at its home. Absent and zero are the same, here and below.
+    pub(super) homes: BTreeMap<HomeKey, u64>,
+    /// The same, by the depth of their arrays.
+    depths: BTreeMap<u32, u64>,
     /// How long a block of any array takes a slot.
     pub(super) pace: Pace,
     /// The suspect that it works on, with nothing beside it.
@@ -61,7 +73,8 @@ impl Worker {
             paused_until: Duration::ZERO,
             backoff: BACKOFF_FIRST,
             outstanding: BTreeMap::new(),
-            home_blocks: 0,
+            homes: BTreeMap::new(),
+            depths: BTreeMap::new(),
             pace: Pace::default(),
             alone: None,
             stages: BTreeSet::new(),
@@ -82,6 +95,25 @@ impl Worker {
 
     pub(super) fn outstanding_blocks(&self) -> u64 {
         self.outstanding.values().sum()
+    }
+
+    /// Ready blocks at its home that go before or with those of `depth`.
+    pub(super) fn home_blocks(&self, depth: u32) -> u64 {
+        self.depths.range(depth..).map(|(_, blocks)| blocks).sum()
+    }
+
+    /// What is at its home, beginning with the job whose turn comes after `turn`.
+    pub(super) fn homes_in_turn(&self, turn: Option<JobId>) -> impl Iterator<Item = HomeKey> + '_ {
+        let last =
+            HomeKey { job: turn, depth: Reverse(0), array: ArrayId { client: ClientId(u64::MAX), sequence: u64::MAX } };
+        let later = self.homes.range((Bound::Excluded(last), Bound::Unbounded));
+        later.chain(self.homes.range(..=last)).map(|(&key, _)| key)
+    }
+
+    /// Its home has changed: so many blocks came and went.
+    pub(super) fn move_in(&mut self, key: HomeKey, came: u64, went: u64) {
+        change(&mut self.homes, key, came, went);
+        change(&mut self.depths, key.depth.0, came, went);
     }
 
     /// `count` blocks more were handed out.
@@ -115,6 +147,20 @@ impl Worker {
     }
 }
 
+/// Adds and takes away; what is zero is not kept.
+fn change<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, came: u64, went: u64) {
+    match counts.entry(key) {
+        Entry::Occupied(mut entry) => {
+            *entry.get_mut() = (*entry.get() + came).saturating_sub(went);
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+        Entry::Vacant(entry) if came > went => drop(entry.insert(came - went)),
+        Entry::Vacant(_) => {}
+    }
+}
+
 /// One client.
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -130,8 +176,6 @@ pub(super) struct Job {
     pub(super) missing: BTreeSet<ArrayId>,
     /// Whether its client was told how it ended.
     pub(super) ended: bool,
-    /// Its arrays with ready blocks, deepest first.
-    pub(super) ready: BTreeSet<(Reverse<u32>, ArrayId)>,
     /// Since when blocks of it are refused and none was completed.
     pub(super) refused: Option<Duration>,
 }

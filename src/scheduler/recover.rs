@@ -157,10 +157,8 @@ impl Scheduler {
                 sole.remove_all(stuck);
             }
             let share = sole.count().div_ceil(targets.len().max(1) as u64).max(1);
-            let mut turn = 0;
-            for blocks in sole.iter().flat_map(|blocks| cut(blocks, share)) {
-                let Some(&target) = targets.get(turn % targets.len().max(1)) else { break };
-                turn += 1;
+            let shares = sole.iter().flat_map(|blocks| cut(blocks, share));
+            for (blocks, &target) in shares.zip(targets.iter().cycle()) {
                 moving = true;
                 self.moves.entry((worker, target, id)).or_default().insert(blocks);
                 self.introduce(target, worker);
@@ -170,15 +168,17 @@ impl Scheduler {
         moving
     }
 
-    /// `target` has these now: they are on their way no more.
-    pub(super) fn end_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) {
-        if self.moves.is_empty() {
-            return;
-        }
-        self.moves.iter_mut().filter(|((_, to, of), _)| (*to, *of) == (target, id)).for_each(|(_, set)| {
+    /// `target` has these now: they are on their way no more. Returns those that were.
+    pub(super) fn end_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) -> IntervalSet {
+        let mut moved = IntervalSet::new();
+        for (_, set) in self.moves.iter_mut().filter(|((_, to, of), _)| (*to, *of) == (target, id)) {
+            moved.insert_all(&set.intersection(blocks));
             set.remove_all(blocks);
-        });
-        self.moves.retain(|_, set| !set.is_empty());
+        }
+        if !moved.is_empty() {
+            self.moves.retain(|_, set| !set.is_empty());
+        }
+        moved
     }
 
     /// `target` could not take these: they are not moved, and lost with their holder.
@@ -200,10 +200,20 @@ impl Scheduler {
 
 /// Blocks that come back.
 impl Scheduler {
+    /// `worker` did not make these. Returns those that it was to make.
+    fn given_back(&mut self, worker: WorkerId, id: ArrayId, blocks: &IntervalSet) -> IntervalSet {
+        self.give_up_moves(worker, id, blocks);
+        // Nor does it hold any, whatever it may have said before.
+        let held = self.arrays.get(&id).and_then(|array| array.held().get(&worker));
+        let wrong = held.map(|held| held.intersection(blocks)).unwrap_or_default();
+        for index in wrong.indices() {
+            self.strike(BlockId { array: id, index }, worker, FetchError::Missing);
+        }
+        self.return_from(worker, id, blocks, None)
+    }
+
     pub(super) fn refused(&mut self, worker: WorkerId, id: ArrayId, blocks: &[Interval], needs: u64, has: u64) {
-        let blocks: IntervalSet = blocks.iter().copied().collect();
-        self.give_up_moves(worker, id, &blocks);
-        let back = self.return_from(worker, id, &blocks, None);
+        let back = self.given_back(worker, id, &blocks.iter().copied().collect());
         self.note_all(id, &back, Happening::Refused { worker });
         let Some(known) = self.workers.get_mut(&worker).filter(|_| !back.is_empty()) else { return };
         known.back_off(self.now);
@@ -235,9 +245,7 @@ impl Scheduler {
         attempt: u32,
         error: ExecuteError,
     ) {
-        let one: IntervalSet = Interval::one(block).into();
-        self.give_up_moves(worker, id, &one);
-        let back = self.return_from(worker, id, &one, None);
+        let back = self.given_back(worker, id, &Interval::one(block).into());
         // Given up, or computed by somebody else, long ago.
         if back.is_empty() || self.arrays.get(&id).is_none_or(|array| !array.unfinished.contains(block)) {
             return;
@@ -300,13 +308,13 @@ impl Scheduler {
         holder: Option<WorkerId>,
         error: FetchError,
     ) {
-        let one: IntervalSet = Interval::one(block.index).into();
-        self.give_up_moves(worker, block.array, &one);
-        let back = self.return_from(worker, block.array, &one, None);
+        let back = self.given_back(worker, block.array, &Interval::one(block.index).into());
         self.note_all(block.array, &back, Happening::FetchFailed { worker });
         let again = self.arrays.get_mut(&block.array).map(|array| array.await_again(&back)).unwrap_or_default();
-        if let Some(holder) = holder {
-            self.strike(input, holder, error);
+        match holder {
+            Some(holder) => self.strike(input, holder, error),
+            // Nobody was named because the worker was thought to hold it itself; it does not.
+            None => self.strike(input, worker, FetchError::Missing),
         }
         // Where the input is, nothing needs to be fetched.
         let home = holder.filter(|holder| self.holds(*holder, input));

@@ -1,7 +1,7 @@
 //! Small stages for tests: one axis, one element type, nothing computed.
 
 use gridloom_worker::block::Item;
-use gridloom_worker::dtype::DType;
+use gridloom_worker::dtype::{DType, Scalar};
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, ClientId};
 use gridloom_worker::shape::Shape;
@@ -35,7 +35,10 @@ impl StageOf {
         let leaf = |&(array, blocks): &(ArrayId, u64)| {
             StageOf::leaf(Source::Array { array, field: 0, grid: StageOf::grid(blocks, 1) }, view.clone())
         };
-        let leaves = inputs.iter().map(leaf).collect();
+        let mut leaves: Vec<Leaf> = inputs.iter().map(leaf).collect();
+        if leaves.is_empty() {
+            leaves.push(StageOf::leaf(Source::Constant(Scalar::F64(0.0)), view.clone()));
+        }
         StageOf::stage(array, Body::Map(Map { grid, leaves, program: Program::identity(), reduce: None }))
     }
 

@@ -13,9 +13,13 @@ use gridloom_worker::wire::Plan;
 
 use super::array::Array;
 use super::error::{JobError, PlanError, StageFault};
+use super::relation::Relation;
 
 /// Blocks of one array at most: what is counted in 60 bits.
 const BLOCKS_MAX: u64 = 1 << 60;
+
+/// Blocks of a stage, and of each array it reads, where they do not map in ranges and are looked at one by one.
+const BLOCKS_IRREGULAR_MAX: u64 = 1 << 26;
 
 /// What a stage may read: how many blocks and fields it has.
 #[derive(Clone, Copy)]
@@ -41,6 +45,11 @@ pub(super) fn check(plan: &Plan, client: ClientId, arrays: &BTreeMap<ArrayId, Ar
         fits(stage, known).map_err(|what| PlanError::Stage { array, what })?;
         if let Some(input) = stage.input_arrays().into_iter().find(|input| known(*input).is_none()) {
             return Err(JobError::UnknownArray { array: input });
+        }
+        let read = stage.input_arrays().into_iter().filter_map(known).map(|readable| readable.blocks);
+        let blocks = read.chain([stage.blocks()]).max().unwrap_or(0);
+        if blocks > BLOCKS_IRREGULAR_MAX && !Relation::new(stage.clone()).is_regular() {
+            return Err(PlanError::TooManyBlocks { array, blocks, blocks_max: BLOCKS_IRREGULAR_MAX }.into());
         }
         if !kernels_of(stage).iter().all(|kernel| kernels.contains(kernel)) {
             return Err(PlanError::Kernel { array }.into());
@@ -102,8 +111,10 @@ fn fits_map(map: &Map, agrees: impl Fn(ArrayId, u64, u32) -> Result<(), StageFau
                 Some(Grid::shape(grid))
             }
             Source::Random(Random { shape, .. }) | Source::Npy(NpyFile { shape, .. }) => Some(shape.clone()),
-            Source::Literal { shape, .. } => Some(shape.clone()),
-            Source::Constant(_) | Source::Iota { .. } | Source::Linspace { .. } => None,
+            Source::Literal { shape, .. } | Source::Iota { shape, .. } | Source::Linspace { shape, .. } => {
+                Some(shape.clone())
+            }
+            Source::Constant(_) => None,
         };
         ensure(shape.as_ref().is_none_or(|shape| Shape::new(shape).is_ok()), StageFault::Grid)?;
         ensure(view_fits(view, &space, shape.as_ref()), StageFault::View)?;
@@ -158,4 +169,86 @@ fn view_fits(view: &View, space: &Shape, shape: Option<&Shape>) -> bool {
 
 fn ensure(holds: bool, fault: StageFault) -> Result<(), StageFault> {
     if holds { Ok(()) } else { Err(fault) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use gridloom_worker::ids::JobId;
+    use gridloom_worker::wire;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scheduler::testing::{StageOf, array};
+    use crate::scheduler::{Action, Event, FromClient, Limits, Scheduler};
+
+    fn plan() -> Plan {
+        let stages = vec![
+            StageOf::map(array(1), &[], 12),
+            StageOf::rechunk(array(2), array(1), 12, 1, 5),
+            StageOf::flip(array(3), array(1), 12),
+            StageOf::fold(array(4), array(3), 2, 6, 4),
+        ];
+        let outputs = vec![array(2), array(4)];
+        Plan { kernels: Vec::new(), stages: stages.into_iter().map(Arc::new).collect(), outputs }
+    }
+
+    #[track_caller]
+    fn check_refused(expected: &str, spoil: impl Fn(&mut Vec<Stage>)) {
+        let mut plan = plan();
+        let mut stages: Vec<Stage> = plan.stages.iter().map(|stage| (**stage).clone()).collect();
+        spoil(&mut stages);
+        plan.stages = stages.into_iter().map(Arc::new).collect();
+        let error = check(&plan, ClientId(1), &BTreeMap::new()).expect_err("an unsound plan is refused");
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn sound_plans_pass_and_each_fault_has_its_name() {
+        check(&plan(), ClientId(1), &BTreeMap::new()).unwrap();
+        let unsound = |what| format!("the plan is not sound: the stage of {what}");
+        check_refused("the plan is not sound: a1.1 is not a new array of this client", |stages| {
+            stages[1].array = array(1);
+        });
+        check_refused("a1.7 is not there: it was released, or never made", |stages| {
+            stages[2] = StageOf::flip(array(3), array(7), 12);
+        });
+        check_refused(&unsound("a1.2 does not fit together: the grid of an input"), |stages| {
+            stages[0] = StageOf::map(array(1), &[], 11);
+        });
+        check_refused(&unsound("a1.4 does not fit together: its numbers"), |stages| {
+            if let Body::Fold(fold) = &mut stages[3].body {
+                fold.fan_in = 3;
+            }
+        });
+        check_refused(&unsound("a1.3 does not fit together: a view"), |stages| {
+            if let Body::Map(map) = &mut stages[2].body {
+                map.leaves[0].pieces[0].view.axes[0] = AxisRead::Along { axis: 0, start: 12, step: -1 };
+            }
+        });
+    }
+
+    proptest! {
+        /// Whatever decodes is refused or computed; nothing panics, and the state stays sound.
+        #[test]
+        fn spoilt_plans_break_nothing(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+            let mut bytes = wire::encode(&plan()).unwrap();
+            for (at, value) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            let Ok(plan) = wire::decode::<Plan>(&bytes) else { return Ok(()) };
+            let client = ClientId(1);
+            let mut scheduler = Scheduler::new(Limits::default());
+            let zero = std::time::Duration::ZERO;
+            scheduler.handle(zero, Event::ClientJoined { client });
+            let message = FromClient::Submit { job: JobId { client, sequence: 1 }, plan };
+            scheduler.handle(zero, Event::Client { client, message });
+            // There is no worker, so all that can be said is that it failed, or (without blocks) is done.
+            let told = scheduler.poll();
+            let to_client = told.is_none_or(|action| matches!(action, Action::ToClient { .. }));
+            prop_assert!(to_client);
+        }
+    }
 }

@@ -99,6 +99,7 @@ fn a_map_writes_what_numpy_would() {
     let written = fs::read(folder.path().join("out.npy")).unwrap();
     let bytes: Vec<u8> = expected.into_iter().flat_map(i32::to_le_bytes).collect();
     assert!(written.starts_with(b"\x93NUMPY") && written.ends_with(&bytes));
+    assert_eq!(report["output"], "out.npy");
     // What was written can be read again.
     assert_eq!(folder.json("reduce max out.npy --json")["values"], serde_json::json!([expected.iter().max()]));
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use gridloom::array::ArrayError;
-use gridloom::client::ClientError;
+use gridloom::client::{ClientError, FromValue};
 use gridloom::plan::PlanError;
 use gridloom::scheduler::JobError;
 use gridloom::{Array, Client, DType, Future, Kernel, LocalCluster, Reduce, Value};
@@ -161,7 +161,9 @@ fn an_expression_that_cannot_be_is_reported_before_anything_is_sent() {
     let wrong = Array::ones([2, 3]) + Array::ones([4]);
     let line = line!() - 1;
     let error = client.compute::<Value>(&wrong).err().unwrap();
-    assert!(matches!(&error, ClientError::Plan(PlanError::Array(carried)) if matches!(carried.error, ArrayError::Broadcast { .. })));
+    assert!(
+        matches!(&error, ClientError::Plan(PlanError::Array(carried)) if matches!(carried.error, ArrayError::Broadcast { .. }))
+    );
     assert!(error.to_string().contains(&format!("cluster.rs:{line}")), "{error}");
 }
 
@@ -207,7 +209,9 @@ fn nothing_is_left_behind() {
     // Other tests of this binary start and end threads meanwhile, so those of this test's clusters are told by name.
     let named = |name: &str| {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)).count()
+        tasks
+            .filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name))
+            .count()
     };
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let files = open();
@@ -222,4 +226,42 @@ fn nothing_is_left_behind() {
     assert!(open() <= files + 8, "files were left open");
     // A cluster's threads are joined before its last handle is gone; a hundred clusters would show.
     assert!(named("gridloom-timer") < 40, "threads were left running");
+}
+
+/// Mean and greatest distance from zero of f64, with padding in the accumulator.
+const SPREAD: &str = "
+struct A { count: u32, sum: f64, largest: f64 }
+struct R { mean: f64, largest: f64, count: u32 }
+fn identity() -> A { return A(0u, 0lf, 0lf); }
+fn lift(x: f64) -> A { return A(1u, x, abs(x)); }
+fn combine(a: A, b: A) -> A { return A(a.count + b.count, a.sum + b.sum, max(a.largest, b.largest)); }
+fn finish(a: A) -> R { return R(a.sum / f64(a.count), a.largest, a.count); }";
+
+#[test]
+fn user_reductions_give_the_same_bits_on_any_number_of_workers() {
+    let spread = Kernel::reduction(SPREAD).unwrap();
+    let x = Array::random([40, 300]) - 0.5;
+    let (one, many) = (x.chunks([40, 300]), x.chunks([7, 11]));
+    let compute_all = |client: &Client| -> Vec<Vec<Value>> {
+        let reductions = [
+            Array::reduce_fields(&spread, &[&one], ()),
+            Array::reduce_fields(&spread, &[&many], ()),
+            Array::reduce_fields(&spread, &[&many], 0),
+        ];
+        reductions.iter().map(|fields| fields.iter().map(|field| compute(client, field)).collect()).collect()
+    };
+    let first = cluster(1);
+    let expected = compute_all(&first.client());
+    let of = |value: &Value| f64::from_value(value.clone()).unwrap();
+    let values: Array2<f64> = first.client().compute(&x).unwrap().wait().unwrap();
+    let largest = values.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+    for whole in &expected[..2] {
+        assert!((of(&whole[0]) - values.mean().unwrap()).abs() < 1e-14);
+        assert_eq!((of(&whole[1]), u32::from_value(whole[2].clone()).unwrap()), (largest, 12_000));
+    }
+    assert_eq!(Vec::<u32>::from_value(expected[2][2].clone()).unwrap(), [40; 300]);
+    for workers in [2, 3] {
+        let cluster = cluster(workers);
+        assert_eq!(compute_all(&cluster.client()), expected, "{workers} workers");
+    }
 }

@@ -48,9 +48,25 @@ const WORKER: Graph = &[
             "view",
         ],
     ),
-    ("store", &["block", "ids", "shape", "stage"]),
+    ("store", &["block", "ids", "intervals", "shape"]),
     ("wire", &["block", "dtype", "executor", "grid", "ids", "intervals", "kernel", "shape", "stage", "view"]),
-    ("agent", &["block", "dtype", "executor", "grid", "ids", "intervals", "kernel", "shape", "stage", "view", "wire"]),
+    (
+        "agent",
+        &[
+            "block",
+            "dtype",
+            "executor",
+            "grid",
+            "ids",
+            "intervals",
+            "kernel",
+            "shape",
+            "stage",
+            "store",
+            "view",
+            "wire",
+        ],
+    ),
     (
         "serve",
         &["agent", "block", "cpu", "dtype", "executor", "grid", "ids", "kernel", "shape", "stage", "store", "wire"],
@@ -65,7 +81,7 @@ const ROOT: Graph = &[
     ("scheduler", &["plan"]),
     ("client", &["array", "plan", "scheduler"]),
     ("cluster", &["array", "client", "host", "plan", "scheduler"]),
-    ("cli", &["array", "client", "cluster", "plan", "scheduler"]),
+    ("cli", &["array", "client", "cluster", "host", "plan", "scheduler"]),
 ];
 
 /// The rooms of the worker where things are done, and who in the root crate may open them: all others decide only.
@@ -73,8 +89,8 @@ const OPEN_TO: &[(&str, &[&str])] = &[
     ("agent", &["cluster"]),
     ("cpu", &["cluster"]),
     ("interpreter", &[]),
-    // How wide an accumulator is, and the root of the tree.
-    ("reduce", &["client", "plan"]),
+    // What reductions return, how wide an accumulator is, and the root of the tree.
+    ("reduce", &["array", "client", "plan"]),
     ("serve", &["cluster"]),
     ("store", &[]),
 ];

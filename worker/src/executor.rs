@@ -57,7 +57,7 @@ pub struct Event {
 #[non_exhaustive]
 pub enum ExecuteError {
     /// The kernel ran longer than allowed.
-    #[error("the kernel did not end within {limit_ms} ms on one block (raise it with --block-timeout)")]
+    #[error("the kernel did not end within {limit_ms} ms on one block; the block timeout can be raised")]
     Deadline {
         /// The limit.
         limit_ms: u64,
@@ -112,8 +112,8 @@ pub trait Executor: Send {
     /// How many tasks run at once.
     fn slots(&self) -> usize;
 
-    /// Makes ready for a stage whose kernels were all added.
-    fn prepare(&mut self, stage: Arc<Stage>) -> Result<(), ExecuteError>;
+    /// Makes ready for a stage whose kernels were all added. If it cannot be, its tasks say why.
+    fn prepare(&mut self, stage: Arc<Stage>);
 
     /// Starts or queues one block. Its event comes to the sink that the executor was made with.
     fn submit(&mut self, task: Task);

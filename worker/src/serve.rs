@@ -5,6 +5,7 @@
 //! through the sink it was made with, and is handed to [`Worker::handle`] like everything else.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use crate::executor::{self, Executor, Operand, Task};
 use crate::ids::{BlockId, WorkerId};
 use crate::kernel::{KernelSource, TypedKernel};
 use crate::shape::Region;
-use crate::stage::Stage;
 use crate::wire::{DeviceClass, FromWorker, KernelBytes, Register, decode};
 
 /// How a worker is made.
@@ -88,11 +88,6 @@ impl Worker {
         }
     }
 
-    /// The executor's name, as results report it.
-    pub fn executor_name(&self) -> &str {
-        self.executor.name()
-    }
-
     /// Takes note of what happened at `now`.
     pub fn handle(&mut self, now: Duration, event: agent::Event<Block>) {
         self.agent.handle(now, event);
@@ -104,7 +99,7 @@ impl Worker {
     }
 
     /// Does what the agent wants done here, until something is to leave.
-    pub fn poll(&mut self, now: Duration) -> Option<Outward> {
+    pub fn poll(&mut self) -> Option<Outward> {
         while let Some(action) = self.agent.poll() {
             match action {
                 Action::Send(message) => return Some(Outward::ToScheduler(message)),
@@ -115,7 +110,7 @@ impl Worker {
                 Action::Reply { to, answer } => return Some(Outward::Reply { to, answer }),
                 Action::Close => return Some(Outward::Closed),
                 Action::Kernel(kernel) => self.add_kernel(&kernel),
-                Action::Prepare { stage } => self.prepare(now, stage),
+                Action::Prepare { stage } => self.executor.prepare(stage),
                 Action::Start(start) => self.executor.submit(Task {
                     token: start.token,
                     array: start.array,
@@ -130,21 +125,21 @@ impl Worker {
 
     /// A kernel that does not compile here is left out: stages that name it then fail, and say so.
     fn add_kernel(&mut self, kernel: &KernelBytes) {
-        let compiled = decode::<KernelSource>(&kernel.source)
-            .map_err(|error| error.to_string())
-            .and_then(|source| TypedKernel::compile(source).map_err(|error| error.to_string()));
-        match compiled {
-            Ok(compiled) if compiled.hash() == kernel.hash => self.executor.add_kernel(Arc::new(compiled)),
-            Ok(_) => tracing::warn!(kernel = %kernel.hash, "a kernel's text has another hash than its name"),
+        match compiled(kernel) {
+            Ok(compiled) => self.executor.add_kernel(Arc::new(compiled)),
             Err(error) => tracing::warn!(kernel = %kernel.hash, %error, "a kernel does not compile here"),
         }
     }
+}
 
-    fn prepare(&mut self, now: Duration, stage: Arc<Stage>) {
-        let array = stage.array;
-        if let Err(error) = self.executor.prepare(stage) {
-            self.agent.handle(now, agent::Event::PrepareFailed { array, error });
-        }
+/// What came as bytes, parsed and validated anew: nothing is taken on trust. A panic of the compiler is contained.
+fn compiled(kernel: &KernelBytes) -> Result<TypedKernel, String> {
+    let source: KernelSource = decode(&kernel.source).map_err(|error| error.to_string())?;
+    match catch_unwind(AssertUnwindSafe(|| TypedKernel::compile(source))) {
+        Ok(Ok(compiled)) if compiled.hash() == kernel.hash => Ok(compiled),
+        Ok(Ok(_)) => Err("its text has another hash than its name".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the compiler panicked".to_owned()),
     }
 }
 

@@ -6,10 +6,31 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::agent::{Part, Payload};
+use crate::block::Block;
 use crate::ids::{ArrayId, BlockId, ClientId};
 use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
+
+/// What is held and handed on without looking inside. Cloning shares, it does not copy.
+pub trait Payload: Clone {
+    /// What it takes in memory.
+    fn bytes(&self) -> u64;
+}
+
+impl Payload for Block {
+    fn bytes(&self) -> u64 {
+        Block::bytes(self).len() as u64
+    }
+}
+
+/// A field of a block, and what of it is meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part<B> {
+    /// The bytes.
+    pub data: B,
+    /// The part meant, in `data`'s own coordinates; `None` for all of it (always so where the holder has cut it).
+    pub region: Option<Region>,
+}
 
 /// What was asked for does not fit beside what there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -276,7 +297,9 @@ mod tests {
     #[test]
     fn parts_of_arrays_and_ranges_go_together() {
         let mut store = Store::new(100);
-        (0..10).for_each(|index| drop(store.keep(block(index), vec![Weight(1)], 0)));
+        for index in 0..10 {
+            store.keep(block(index), vec![Weight(1)], 0).unwrap();
+        }
         store.remove_blocks(block(0).array, Interval::new(3, 7));
         assert_eq!(store.block_ids().map(|block| block.index).collect::<Vec<_>>(), vec![0, 1, 2, 7, 8, 9]);
         store.remove_array(block(0).array);

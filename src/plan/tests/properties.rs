@@ -1,5 +1,7 @@
 //! Chains of operations, done by a plan and by ndarray.
 
+use std::sync::OnceLock;
+
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::ArrayId;
 use ndarray::{ArrayD, Axis, IxDyn, SliceInfo, SliceInfoElem};
@@ -8,6 +10,7 @@ use proptest::prelude::*;
 use super::evaluate::{check_is_whole, dynamic, evaluate};
 use super::*;
 use crate::array::{ArrayError, Axes, IntoAxes, keepdims};
+use crate::{Client, LocalCluster};
 
 /// An array beside what ndarray makes of the same operations.
 #[derive(Clone)]
@@ -137,7 +140,9 @@ fn reshaped(lazy: &Array, eager: &ArrayD<f64>, dice: Dice) -> Pair {
     let last = eager.shape().last().copied().unwrap_or(1);
     let factor = (1..=4).rev().find(|factor| last.is_multiple_of(*factor)).unwrap_or(1);
     let shape = match eager.shape().split_last() {
-        Some((_, before)) if dice[2].is_multiple_of(2) && eager.ndim() < 5 => [before, &[last / factor, factor]].concat(),
+        Some((_, before)) if dice[2].is_multiple_of(2) && eager.ndim() < 5 => {
+            [before, &[last / factor, factor]].concat()
+        }
         _ => vec![eager.len()],
     };
     let as_it_is = lazy.reshape(&shape[..]);
@@ -190,6 +195,24 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn a_cluster_computes_the_same(first in any::<Dice>(), dice in prop::collection::vec(any::<Dice>(), 1..9)) {
+        static CLUSTER: OnceLock<(LocalCluster, Client)> = OnceLock::new();
+        let (_, client) = CLUSTER.get_or_init(|| {
+            let cluster = LocalCluster::start().unwrap();
+            let client = cluster.client();
+            (cluster, client)
+        });
+        let (pair, resident) = source(first);
+        prop_assume!(resident.is_empty());
+        let pair = dice.into_iter().fold(pair, step);
+        let found: ArrayD<f64> = client.compute(&pair.lazy.astype(DType::F64)).unwrap().wait().unwrap();
+        check(&found, &pair.eager);
+    }
+}
+
 /// 10,000 partials fold to 157, then to 3, and the client does the root; a consumer gets it as a stage.
 #[test]
 fn deep_trees_count_each_element_once() {
@@ -211,7 +234,7 @@ fn what_is_left_to_the_client_can_be_read_by_another_plan() {
     let kept = first.outputs[0].to_array(Keep::default());
     assert_eq!(kept.shape(), &first.outputs[0].shape);
     // As it is, there is nothing to be done; read by a stage, it gets its root.
-    assert_eq!(plan(&[kept.clone()], &mut ids).unwrap().stages.len(), 0);
+    assert_eq!(plan(std::slice::from_ref(&kept), &mut ids).unwrap().stages.len(), 0);
     let second = plan(&[&x + &kept], &mut ids).unwrap();
     assert_eq!(second.stages.len(), 2);
     let both = Plan {

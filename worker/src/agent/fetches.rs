@@ -126,3 +126,36 @@ impl Fetches {
         self.wanted.is_empty() && self.flying.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ArrayId, BlockId, ClientId};
+
+    fn key(index: u64) -> PartKey {
+        let array = ArrayId { client: ClientId(1), sequence: 1 };
+        PartKey::new(BlockId { array, index }, 0, None)
+    }
+
+    fn waiter(token: u64) -> Waiter {
+        Waiter { token: TaskToken(token), operand: 0 }
+    }
+
+    #[test]
+    fn the_same_part_is_fetched_once_and_ten_at_a_time() {
+        let mut fetches = Fetches::default();
+        for at in 0..24 {
+            fetches.want(key(at / 2), &[WorkerId(1)], waiter(at));
+        }
+        let away: Vec<Departure> = std::iter::from_fn(|| fetches.depart()).collect();
+        assert_eq!(away.len(), FETCHES_MAX);
+        let Arrival::Landed(landed, waiters) = fetches.arrive(away[0].fetch, Ok(())) else { panic!("it landed") };
+        assert_eq!((landed, waiters), (key(0), vec![waiter(0), waiter(1)]));
+        assert!(fetches.depart().is_some());
+        // What nobody waits for any more, and has not left, is not fetched.
+        fetches.give_up(TaskToken(22));
+        fetches.give_up(TaskToken(23));
+        assert!(matches!(fetches.arrive(away[1].fetch, Ok(())), Arrival::Landed(..)));
+        assert!(fetches.depart().is_none());
+    }
+}

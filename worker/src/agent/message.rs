@@ -10,28 +10,8 @@ use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{ArrayId, BlockId, WorkerId};
 use crate::shape::Region;
 use crate::stage::Stage;
+use crate::store::Part;
 use crate::wire::{FetchError, FromWorker, KernelBytes, ToWorker};
-
-/// What the agent holds and hands on without looking inside. Cloning shares, it does not copy.
-pub trait Payload: Clone {
-    /// What it takes in memory.
-    fn bytes(&self) -> u64;
-}
-
-impl Payload for crate::block::Block {
-    fn bytes(&self) -> u64 {
-        crate::block::Block::bytes(self).len() as u64
-    }
-}
-
-/// A field of a block, and what of it is meant.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Part<B> {
-    /// The bytes.
-    pub data: B,
-    /// The part meant, in `data`'s own coordinates; `None` for all of it (always so where the holder has cut it).
-    pub region: Option<Region>,
-}
 
 /// Names one request of a peer or client to the shell that must answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -19,6 +19,8 @@ mod advance;
 mod fetches;
 pub mod message;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,13 +28,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use fetches::FETCHES_MAX;
-pub use message::{Action, Answer, Event, FetchId, Part, Payload, ReplyTo, Start};
+pub use message::{Action, Answer, Event, FetchId, ReplyTo, Start};
 pub use report::COALESCE;
 
 use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use crate::intervals::Interval;
 use crate::stage::Stage;
+pub use crate::store::{Part, Payload};
 use crate::store::{PartKey, Store};
 use crate::wire::{FetchError, FromWorker, Run, ToWorker, Whereabouts};
 use fetches::{Arrival, Fetches, Waiter};

@@ -1,6 +1,6 @@
 //! The executor on CPUs: one slot per thread, a task runs on one thread.
 //!
-//! A block is computed by the tile pipeline of [`pipeline`]: native source -> element program -> native reduction or
+//! A block is computed by the tile pipeline of `pipeline`: native source -> element program -> native reduction or
 //! store. The element program is walked by the interpreter; its name says so ([`NAME`]), and no other executor ever
 //! takes over in silence.
 //!
@@ -33,10 +33,8 @@ pub type EventSink = Box<dyn Fn(Event) + Send + Sync>;
 pub struct CpuOptions {
     /// Slots, one thread each; at least 1.
     pub slots: usize,
-    /// The longest that one block may take.
+    /// The longest that one block may take, from 1 ms to 136 years.
     pub block_timeout: Duration,
-    /// The cores that slot threads are bound to, one each in turn; unbound if empty.
-    pub cores: Vec<usize>,
 }
 
 /// Computes blocks on threads of this process.
@@ -59,7 +57,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    stages: HashMap<ArrayId, Arc<Prepared>>,
+    /// Ready, or why its tasks fail.
+    stages: HashMap<ArrayId, Result<Arc<Prepared>, ExecuteError>>,
     queue: VecDeque<(Task, Arc<Prepared>)>,
     running: Vec<Option<Running>>,
     closed: bool,
@@ -90,15 +89,12 @@ impl CpuExecutor {
             work: Condvar::new(),
             closing: Condvar::new(),
             sink,
-            block_timeout: options.block_timeout,
+            // Within what clocks can add, and long enough for the watchdog to sleep.
+            block_timeout: options.block_timeout.clamp(Duration::from_millis(1), Duration::from_secs(1 << 32)),
         });
         let mut executor = CpuExecutor { shared, threads: Vec::new(), kernels: HashMap::new(), slots };
         for slot in 0..slots {
-            let core = (!options.cores.is_empty()).then(|| options.cores[slot % options.cores.len()]);
-            executor.spawn(format!("gridloom-cpu-{slot}"), move |shared| {
-                core.into_iter().for_each(bind_to_core);
-                shared.run_slot(slot);
-            })?;
+            executor.spawn(format!("gridloom-cpu-{slot}"), move |shared| shared.run_slot(slot))?;
         }
         executor.spawn("gridloom-watchdog".to_owned(), Shared::watch)?;
         Ok(executor)
@@ -125,28 +121,30 @@ impl Executor for CpuExecutor {
         self.slots
     }
 
-    fn prepare(&mut self, stage: Arc<Stage>) -> Result<(), ExecuteError> {
+    fn prepare(&mut self, stage: Arc<Stage>) {
         let array = stage.array;
-        let prepared = Prepared::new(stage, &|hash| self.kernels.get(&hash).cloned())?;
-        self.shared.lock().stages.insert(array, Arc::new(prepared));
-        Ok(())
+        let prepare = || Prepared::new(stage, &|hash| self.kernels.get(&hash).cloned()).map(Arc::new);
+        let prepared = catch_unwind(AssertUnwindSafe(prepare))
+            .unwrap_or_else(|panic| Err(ExecuteError::Internal { what: panic_message(panic.as_ref()) }));
+        self.shared.lock().stages.insert(array, prepared);
     }
 
     fn submit(&mut self, task: Task) {
         let mut state = self.shared.lock();
-        match state.stages.get(&task.array).cloned() {
-            Some(prepared) => {
+        let error = match state.stages.get(&task.array).cloned() {
+            Some(Ok(prepared)) => {
                 state.queue.push_back((task, prepared));
                 drop(state);
-                self.shared.work.notify_one();
+                return self.shared.work.notify_one();
             }
+            Some(Err(error)) => error,
             None => {
-                drop(state);
                 let what = format!("stage {} was not prepared", task.array);
-                let result = Err(ExecuteError::Unsupported { executor: NAME.to_owned(), what });
-                (self.shared.sink)(Event { token: task.token, result, busy: Duration::ZERO });
+                ExecuteError::Unsupported { executor: NAME.to_owned(), what }
             }
-        }
+        };
+        drop(state);
+        (self.shared.sink)(Event { token: task.token, result: Err(error), busy: Duration::ZERO });
     }
 
     fn cancel(&mut self, array: ArrayId) {
@@ -180,7 +178,9 @@ impl Drop for CpuExecutor {
         drop(state);
         self.shared.work.notify_all();
         self.shared.closing.notify_all();
-        for thread in self.threads.drain(..) {
+        // The last handle may be dropped by what a slot's own event set off; that thread ends by itself.
+        let own = std::thread::current().id();
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             // A slot's panics are caught where they happen; a thread that ended otherwise has nothing to say here.
             let _ = thread.join();
         }
@@ -257,13 +257,4 @@ impl Shared {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
-}
-
-/// Binds the calling thread to a core. Speed only: a refusal changes nothing else.
-fn bind_to_core(core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::debug!(core, %error, "a slot's thread could not be bound to its core");
-    }
 }

@@ -10,7 +10,7 @@ use crate::executor::{ExecuteError, Operand, Task};
 use crate::ids::KernelHash;
 use crate::interpreter::{Interpreter, StopFlag};
 use crate::kernel::{TypedKernel, compose};
-use crate::reduce::{self, BlockReduce};
+use crate::reduce::{self, Reducer};
 use crate::shape::{RANK_MAX, Region, Shape};
 use crate::source::{LeafReader, leaf_readers};
 use crate::stage::{Body, Map, Reduce, Relabel, Stage};
@@ -30,7 +30,8 @@ pub(super) struct Prepared {
 
 enum Work {
     Map(ElementProgram),
-    Fold,
+    MapReduce(ElementProgram, Reducer),
+    Fold(Reducer),
     Relabel,
 }
 
@@ -54,8 +55,14 @@ impl Prepared {
         kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
     ) -> Result<Prepared, ExecuteError> {
         let work = match &stage.body {
-            Body::Map(map) => Work::Map(ElementProgram::new(map, kernel)?),
-            Body::Fold(_) => Work::Fold,
+            Body::Map(map) => {
+                let program = ElementProgram::new(map, kernel)?;
+                match &map.reduce {
+                    None => Work::Map(program),
+                    Some(reduce) => Work::MapReduce(program, Reducer::new(&reduce.reduction, kernel)?),
+                }
+            }
+            Body::Fold(fold) => Work::Fold(Reducer::new(&fold.reduction, kernel)?),
             Body::Relabel(_) => Work::Relabel,
         };
         Ok(Prepared { stage, work })
@@ -64,14 +71,12 @@ impl Prepared {
     /// Computes one block: one result per field.
     pub(super) fn compute(&self, task: Task, stop: &StopFlag) -> Result<Vec<Block>, ExecuteError> {
         match (&self.stage.body, &self.work) {
-            (Body::Map(map), Work::Map(program)) => match &map.reduce {
-                None => store(map, program, &task, stop),
-                Some(reduce) => reduce_block(map, reduce, program, &task, stop),
-            },
-            (Body::Fold(fold), Work::Fold) => {
+            (Body::Map(map), Work::Map(program)) => store(map, program, &task, stop),
+            (Body::Map(map), Work::MapReduce(program, reducer)) => reduce_block(map, reducer, program, &task, stop),
+            (Body::Fold(fold), Work::Fold(reducer)) => {
                 let partials: Vec<Block> = task.operands.into_iter().map(|operand| operand.data).collect();
-                let folded = reduce::fold(&fold.reduction, &partials)?;
-                if fold.finish { reduce::finish(&fold.reduction, &folded) } else { Ok(vec![folded]) }
+                let folded = reducer.fold(&partials, stop)?;
+                if fold.finish { reducer.finish(&folded, stop) } else { Ok(vec![folded]) }
             }
             (Body::Relabel(relabel), Work::Relabel) => Ok(relabelled(relabel, task)),
             _ => unreachable!("work is made from the body in Prepared::new"),
@@ -127,14 +132,15 @@ fn store(map: &Map, program: &ElementProgram, task: &Task, stop: &StopFlag) -> R
 /// A map with the chunk step of a reduction: a partial, or finished values.
 fn reduce_block(
     map: &Map,
-    reduce: &Reduce,
+    reducer: &Reducer,
     program: &ElementProgram,
     task: &Task,
     stop: &StopFlag,
 ) -> Result<Vec<Block>, ExecuteError> {
+    let Some(Reduce { axes, finish, .. }) = &map.reduce else { unreachable!("a reducer is made from a reduction") };
     let region = map.region(task.block);
     let readers = leaf_readers(map, task.block, &task.operands)?;
-    let mut block = BlockReduce::new(&reduce.reduction, &map.grid.shape(), &region, &reduce.axes);
+    let mut block = reducer.block(&map.grid.shape(), &region, axes, stop);
     match program {
         ElementProgram::Identity => with_element!(map.leaves[0].dtype, T => {
             let mut tile = [T::default(); reduce::TILE];
@@ -154,21 +160,12 @@ fn reduce_block(
             let mut lanes = Lanes::new(map, program, &region, task.block);
             for run in block.sweep() {
                 lanes.run(&readers, run.start, (run.end - run.start) as usize, stop)?;
-                feed_words(&mut block, run, program.results[0], &lanes.results[0]);
+                block.feed_words(run, &lanes.results);
             }
         }
     }
     let partial = block.partial()?;
-    if reduce.finish { reduce::finish(&reduce.reduction, &partial) } else { Ok(vec![partial]) }
-}
-
-/// Feeds computed words as the elements they are.
-fn feed_words(block: &mut BlockReduce, run: Range<u64>, dtype: DType, words: &[u64]) {
-    with_element!(dtype, T => {
-        let mut tile = [T::default(); reduce::TILE];
-        tile.iter_mut().zip(words).for_each(|(to, &word)| *to = T::from_word(word));
-        block.feed(run, &tile[..words.len()]);
-    });
+    if *finish { reducer.finish(&partial, stop) } else { Ok(vec![partial]) }
 }
 
 impl ElementProgram {

@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 
 use super::number::{Number, Total};
-use super::operation::{Operation, by_eights, lanes, turned_rows};
+use super::operation::{BuiltIn, LANES, Operation, lanes, masked_lanes};
 use crate::dtype::Element;
 
 /// A reduction whose accumulator is one number and whose combination is one operation on it.
@@ -33,35 +33,39 @@ impl<M: Monoid> Operation for Plain<M> {
     type In = M::In;
     type A = M::A;
     type B = ();
-    type Partial = M::Partial;
-    type Out = M::Out;
 
     #[inline(always)]
-    fn lift(value: M::In) -> (M::A, ()) {
+    fn lift(&self, value: M::In) -> (M::A, ()) {
         (M::lift(value), ())
     }
     #[inline(always)]
-    fn join(a: (M::A, ()), b: (M::A, ()), _counts: [u64; 2]) -> (M::A, ()) {
+    fn join(&self, a: (M::A, ()), b: (M::A, ()), _counts: [u64; 2]) -> (M::A, ()) {
         (M::combine(a.0, b.0), ())
     }
     #[inline(always)]
-    fn segment(values: &[M::In]) -> (M::A, ()) {
+    fn segment(&self, values: &[M::In]) -> (M::A, ()) {
         (lanes(values, M::identity(), M::lift, M::combine), ())
     }
     #[inline(always)]
-    fn short_rows(values: &[M::In], length: usize, first: &mut [M::A], second: &mut [()]) {
-        by_eights::<Self>(values, length, first, second, |rows| {
-            let lift = |row: usize, element: usize| M::lift(rows[row * length + element]);
-            (turned_rows(length, M::identity(), lift, M::combine), [(); 8])
-        });
+    fn short_row(&self, window: &[M::In; LANES], length: usize) -> (M::A, ()) {
+        (masked_lanes(window, length, M::identity(), M::lift, M::combine), ())
     }
-    fn store(unit: (M::A, ()), count: u64, _place: &dyn Fn(u64) -> u64) -> M::Partial {
-        M::store(unit.0, count)
+    fn partial_bytes(&self) -> usize {
+        size_of::<M::Partial>()
     }
+    fn store(&self, unit: (M::A, ()), count: u64, _place: &dyn Fn(u64) -> u64, out: &mut [u8]) {
+        out.copy_from_slice(bytemuck::bytes_of(&M::store(unit.0, count)));
+    }
+}
+
+impl<M: Monoid> BuiltIn for Plain<M> {
+    type Partial = M::Partial;
+    type Out = M::Out;
+
     fn fold(a: M::Partial, b: M::Partial) -> M::Partial {
         M::fold(a, b)
     }
-    fn finish(self, partial: M::Partial) -> M::Out {
+    fn finish(&self, partial: M::Partial) -> M::Out {
         M::finish(partial)
     }
 }
@@ -187,19 +191,17 @@ impl<T: Number> Operation for Var<T> {
     type In = T;
     type A = f64;
     type B = f64;
-    type Partial = Moments;
-    type Out = T::Mean;
 
     #[inline(always)]
-    fn lift(value: T) -> (f64, f64) {
+    fn lift(&self, value: T) -> (f64, f64) {
         (value.real(), 0.0)
     }
     #[inline(always)]
-    fn join(a: (f64, f64), b: (f64, f64), counts: [u64; 2]) -> (f64, f64) {
+    fn join(&self, a: (f64, f64), b: (f64, f64), counts: [u64; 2]) -> (f64, f64) {
         join_moments(a, b, counts)
     }
     #[inline(always)]
-    fn segment(values: &[T]) -> (f64, f64) {
+    fn segment(&self, values: &[T]) -> (f64, f64) {
         let mean = lanes(values, f64::NOTHING, T::real, f64::add) / values.len() as f64;
         let square = |value: T| {
             let distance = value.real() - mean;
@@ -208,28 +210,35 @@ impl<T: Number> Operation for Var<T> {
         (mean, lanes(values, f64::NOTHING, square, f64::add))
     }
     #[inline(always)]
-    fn short_rows(values: &[T], length: usize, first: &mut [f64], second: &mut [f64]) {
-        by_eights::<Self>(values, length, first, second, |rows| {
-            let value = |row: usize, element: usize| rows[row * length + element].real();
-            let means = turned_rows(length, f64::NOTHING, value, f64::add).map(|sum| sum / length as f64);
-            let square = |row: usize, element: usize| {
-                let distance = value(row, element) - means[row];
-                distance * distance
-            };
-            (means, turned_rows(length, f64::NOTHING, square, f64::add))
-        });
+    fn short_row(&self, window: &[T; LANES], length: usize) -> (f64, f64) {
+        let mean = masked_lanes(window, length, f64::NOTHING, T::real, f64::add) / length as f64;
+        let square = |value: T| {
+            let distance = value.real() - mean;
+            distance * distance
+        };
+        (mean, masked_lanes(window, length, f64::NOTHING, square, f64::add))
     }
-    fn store((mean, m2): (f64, f64), count: u64, _place: &dyn Fn(u64) -> u64) -> Moments {
-        Moments { count, mean: mean.canonical(), m2: m2.canonical() }
+    fn partial_bytes(&self) -> usize {
+        size_of::<Moments>()
     }
+    fn store(&self, (mean, m2): (f64, f64), count: u64, _place: &dyn Fn(u64) -> u64, out: &mut [u8]) {
+        out.copy_from_slice(bytemuck::bytes_of(&Moments { count, mean: mean.canonical(), m2: m2.canonical() }));
+    }
+}
+
+impl<T: Number> BuiltIn for Var<T> {
+    type Partial = Moments;
+    type Out = T::Mean;
+
     fn fold(a: Moments, b: Moments) -> Moments {
         let (mean, m2) = join_moments((a.mean, a.m2), (b.mean, b.m2), [a.count, b.count]);
         Moments { count: a.count + b.count, mean: mean.canonical(), m2: m2.canonical() }
     }
-    fn finish(self, partial: Moments) -> T::Mean {
-        // As NumPy: too few elements for the degrees of freedom give 0/0 or x/0, not a negative variance.
+    fn finish(&self, partial: Moments) -> T::Mean {
+        // As NumPy: what is infinitely far from its mean has no variance, and too few elements for the degrees of
+        // freedom give 0/0 or x/0, not a negative variance.
         let freedom = (partial.count as f64 - self.ddof).max(0.0);
-        let variance = partial.m2 / freedom;
+        let variance = if partial.mean.is_finite() { partial.m2 / freedom } else { f64::NAN };
         T::mean(if self.is_std { variance.sqrt() } else { variance }.canonical())
     }
 }

@@ -13,24 +13,56 @@ use super::tree::Tree;
 use super::vector::{Work, vectorised};
 use super::{SEGMENT, SEGMENT_ROWS, TILE};
 use crate::block::{Block, BufferMut, Item, OutOfMemory};
-use crate::shape::Shape;
+use crate::shape::{Region, Shape};
+
+/// Which block is reduced, and over what.
+pub(super) struct Site {
+    geometry: Geometry,
+    /// The kept lengths.
+    shape: Shape,
+    places: Places,
+}
+
+impl Site {
+    /// The `region` of an array of `array`, reduced over the axes that `axes` marks.
+    pub(super) fn new(array: &Shape, region: &Region, axes: &[bool]) -> Site {
+        let block = region.shape();
+        assert!(block.elements() < 1 << 32, "a block of {block}");
+        let only = |lengths: &Shape, reduced: bool| -> Shape {
+            lengths.iter().zip(axes).filter(|&(_, &axis)| axis == reduced).map(|(&length, _)| length).collect()
+        };
+        Site {
+            geometry: Geometry::new(&block, axes),
+            shape: only(&block, false),
+            places: Places { block: only(&block, true), start: only(&region.start, true), array: only(array, true) },
+        }
+    }
+}
 
 /// Where a place in the block (row-major over its reduced axes) stands in the array's reduced axes.
-#[derive(Clone, Debug)]
-pub(super) struct Places {
+struct Places {
     /// The block's reduced lengths.
-    pub(super) block: Shape,
+    block: Shape,
     /// Where the block begins on them.
-    pub(super) start: Shape,
+    start: Shape,
     /// The array's reduced lengths.
-    pub(super) array: Shape,
+    array: Shape,
 }
 
 impl Places {
-    fn place(&self, place: u64) -> u64 {
-        let index = self.block.index_at(place);
-        let index: Shape = index.iter().zip(self.start.iter()).map(|(&at, &start)| at + start).collect();
-        self.array.linear(&index)
+    /// What takes a place in the block to its place in the array.
+    fn mover(&self) -> impl Fn(u64) -> u64 {
+        // Whole inner axes keep neighbours neighbours: places then only move.
+        let is_whole = self.block.iter().zip(self.array.iter()).skip(1).all(|(block, array)| block == array);
+        let offset = is_whole.then(|| self.array.linear(&self.start));
+        move |place| match offset {
+            Some(offset) => offset + place,
+            None => {
+                let index = self.block.index_at(place);
+                let index: Shape = index.iter().zip(self.start.iter()).map(|(&at, &start)| at + start).collect();
+                self.array.linear(&index)
+            }
+        }
     }
 }
 
@@ -42,9 +74,10 @@ struct Accumulators<O: Operation> {
 }
 
 impl<O: Operation> Accumulators<O> {
-    fn join(mut earlier: Self, later: Self) -> Self {
+    fn join(operation: &O, mut earlier: Self, later: Self) -> Self {
         let counts = [earlier.elements, later.elements];
-        join_all((&mut earlier.first, &mut earlier.second), Made::<O>(&later.first, &later.second), counts, 0);
+        let units = Made::<O>(&later.first, &later.second);
+        join_all(operation, (&mut earlier.first, &mut earlier.second), units, counts, 0);
         earlier.elements += later.elements;
         earlier
     }
@@ -52,6 +85,7 @@ impl<O: Operation> Accumulators<O> {
 
 /// Reduces one block.
 pub(super) struct Engine<O: Operation> {
+    operation: O,
     geometry: Geometry,
     expected: Sweep,
     places: Places,
@@ -60,7 +94,7 @@ pub(super) struct Engine<O: Operation> {
     output: Result<BufferMut, OutOfMemory>,
     filled: usize,
     /// Segments of a long row.
-    row: Tree<((O::A, O::B), u64)>,
+    row: Tree<Counted<O>>,
     row_elements: u64,
     /// The current segment of a tile: units taken in, and one accumulator per lane and column.
     units: usize,
@@ -75,13 +109,14 @@ pub(super) struct Engine<O: Operation> {
 }
 
 impl<O: Operation> Engine<O> {
-    pub(super) fn new(geometry: Geometry, shape: Shape, places: Places) -> Engine<O> {
-        let output = BufferMut::try_new(shape.elements() as usize * size_of::<O::Partial>());
+    pub(super) fn new(operation: O, Site { geometry, shape, places }: Site) -> Engine<O> {
+        let output = BufferMut::try_new(shape.elements() as usize * operation.partial_bytes());
         let width = match geometry.depth {
             1 => 0,
             _ => (geometry.lanes * geometry.tile) as usize,
         };
         Engine {
+            operation,
             expected: geometry.sweep(),
             geometry,
             places,
@@ -110,86 +145,76 @@ impl<O: Operation> Engine<O> {
         let run = self.expected.next().expect("no run is left");
         assert_eq!(run.elements, elements, "runs come in the order of the sweep");
         assert_eq!(values.len() as u64, elements.end - elements.start, "one value per element");
-        vectorised(Feed { engine: self, run, values });
-    }
-
-    /// # Panics
-    /// If the sweep is not over.
-    pub(super) fn partial(self) -> Result<Block, OutOfMemory> {
-        let item = Item::Partial { bytes: size_of::<O::Partial>() as u32 };
-        let buffer = self.output?;
-        assert_eq!(self.filled as u64, self.shape.elements(), "the sweep is over");
-        Ok(Block::new(item, self.shape, buffer.freeze()))
-    }
-
-    #[inline(always)]
-    fn feed_run(&mut self, run: &Run, values: &[O::In]) {
-        let row = self.geometry.row as usize;
-        if row == 1 {
-            self.take_units(run, Lifted::<O>(values));
-        } else if row <= SEGMENT {
-            self.feed_rows(run, row, values);
-        } else {
-            self.feed_long_row(run, values);
+        match self.geometry.row as usize {
+            1 => self.take_units(run.columns, Lifted::<O>(values)),
+            2..=SEGMENT => self.feed_rows(run.columns, values),
+            _ => self.feed_long_row(&run, values),
         }
         if run.ends_tile && self.geometry.depth > 1 {
             self.close_tile(run.columns as usize);
         }
     }
 
+    /// The partial, and the operation that made it.
+    ///
+    /// # Panics
+    /// If the sweep is not over.
+    pub(super) fn partial(self) -> Result<(Block, O), OutOfMemory> {
+        let item = Item::Partial { bytes: self.operation.partial_bytes() as u32 };
+        let buffer = self.output?;
+        assert_eq!(self.filled as u64, self.shape.elements(), "the sweep is over");
+        Ok((Block::new(item, self.shape, buffer.freeze()), self.operation))
+    }
+
     /// Whole rows of at most a segment.
-    #[inline(always)]
-    fn feed_rows(&mut self, run: &Run, row: usize, values: &[O::In]) {
-        let count = values.len() / row;
+    fn feed_rows(&mut self, columns: u64, values: &[O::In]) {
+        let count = values.len() / self.geometry.row as usize;
         let mut first = std::mem::take(&mut self.unit_first);
         let mut second = std::mem::take(&mut self.unit_second);
-        if row < LANES {
-            O::short_rows(values, row, &mut first[..count], &mut second[..count]);
-        } else {
-            for ((a, b), row) in first.iter_mut().zip(&mut second).zip(values.chunks_exact(row)) {
-                (*a, *b) = O::segment(row);
-            }
-        }
-        self.take_units(run, Made::<O>(&first[..count], &second[..count]));
+        let (units_first, units_second) = (&mut first[..count], &mut second[..count]);
+        reduce_rows(&self.operation, self.geometry.row as usize, values, units_first, units_second);
+        self.take_units(columns, Made::<O>(units_first, units_second));
         (self.unit_first, self.unit_second) = (first, second);
     }
 
     /// One segment of a row.
-    #[inline(always)]
     fn feed_long_row(&mut self, run: &Run, values: &[O::In]) {
-        let unit = O::moved(O::segment(values), self.row_elements);
-        self.row.push((unit, values.len() as u64), join_counted::<O>);
+        let operation = &self.operation;
+        let join = |a, b| join_counted(operation, a, b);
+        let unit = O::moved(vectorised(Segment { operation, values }), self.row_elements);
+        self.row.push((unit, values.len() as u64), join);
         self.row_elements += values.len() as u64;
         if run.ends_row
-            && let Some(((a, b), _)) = self.row.finish(join_counted::<O>)
+            && let Some(((a, b), _)) = self.row.finish(join)
         {
             self.row_elements = 0;
-            self.take_units(run, Made::<O>(&[a], &[b]));
+            self.take_units(run.columns, Made::<O>(&[a], &[b]));
         }
     }
 
-    /// The next units of the tile.
-    #[inline(always)]
-    fn take_units(&mut self, run: &Run, units: impl Units<O>) {
-        let row_elements = self.geometry.row;
+    /// The next units of a tile of `columns` columns.
+    fn take_units<U: Units<O>>(&mut self, columns: u64, units: U) {
         if self.geometry.depth == 1 {
-            return self.store(row_elements, units.iter());
+            return self.store(self.geometry.row, units);
         }
-        let width = (self.geometry.lanes * run.columns) as usize;
+        let width = (self.geometry.lanes * columns) as usize;
         let mut rest = units;
         while rest.len() > 0 {
-            let (row, at) = ((self.units / width) as u64, self.units % width);
-            let (part, later) = rest.split_at(rest.len().min(width - at));
-            let accumulators = (&mut self.first[at..at + part.len()], &mut self.second[at..at + part.len()]);
-            let moved = (self.segment * SEGMENT_ROWS + row) * row_elements;
-            match row {
-                0 => assign_all(accumulators, part, moved),
-                _ => join_all(accumulators, part, [row * row_elements, row_elements], moved),
-            }
-            self.units += part.len();
+            let segment_units = SEGMENT_ROWS as usize * width;
+            let (units, later) = rest.split_at(rest.len().min(segment_units - self.units));
+            vectorised(Join {
+                operation: &self.operation,
+                first: &mut self.first[..width],
+                second: &mut self.second[..width],
+                units,
+                done: self.units,
+                row: self.geometry.row,
+                rows_before: self.segment * SEGMENT_ROWS,
+            });
+            self.units += units.len();
             rest = later;
-            if self.units == SEGMENT_ROWS as usize * width {
-                self.close_segment(run.columns as usize);
+            if self.units == segment_units {
+                self.close_segment(columns as usize);
             }
         }
     }
@@ -209,17 +234,19 @@ impl<O: Operation> Engine<O> {
         let mut half = lanes as usize / 2;
         while half > 0 {
             for lane in (0..half).filter(|lane| lane + half < units as usize) {
-                let (first, later_first) = self.first.split_at_mut((lane + half) * columns);
-                let (second, later_second) = self.second.split_at_mut((lane + half) * columns);
-                let own = lane * columns..(lane + 1) * columns;
-                let later = Made::<O>(&later_first[..columns], &later_second[..columns]);
-                join_all((&mut first[own.clone()], &mut second[own]), later, [counts[lane], counts[lane + half]], 0);
+                for column in 0..columns {
+                    let (at, later) = (lane * columns + column, (lane + half) * columns + column);
+                    let units = [at, later].map(|at| (self.first[at], self.second[at]));
+                    let joined = self.operation.join_lanes(units[0], units[1], [counts[lane], counts[lane + half]]);
+                    (self.first[at], self.second[at]) = joined;
+                }
                 counts[lane] += counts[lane + half];
             }
             half /= 2;
         }
         let (first, second) = (self.first[..columns].to_vec(), self.second[..columns].to_vec());
-        self.tile.push(Accumulators { first, second, elements: counts[0] }, Accumulators::join);
+        let results = Accumulators { first, second, elements: counts[0] };
+        self.tile.push(results, |a, b| Accumulators::join(&self.operation, a, b));
         self.units = 0;
         self.segment += 1;
     }
@@ -230,39 +257,133 @@ impl<O: Operation> Engine<O> {
             self.close_segment(columns);
         }
         self.segment = 0;
-        if let Some(results) = self.tile.finish(Accumulators::join) {
-            self.store(results.elements, Made::<O>(&results.first, &results.second).iter());
+        if let Some(results) = self.tile.finish(|a, b| Accumulators::join(&self.operation, a, b)) {
+            self.store(results.elements, Made::<O>(&results.first, &results.second));
         }
     }
 
     /// The next results of the block.
-    #[inline(always)]
-    fn store(&mut self, elements: u64, units: impl ExactSizeIterator<Item = (O::A, O::B)>) {
+    fn store(&mut self, elements: u64, units: impl Units<O>) {
         if let Ok(buffer) = &mut self.output {
-            let end = self.filled + units.len();
-            let partials: &mut [O::Partial] = bytemuck::cast_slice_mut(buffer.bytes_mut());
-            let place = |place| self.places.place(place);
-            for (partial, unit) in partials[self.filled..end].iter_mut().zip(units) {
-                *partial = O::store(unit, elements, &place);
+            let width = self.operation.partial_bytes();
+            let partials = buffer.bytes_mut()[self.filled * width..].chunks_exact_mut(width);
+            let place = self.places.mover();
+            self.filled += units.len();
+            for (partial, unit) in partials.zip(units.iter(&self.operation)) {
+                self.operation.store(unit, elements, &place, partial);
             }
-            self.filled = end;
         }
     }
 }
 
-/// One run, to be compiled for the machine's vectors.
-struct Feed<'a, O: Operation> {
-    engine: &'a mut Engine<O>,
-    run: Run,
+/// Reduces one segment.
+struct Segment<'a, O: Operation> {
+    operation: &'a O,
     values: &'a [O::In],
 }
 
-impl<O: Operation> Work for Feed<'_, O> {
+impl<O: Operation> Work for Segment<'_, O> {
+    type Output = (O::A, O::B);
+
+    #[inline(always)]
+    fn run(self) -> (O::A, O::B) {
+        self.operation.segment(self.values)
+    }
+}
+
+/// Reduces rows of `N` elements: the compiler sees the whole tree of a row, and takes several rows at once.
+struct TinyRows<'a, O: Operation, const N: usize> {
+    operation: &'a O,
+    values: &'a [O::In],
+    first: &'a mut [O::A],
+    second: &'a mut [O::B],
+}
+
+impl<O: Operation, const N: usize> Work for TinyRows<'_, O, N> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        self.engine.feed_run(&self.run, self.values);
+        for ((a, b), row) in self.first.iter_mut().zip(self.second).zip(self.values.as_chunks::<N>().0) {
+            (*a, *b) = self.operation.row(row);
+        }
+    }
+}
+
+/// Reduces rows of fewer elements than lanes, each in a window that reaches into the next rows.
+struct ShortRows<'a, O: Operation> {
+    operation: &'a O,
+    length: usize,
+    values: &'a [O::In],
+    first: &'a mut [O::A],
+    second: &'a mut [O::B],
+}
+
+impl<O: Operation> Work for ShortRows<'_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.values.chunks_exact(self.length).enumerate();
+        for ((a, b), (at, row)) in self.first.iter_mut().zip(self.second).zip(rows) {
+            (*a, *b) = match self.values[at * self.length..].first_chunk() {
+                Some(window) => self.operation.short_row(window, self.length),
+                None => self.operation.segment(row),
+            };
+        }
+    }
+}
+
+/// Reduces rows of at most a segment.
+fn reduce_rows<O: Operation>(operation: &O, length: usize, values: &[O::In], first: &mut [O::A], second: &mut [O::B]) {
+    match length {
+        2 => vectorised(TinyRows::<O, 2> { operation, values, first, second }),
+        3 => vectorised(TinyRows::<O, 3> { operation, values, first, second }),
+        4 => vectorised(TinyRows::<O, 4> { operation, values, first, second }),
+        5 => vectorised(TinyRows::<O, 5> { operation, values, first, second }),
+        6 => vectorised(TinyRows::<O, 6> { operation, values, first, second }),
+        7 => vectorised(TinyRows::<O, 7> { operation, values, first, second }),
+        8 => vectorised(TinyRows::<O, 8> { operation, values, first, second }),
+        9..LANES => vectorised(ShortRows { operation, length, values, first, second }),
+        _ => {
+            for ((a, b), row) in first.iter_mut().zip(second).zip(values.chunks_exact(length)) {
+                (*a, *b) = vectorised(Segment { operation, values: row });
+            }
+        }
+    }
+}
+
+/// Joins units to the accumulators of one segment, row of lanes by row of lanes.
+struct Join<'a, O: Operation, U> {
+    operation: &'a O,
+    first: &'a mut [O::A],
+    second: &'a mut [O::B],
+    units: U,
+    /// Units of the segment that were joined before.
+    done: usize,
+    /// Elements of a unit.
+    row: u64,
+    /// Rows of lanes in earlier segments.
+    rows_before: u64,
+}
+
+impl<O: Operation, U: Units<O>> Work for Join<'_, O, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let width = self.first.len();
+        let (mut lane_row, mut at, mut rest) = ((self.done / width) as u64, self.done % width, self.units);
+        while rest.len() > 0 {
+            let (units, later) = rest.split_at(rest.len().min(width - at));
+            let accumulators = (&mut self.first[at..at + units.len()], &mut self.second[at..at + units.len()]);
+            let moved = (self.rows_before + lane_row) * self.row;
+            match lane_row {
+                0 => assign_all(self.operation, accumulators, units, moved),
+                _ => join_all(self.operation, accumulators, units, [lane_row * self.row, self.row], moved),
+            }
+            (lane_row, at, rest) = (lane_row + 1, 0, later);
+        }
     }
 }
 
@@ -270,7 +391,7 @@ impl<O: Operation> Work for Feed<'_, O> {
 trait Units<O: Operation>: Copy {
     fn len(self) -> usize;
     fn split_at(self, at: usize) -> (Self, Self);
-    fn iter(self) -> impl ExactSizeIterator<Item = (O::A, O::B)>;
+    fn iter(self, operation: &O) -> impl Iterator<Item = (O::A, O::B)>;
 }
 
 /// Elements that are units.
@@ -303,8 +424,8 @@ impl<O: Operation> Units<O> for Lifted<'_, O> {
         (Lifted(units), Lifted(later))
     }
     #[inline(always)]
-    fn iter(self) -> impl ExactSizeIterator<Item = (O::A, O::B)> {
-        self.0.iter().copied().map(O::lift)
+    fn iter(self, operation: &O) -> impl Iterator<Item = (O::A, O::B)> {
+        self.0.iter().map(|&value| operation.lift(value))
     }
 }
 
@@ -319,30 +440,33 @@ impl<O: Operation> Units<O> for Made<'_, O> {
         (Made(first, second), Made(later_first, later_second))
     }
     #[inline(always)]
-    fn iter(self) -> impl ExactSizeIterator<Item = (O::A, O::B)> {
+    fn iter(self, _operation: &O) -> impl Iterator<Item = (O::A, O::B)> {
         self.0.iter().copied().zip(self.1.iter().copied())
     }
 }
 
 #[inline(always)]
-fn assign_all<O: Operation>(accumulators: (&mut [O::A], &mut [O::B]), units: impl Units<O>, moved: u64) {
-    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter()) {
+fn assign_all<O: Operation>(operation: &O, accumulators: (&mut [O::A], &mut [O::B]), units: impl Units<O>, moved: u64) {
+    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter(operation)) {
         (*a, *b) = O::moved(unit, moved);
     }
 }
 
 #[inline(always)]
 fn join_all<O: Operation>(
+    operation: &O,
     accumulators: (&mut [O::A], &mut [O::B]),
     units: impl Units<O>,
     counts: [u64; 2],
     moved: u64,
 ) {
-    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter()) {
-        (*a, *b) = O::join((*a, *b), O::moved(unit, moved), counts);
+    for ((a, b), unit) in accumulators.0.iter_mut().zip(accumulators.1).zip(units.iter(operation)) {
+        (*a, *b) = operation.join((*a, *b), O::moved(unit, moved), counts);
     }
 }
 
-fn join_counted<O: Operation>(a: ((O::A, O::B), u64), b: ((O::A, O::B), u64)) -> ((O::A, O::B), u64) {
-    (O::join(a.0, b.0, [a.1, b.1]), a.1 + b.1)
+type Counted<O> = ((<O as Operation>::A, <O as Operation>::B), u64);
+
+fn join_counted<O: Operation>(operation: &O, a: Counted<O>, b: Counted<O>) -> Counted<O> {
+    (operation.join(a.0, b.0, [a.1, b.1]), a.1 + b.1)
 }

@@ -1,11 +1,12 @@
-//! min, max, argmin and argmax, on order-preserving integer keys: NaN wins, -0.0 is less than +0.0, and of equal
-//! elements the one with the lowest index is meant.
+//! min, max, argmin and argmax, on order-preserving integer keys: NaN wins, and of equal elements the one with the
+//! lowest index is meant. min and max return -0.0 before +0.0; to argmin and argmax they are equal, as they are to
+//! NumPy.
 
 use std::marker::PhantomData;
 
 use super::arithmetic::Monoid;
-use super::number::{Key, Ordered};
-use super::operation::{LANES, Operation, by_eights, lanes};
+use super::number::{Key, Ordered, Place};
+use super::operation::{BuiltIn, LANES, Operation, lanes};
 
 /// Which end of the order is looked for.
 pub(super) trait Direction: Copy + Send + 'static {
@@ -97,7 +98,7 @@ impl<T: Ordered, D: Direction> Monoid for Extreme<T, D> {
     }
 }
 
-/// argmin or argmax. The second plane is the place: the row-major index over the reduced axes.
+/// argmin or argmax. The second plane is the place: the row-major index over the block's reduced axes.
 #[derive(Clone, Copy)]
 pub(super) struct Arg<T, D>(pub(super) PhantomData<T>, pub(super) D);
 
@@ -109,74 +110,79 @@ pub(super) struct Placed {
     index: u64,
 }
 
+/// One element after the other, which is best for a few.
 #[inline(always)]
-fn join_placed<K: Key, D: Direction>(a: (K, u64), b: (K, u64)) -> (K, u64) {
-    // Both comparisons are made always: a select is faster than a branch here.
-    let b_wins = D::wins(b.0, a.0) | ((b.0 == a.0) & (b.1 < a.1));
-    if b_wins { b } else { a }
+fn in_turn<T: Ordered, D: Direction>(row: &[T]) -> (T::Key, T::Place) {
+    let mut best = (row[0].equal_key(D::nan()), T::Place::default());
+    for (place, &value) in row.iter().enumerate().skip(1) {
+        let key = value.equal_key(D::nan());
+        best = if D::wins(key, best.0) { (key, T::Place::of(place as u64)) } else { best };
+    }
+    best
 }
 
 impl<T: Ordered, D: Direction> Operation for Arg<T, D> {
     type In = T;
     type A = T::Key;
-    type B = u64;
+    type B = T::Place;
+
+    #[inline(always)]
+    fn lift(&self, value: T) -> (T::Key, T::Place) {
+        (value.equal_key(D::nan()), T::Place::default())
+    }
+    #[inline(always)]
+    fn join(&self, a: (T::Key, T::Place), b: (T::Key, T::Place), _counts: [u64; 2]) -> (T::Key, T::Place) {
+        if D::wins(b.0, a.0) { b } else { a }
+    }
+    fn join_lanes(&self, a: (T::Key, T::Place), b: (T::Key, T::Place), _counts: [u64; 2]) -> (T::Key, T::Place) {
+        if D::wins(b.0, a.0) || (b.0 == a.0 && b.1 < a.1) { b } else { a }
+    }
+    /// Finds the winning key with all lanes, and then the first place that holds it.
+    #[inline(always)]
+    fn segment(&self, values: &[T]) -> (T::Key, T::Place) {
+        let key = |value: T| value.equal_key(D::nan());
+        let best = lanes(values, D::worst(), key, D::better);
+        let mut chunks = values.chunks(LANES).enumerate();
+        // A whole chunk is looked through at a time: that is done in vectors.
+        let (at, chunk) = chunks
+            .find(|(_, chunk)| chunk.iter().fold(false, |found, &value| found | (key(value) == best)))
+            .unwrap_or_default();
+        let places = chunk.iter().zip(0u32..).map(|(&value, place)| if key(value) == best { place } else { u32::MAX });
+        (best, T::Place::of((at * LANES) as u64 + u64::from(places.fold(u32::MAX, u32::min))))
+    }
+    #[inline(always)]
+    fn row<const N: usize>(&self, row: &[T; N]) -> (T::Key, T::Place) {
+        in_turn::<T, D>(row)
+    }
+    #[inline(always)]
+    fn short_row(&self, window: &[T; LANES], length: usize) -> (T::Key, T::Place) {
+        in_turn::<T, D>(&window[..length])
+    }
+    #[inline(always)]
+    fn moved(unit: (T::Key, T::Place), by: u64) -> (T::Key, T::Place) {
+        (unit.0, unit.1 + T::Place::of(by))
+    }
+    fn unlaned(place: T::Place, lane: u64, lanes: u64, length: u64) -> T::Place {
+        let place: u64 = place.into();
+        T::Place::of((place / length * lanes + lane) * length + place % length)
+    }
+    fn partial_bytes(&self) -> usize {
+        size_of::<Placed>()
+    }
+    fn store(&self, unit: (T::Key, T::Place), _count: u64, place: &dyn Fn(u64) -> u64, out: &mut [u8]) {
+        out.copy_from_slice(bytemuck::bytes_of(&Placed { key: unit.0.into(), index: place(unit.1.into()) }));
+    }
+}
+
+impl<T: Ordered, D: Direction> BuiltIn for Arg<T, D> {
     type Partial = Placed;
     type Out = i64;
 
-    #[inline(always)]
-    fn lift(value: T) -> (T::Key, u64) {
-        (value.key(D::nan()), 0)
-    }
-    #[inline(always)]
-    fn join(a: (T::Key, u64), b: (T::Key, u64), _counts: [u64; 2]) -> (T::Key, u64) {
-        join_placed::<T::Key, D>(a, b)
-    }
-    /// Finds the winning key with all lanes, and then the first chunk that holds it.
-    #[inline(always)]
-    fn segment(values: &[T]) -> (T::Key, u64) {
-        let key = |value: T| value.key(D::nan());
-        let best = lanes(values, D::worst(), key, D::better);
-        let holds = |chunk: &&[T]| chunk.iter().fold(false, |found, &value| found | (key(value) == best));
-        let mut place = 0;
-        for chunk in values.chunks(LANES) {
-            if holds(&chunk) {
-                place += chunk.iter().take_while(|&&value| key(value) != best).count();
-                break;
-            }
-            place += LANES;
-        }
-        (best, place as u64)
-    }
-    #[inline(always)]
-    fn short_rows(values: &[T], length: usize, first: &mut [T::Key], second: &mut [u64]) {
-        by_eights::<Self>(values, length, first, second, |rows| {
-            let (mut best, mut place) = ([D::worst(); 8], [0; 8]);
-            for element in 0..length {
-                for row in 0..8 {
-                    let key = rows[row * length + element].key(D::nan());
-                    let wins = D::wins(key, best[row]);
-                    best[row] = if wins { key } else { best[row] };
-                    place[row] = if wins { element as u64 } else { place[row] };
-                }
-            }
-            (best, place)
-        });
-    }
-    #[inline(always)]
-    fn moved(unit: (T::Key, u64), by: u64) -> (T::Key, u64) {
-        (unit.0, unit.1 + by)
-    }
-    fn unlaned(place: u64, lane: u64, lanes: u64, length: u64) -> u64 {
-        (place / length * lanes + lane) * length + place % length
-    }
-    fn store(unit: (T::Key, u64), _count: u64, place: &dyn Fn(u64) -> u64) -> Placed {
-        Placed { key: unit.0.into(), index: place(unit.1) }
-    }
+    /// Of two blocks side by side, the later one may hold the lower index.
     fn fold(a: Placed, b: Placed) -> Placed {
-        let (key, index) = join_placed::<i64, D>((a.key, a.index), (b.key, b.index));
-        Placed { key, index }
+        if D::wins(b.key, a.key) || (b.key == a.key && b.index < a.index) { b } else { a }
     }
-    fn finish(self, partial: Placed) -> i64 {
+    fn finish(&self, partial: Placed) -> i64 {
         partial.index as i64
     }
 }

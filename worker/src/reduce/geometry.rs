@@ -14,7 +14,7 @@ use crate::shape::Shape;
 /// Columns whose accumulators are held at once: they stay in the L2 cache.
 const COLUMNS_MAX: u64 = 8192;
 /// Narrow tiles are widened to at least this many accumulators by lanes.
-const WIDTH_MIN: u64 = 32;
+const WIDTH_MIN: u64 = 256;
 
 /// The shape of the work, a function of the block's shape and the reduced axes only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,13 +220,13 @@ mod tests {
         let last = geometry(&[4, 5, 6], &[false, false, true]);
         assert_eq!((last.row, last.columns, last.depth), (6, 20, 1));
         let first = geometry(&[4, 1, 5, 6], &[true, true, false, false]);
-        assert_eq!((first.row, first.columns, first.depth, first.lanes), (1, 30, 4, 2));
+        assert_eq!((first.row, first.columns, first.depth, first.lanes), (1, 30, 4, 16));
         let all = geometry(&[4, 5], &[true, true]);
         assert_eq!((all.row, all.columns, all.depth), (20, 1, 1));
         let scalar = geometry(&[], &[]);
         assert_eq!((scalar.row, scalar.columns, scalar.depth), (1, 1, 1));
         let mixed = geometry(&[2, 3, 4, 5, 6], &[true, false, true, false, true]);
-        assert_eq!((mixed.row, mixed.columns, mixed.depth, mixed.lanes), (6, 5, 8, 8));
+        assert_eq!((mixed.row, mixed.columns, mixed.depth, mixed.lanes), (6, 5, 8, 64));
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! Reductions in a block and the strict combine above it.
 //!
-//! Every reduction is (identity, lift, combine, finish). [`BlockReduce`] lifts and combines the elements of one block
-//! into a *partial*; [`fold`] combines neighbouring partials; [`finish`] makes results of the last one.
+//! Every reduction is (identity, lift, combine, finish), one that comes with the engine or a user's kernel, and
+//! [`Reducer`] is either. Its [`BlockReduce`] lifts and combines the elements of one block into a *partial*;
+//! [`Reducer::fold`] combines neighbouring partials; [`Reducer::finish`] makes results of the last one.
 //!
 //! Within a block the tree is a function of the block's shape, the reduced axes and the dtype only. With *columns* the
 //! length of the innermost kept axis (after neighbouring axes of one kind were merged) and *row* that of the innermost
@@ -10,39 +11,40 @@
 //! - A row is cut into segments of [`TILE`] elements. In a segment, element `i` is added to lane `i % 32`; lanes are
 //!   combined by halves (lane `i` with `i + 16`, then `i + 8`, ...), segments by the aligned binary tree.
 //! - The rows that make one result are counted row-major over the outer reduced axes. With
-//!   `lanes = next_power_of_two(ceil(32 / columns))`, they are cut into segments of `64 * lanes` rows, in which row `j`
+//!   `lanes = next_power_of_two(ceil(256 / columns))`, they are cut into segments of `64 * lanes` rows, in which row `j`
 //!   is combined into lane `j % lanes`, in order; then lanes by halves, and segments by the aligned binary tree.
 //!
 //! Vectors, tiles, threads and the order of blocks must never show. Floats are added in f64 whatever their dtype; NaN
 //! is made canonical in every partial. A partial's layout is WGSL's: sum and prod `f64` or `u64`; mean `{n: u64, sum:
 //! f64}`; var and std `{n: u64, mean: f64, m2: f64}`; min and max an order-preserving `i32` or `i64`; any, all and
-//! count_nonzero `u64`; argmin and argmax `{key: i64, index: u64}`.
+//! count_nonzero `u64`; argmin and argmax `{key: i64, index: u64}`; a user's is what its kernel says.
 
 mod arithmetic;
+mod built_in;
 mod engine;
 mod extreme;
 mod geometry;
 mod number;
 mod operation;
 mod tree;
+mod user;
 pub(crate) mod vector;
 
-use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::block::{Block, BufferMut, Item, OutOfMemory};
 use crate::dtype::{DType, Element, Scalar};
 use crate::executor::ExecuteError;
+use crate::ids::KernelHash;
+pub use crate::interpreter::StopFlag;
+use crate::kernel::TypedKernel;
 use crate::shape::{Region, Shape};
 use crate::stage::{ReduceOp, Reduction};
-use crate::with_element;
-use arithmetic::{All, Any, CountNonzero, Mean, Plain, Prod, Sum, Var};
-use engine::{Engine, Places};
-use extreme::{Arg, Extreme, Greatest, Least};
-use geometry::{Geometry, Sweep};
-use number::{Number, Ordered};
-use operation::Operation;
+use engine::Site;
+use geometry::Sweep;
 use tree::Tree;
+use user::UserReduction;
 
 /// The most elements of one run of [`BlockReduce::sweep`]: 16 KiB of f64, which stay in an L1 cache.
 pub const TILE: usize = 2048;
@@ -71,14 +73,7 @@ pub enum EmptyError {
 /// # Panics
 /// If the reduction is a user's: its kernel says so.
 pub fn accumulator(reduction: &Reduction) -> Item {
-    struct Width;
-    impl Visit for Width {
-        type Output = u32;
-        fn visit<O: Operation>(self, _operation: O) -> u32 {
-            size_of::<O::Partial>() as u32
-        }
-    }
-    Item::Partial { bytes: visit(reduction, Width).expect("a user's reduction is asked of its kernel") }
+    built_in::accumulator(reduction)
 }
 
 /// The dtypes of the results.
@@ -105,87 +100,153 @@ pub fn result_dtypes(reduction: &Reduction) -> Vec<DType> {
     vec![result]
 }
 
-/// Reduces one block to its partial.
+/// A reduction, ready to be computed. Cheap to clone.
 ///
 /// ```
 /// use gridloom_worker::dtype::DType;
-/// use gridloom_worker::reduce::{BlockReduce, finish};
+/// use gridloom_worker::reduce::{Reducer, StopFlag};
 /// use gridloom_worker::shape::{Region, Shape};
 /// use gridloom_worker::stage::{ReduceOp, Reduction};
 ///
 /// let (shape, values) = (Shape::new(&[2, 3]).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-/// let sum = Reduction { op: ReduceOp::Sum, inputs: vec![DType::F64] };
-/// let mut block = BlockReduce::new(&sum, &shape, &Region::whole(&shape), &[false, true]);
+/// let (sum, stop) = (Reduction { op: ReduceOp::Sum, inputs: vec![DType::F64] }, StopFlag::new());
+/// let reducer = Reducer::new(&sum, &|_| None).unwrap();
+/// let mut block = reducer.block(&shape, &Region::whole(&shape), &[false, true], &stop);
 /// for run in block.sweep() {
 ///     block.feed::<f64>(run.clone(), &values[run.start as usize..run.end as usize]);
 /// }
-/// assert_eq!(finish(&sum, &block.partial().unwrap()).unwrap()[0].elements::<f64>(), [6.0, 15.0]);
+/// assert_eq!(reducer.finish(&block.partial().unwrap(), &stop).unwrap()[0].elements::<f64>(), [6.0, 15.0]);
 /// ```
+#[derive(Clone)]
+pub struct Reducer {
+    reduction: Reduction,
+    /// The kernel of a user's reduction.
+    user: Option<Arc<UserReduction>>,
+}
+
+impl Reducer {
+    /// Makes ready; `kernel` finds a user's reduction kernel by its hash.
+    ///
+    /// # Errors
+    /// A kernel that is not known, or is none that reduces these inputs.
+    pub fn new(
+        reduction: &Reduction,
+        kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
+    ) -> Result<Reducer, ExecuteError> {
+        let user = match reduction.op {
+            ReduceOp::User(hash) => {
+                let kernel = kernel(hash).ok_or(ExecuteError::KernelMissing(hash))?;
+                Some(Arc::new(UserReduction::new(&kernel, &reduction.inputs)?))
+            }
+            _ => None,
+        };
+        Ok(Reducer { reduction: reduction.clone(), user })
+    }
+
+    /// What the elements of a partial are.
+    pub fn accumulator(&self) -> Item {
+        match &self.user {
+            Some(user) => user.accumulator(),
+            None => built_in::accumulator(&self.reduction),
+        }
+    }
+
+    /// The dtypes of the results, one per field.
+    pub fn result_dtypes(&self) -> Vec<DType> {
+        match &self.user {
+            Some(user) => user.results().to_vec(),
+            None => result_dtypes(&self.reduction),
+        }
+    }
+
+    /// Makes ready to reduce the `region` of an array of `array` over the axes that `axes` marks. A user's kernel runs
+    /// until `stop` is raised.
+    ///
+    /// # Panics
+    /// If the region has 2^32 elements or more: no block is that large.
+    pub fn block(&self, array: &Shape, region: &Region, axes: &[bool], stop: &StopFlag) -> BlockReduce {
+        let site = Site::new(array, region, axes);
+        let sink = match &self.user {
+            Some(user) => user.sink(site, stop),
+            None => built_in::sink(&self.reduction, site),
+        };
+        BlockReduce { inputs: self.reduction.inputs.clone(), sink }
+    }
+
+    /// Combines consecutive partials by the aligned binary tree, in index order. Folding aligned groups of a power of
+    /// two, and then what they gave, is folding all, bit for bit.
+    ///
+    /// # Panics
+    /// If there is no partial, or they are not of this reduction and one shape.
+    pub fn fold(&self, partials: &[Block], stop: &StopFlag) -> Result<Block, ExecuteError> {
+        let item = self.accumulator();
+        assert!(partials.iter().all(|partial| partial.item == item), "partials of this reduction");
+        assert!(partials.iter().all(|partial| partial.shape == partials[0].shape), "partials of one shape");
+        let mut combiner = self.user.as_ref().map(|user| user.combiner(stop));
+        let joined = fold_by(partials, |a, b| match &mut combiner {
+            Some(combiner) => combiner.fold(a, b),
+            None => built_in::fold(&self.reduction, a, b),
+        })?;
+        match combiner.is_some_and(|combiner| combiner.is_stopped()) {
+            true => Err(ExecuteError::Cancelled),
+            false => Ok(joined),
+        }
+    }
+
+    /// The results of a partial that nothing more comes to: one block per result field, shaped like the partial.
+    ///
+    /// # Panics
+    /// If the partial is not of this reduction.
+    pub fn finish(&self, partial: &Block, stop: &StopFlag) -> Result<Vec<Block>, ExecuteError> {
+        assert_eq!(partial.item, self.accumulator(), "a partial of this reduction");
+        match &self.user {
+            Some(user) => user.finish(partial, stop),
+            None => Ok(vec![built_in::finish(&self.reduction, partial)?]),
+        }
+    }
+}
+
+/// Reduces one block to its partial.
 pub struct BlockReduce {
-    input: DType,
+    inputs: Vec<DType>,
     sink: Box<dyn Sink>,
 }
 
 impl BlockReduce {
-    /// Makes ready to reduce the `region` of an array of `array_shape` over the axes that `axes` marks.
-    pub fn new(reduction: &Reduction, array_shape: &Shape, region: &Region, axes: &[bool]) -> BlockReduce {
-        let block = region.shape();
-        let only = |lengths: &Shape, reduced: bool| -> Shape {
-            lengths.iter().zip(axes).filter(|&(_, &axis)| axis == reduced).map(|(&length, _)| length).collect()
-        };
-        let make = MakeEngine {
-            geometry: Geometry::new(&block, axes),
-            shape: only(&block, false),
-            places: Places {
-                block: only(&block, true),
-                start: only(&region.start, true),
-                array: only(array_shape, true),
-            },
-        };
-        let sink = visit(reduction, make).unwrap_or_else(|| Box::new(Unsupported));
-        BlockReduce { input: reduction.inputs[0], sink }
-    }
-
     /// The runs of the block's row-major elements, each at most [`TILE`] long, in the order to feed them in.
     pub fn sweep(&self) -> impl Iterator<Item = Range<u64>> + use<> {
-        self.sink.sweep().into_iter().flatten().map(|run| run.elements)
+        self.sink.sweep().map(|run| run.elements)
     }
 
     /// Takes in the values of the next run of the sweep.
     ///
     /// # Panics
-    /// If it is not the next run, or `T` is not how the reduction's input is stored.
+    /// If it is not the next run, or `T` is not how the reduction's one input is stored.
     pub fn feed<T: Element>(&mut self, run: Range<u64>, values: &[T]) {
-        let is_stored_so = T::DTYPE == self.input || (self.input == DType::Bool && T::DTYPE == DType::U32);
-        assert!(is_stored_so, "a reduction of {} was fed {}", self.input, T::DTYPE);
+        let is_stored_so = |&dtype: &DType| T::DTYPE == dtype || (dtype == DType::Bool && T::DTYPE == DType::U32);
+        assert!(self.inputs.iter().all(is_stored_so), "a reduction of {:?} was fed {}", self.inputs, T::DTYPE);
         self.sink.feed(run, bytemuck::cast_slice(values));
     }
 
+    /// The same with a slice of words per input: the stored bits, zero-extended.
+    ///
+    /// # Panics
+    /// If it is not the next run, or there is not one slice per input and one word per element.
+    pub fn feed_words(&mut self, run: Range<u64>, words: &[Vec<u64>]) {
+        assert_eq!(words.len(), self.inputs.len(), "words for every input");
+        self.sink.feed_words(run, words);
+    }
+
     /// The partial: its shape is the kept axes' lengths, in order.
+    ///
+    /// # Errors
+    /// Memory that could not be had; a user's kernel that was stopped.
     ///
     /// # Panics
     /// If the sweep is not over.
     pub fn partial(self) -> Result<Block, ExecuteError> {
         self.sink.partial()
     }
-}
-
-/// Combines consecutive partials by the aligned binary tree, in index order. Folding aligned groups of a power of two,
-/// and then what they gave, is folding all, bit for bit.
-///
-/// # Panics
-/// If there is no partial, or they are not of this reduction and one shape.
-pub fn fold(reduction: &Reduction, partials: &[Block]) -> Result<Block, ExecuteError> {
-    assert!(partials.iter().all(|partial| partial.shape == partials[0].shape), "partials of one shape");
-    visit(reduction, FoldBlocks(partials)).unwrap_or_else(|| Err(unsupported()))
-}
-
-/// The results of a partial that nothing more comes to: one block per result field, shaped like the partial.
-///
-/// # Panics
-/// If the partial is not of this reduction.
-pub fn finish(reduction: &Reduction, partial: &Block) -> Result<Vec<Block>, ExecuteError> {
-    visit(reduction, FinishBlock { reduction, partial }).unwrap_or_else(|| Err(unsupported()))
 }
 
 /// The value of a reduction over no elements, in its result's dtype.
@@ -212,124 +273,35 @@ pub fn empty(reduction: &Reduction, kept: &Shape) -> Result<Vec<Block>, EmptyErr
     Ok(vec![Block::new(Item::Value(value.dtype()), kept.clone(), buffer.freeze())])
 }
 
-/// An [`Engine`] of any operation.
+/// The engine of any operation.
 trait Sink: Send {
-    fn sweep(&self) -> Option<Sweep>;
+    fn sweep(&self) -> Sweep;
     fn feed(&mut self, run: Range<u64>, values: &[u8]);
+    fn feed_words(&mut self, run: Range<u64>, words: &[Vec<u64>]);
     fn partial(self: Box<Self>) -> Result<Block, ExecuteError>;
 }
 
-impl<O: Operation> Sink for Engine<O> {
-    fn sweep(&self) -> Option<Sweep> {
-        Some(self.sweep())
+/// The aligned tree over whole blocks; `join` folds later accumulators into as many earlier ones.
+fn fold_by(partials: &[Block], mut join: impl FnMut(&mut [u8], &[u8])) -> Result<Block, OutOfMemory> {
+    let Block { item, shape, buffer } = &partials[0];
+    let mut folded = BufferMut::try_new(buffer.bytes().len())?;
+    let mut join = |mut earlier: Vec<u8>, later: Vec<u8>| {
+        join(&mut earlier, &later);
+        earlier
+    };
+    // A part at a time, so that a tree's levels stay in the cache.
+    let part_bytes = item.bytes() as usize * FOLD_ELEMENTS;
+    for (at, part) in folded.bytes_mut().chunks_mut(part_bytes).enumerate() {
+        let range = at * part_bytes..at * part_bytes + part.len();
+        let mut tree = Tree::new();
+        partials.iter().for_each(|partial| tree.push(partial.bytes()[range.clone()].to_vec(), &mut join));
+        part.copy_from_slice(&tree.finish(&mut join).expect("there is a partial"));
     }
-    fn feed(&mut self, run: Range<u64>, values: &[u8]) {
-        self.feed(run, bytemuck::cast_slice(values));
-    }
-    fn partial(self: Box<Self>) -> Result<Block, ExecuteError> {
-        Ok((*self).partial()?)
-    }
+    Ok(Block::new(*item, shape.clone(), folded.freeze()))
 }
 
-/// A reduction that is not built in.
-struct Unsupported;
-
-impl Sink for Unsupported {
-    fn sweep(&self) -> Option<Sweep> {
-        None
-    }
-    fn feed(&mut self, _run: Range<u64>, _values: &[u8]) {}
-    fn partial(self: Box<Self>) -> Result<Block, ExecuteError> {
-        Err(unsupported())
-    }
-}
-
-fn unsupported() -> ExecuteError {
-    ExecuteError::Unsupported { executor: "native reductions".to_owned(), what: "a reduction kernel".to_owned() }
-}
-
-/// Something to do with the operation of a reduction, whichever it is.
-trait Visit {
-    type Output;
-    fn visit<O: Operation>(self, operation: O) -> Self::Output;
-}
-
-/// Calls the visitor with a built-in reduction's operation; `None` for a user's.
-fn visit<V: Visit>(reduction: &Reduction, visitor: V) -> Option<V::Output> {
-    with_element!(reduction.inputs[0], T => visit_dtype::<T, V>(reduction.op, visitor))
-}
-
-fn visit_dtype<T: Number + Ordered, V: Visit>(op: ReduceOp, visitor: V) -> Option<V::Output> {
-    let input = PhantomData::<T>;
-    Some(match op {
-        ReduceOp::Sum => visitor.visit(Plain(Sum(input))),
-        ReduceOp::Prod => visitor.visit(Plain(Prod(input))),
-        ReduceOp::Mean => visitor.visit(Plain(Mean(input))),
-        ReduceOp::Var { ddof } => visitor.visit(Var { ddof, is_std: false, input }),
-        ReduceOp::Std { ddof } => visitor.visit(Var { ddof, is_std: true, input }),
-        ReduceOp::Min => visitor.visit(Plain(Extreme(input, Least))),
-        ReduceOp::Max => visitor.visit(Plain(Extreme(input, Greatest))),
-        ReduceOp::Any => visitor.visit(Plain(Any(input))),
-        ReduceOp::All => visitor.visit(Plain(All(input))),
-        ReduceOp::CountNonzero => visitor.visit(Plain(CountNonzero(input))),
-        ReduceOp::ArgMin => visitor.visit(Arg(input, Least)),
-        ReduceOp::ArgMax => visitor.visit(Arg(input, Greatest)),
-        ReduceOp::User(_) => return None,
-    })
-}
-
-struct MakeEngine {
-    geometry: Geometry,
-    shape: Shape,
-    places: Places,
-}
-
-impl Visit for MakeEngine {
-    type Output = Box<dyn Sink>;
-    fn visit<O: Operation>(self, _operation: O) -> Box<dyn Sink> {
-        Box::new(Engine::<O>::new(self.geometry, self.shape, self.places))
-    }
-}
-
-struct FoldBlocks<'a>(&'a [Block]);
-
-impl Visit for FoldBlocks<'_> {
-    type Output = Result<Block, ExecuteError>;
-    fn visit<O: Operation>(self, _operation: O) -> Result<Block, ExecuteError> {
-        let FoldBlocks(blocks) = self;
-        let sources: Vec<&[O::Partial]> = blocks.iter().map(|block| bytemuck::cast_slice(block.bytes())).collect();
-        let mut buffer = BufferMut::try_new(blocks[0].bytes().len())?;
-        let join = |mut earlier: Vec<O::Partial>, later: Vec<O::Partial>| {
-            earlier.iter_mut().zip(later).for_each(|(a, b)| *a = O::fold(*a, b));
-            earlier
-        };
-        // A part at a time, so that a tree's levels stay in the cache.
-        for (at, part) in bytemuck::cast_slice_mut::<u8, O::Partial>(buffer.bytes_mut()).chunks_mut(TILE).enumerate() {
-            let range = at * TILE..at * TILE + part.len();
-            let mut tree = Tree::new();
-            sources.iter().for_each(|source| tree.push(source[range.clone()].to_vec(), join));
-            part.copy_from_slice(&tree.finish(join).expect("there is a partial"));
-        }
-        Ok(Block::new(blocks[0].item, blocks[0].shape.clone(), buffer.freeze()))
-    }
-}
-
-struct FinishBlock<'a> {
-    reduction: &'a Reduction,
-    partial: &'a Block,
-}
-
-impl Visit for FinishBlock<'_> {
-    type Output = Result<Vec<Block>, ExecuteError>;
-    fn visit<O: Operation>(self, operation: O) -> Result<Vec<Block>, ExecuteError> {
-        let partials: &[O::Partial] = bytemuck::cast_slice(self.partial.bytes());
-        let mut buffer = BufferMut::try_new(partials.len() * size_of::<O::Out>())?;
-        let results = buffer.elements_mut::<O::Out>().iter_mut();
-        results.zip(partials).for_each(|(result, &partial)| *result = operation.finish(partial));
-        let item = Item::Value(result_dtypes(self.reduction)[0]);
-        Ok(vec![Block::new(item, self.partial.shape.clone(), buffer.freeze())])
-    }
-}
+/// Accumulators of each partial that are folded together.
+const FOLD_ELEMENTS: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What the built-in reductions must know of each dtype: how it widens, and how it is ordered.
 
+use std::ops::Add;
+
 use crate::dtype::Element;
 
 /// A dtype as the arithmetic reductions see it.
@@ -105,10 +107,17 @@ number! {
 
 /// A dtype as min, max and the arg-reductions see it: by integer keys in its order. -0.0 comes before +0.0.
 pub(super) trait Ordered: Element {
-    /// Keys, widened or narrowed to nothing less than the dtype itself.
+    /// Keys, as wide as the dtype itself.
     type Key: Key;
+    /// Places in a block, as wide as the keys: so both lie in vectors of as many lanes.
+    type Place: Place;
     /// The key of a value; a NaN gets `nan`.
     fn key(self, nan: Self::Key) -> Self::Key;
+    /// The same, but equal values have equal keys: -0.0 and +0.0 are one.
+    #[inline(always)]
+    fn equal_key(self, nan: Self::Key) -> Self::Key {
+        self.key(nan)
+    }
     /// The value of a key; keys of no number give NaN.
     fn of_key(key: Self::Key) -> Self;
 }
@@ -117,6 +126,25 @@ pub(super) trait Ordered: Element {
 pub(super) trait Key: bytemuck::Pod + Default + Ord + Into<i64> + Send {
     const LEAST: Self;
     const GREATEST: Self;
+}
+
+/// An index into a block, which has fewer than 2^32 elements.
+pub(super) trait Place: bytemuck::Pod + Default + Ord + Add<Output = Self> + Into<u64> + Send {
+    fn of(place: u64) -> Self;
+}
+
+impl Place for u32 {
+    #[inline(always)]
+    fn of(place: u64) -> u32 {
+        place as u32
+    }
+}
+
+impl Place for u64 {
+    #[inline(always)]
+    fn of(place: u64) -> u64 {
+        place
+    }
 }
 
 impl Key for i32 {
@@ -134,10 +162,16 @@ macro_rules! float_order {
     ($rust:ty, $key:ty, $bits:ty) => {
         impl Ordered for $rust {
             type Key = $key;
+            type Place = $bits;
             #[inline(always)]
             fn key(self, nan: $key) -> $key {
                 let bits = self.to_bits() as $key;
                 if self.is_nan() { nan } else { bits ^ ((bits >> (<$key>::BITS - 1)) & <$key>::MAX) }
+            }
+            #[inline(always)]
+            fn equal_key(self, nan: $key) -> $key {
+                // Adding +0.0 changes -0.0 and nothing else.
+                (self + 0.0).key(nan)
             }
             fn of_key(key: $key) -> $rust {
                 let value = <$rust>::from_bits((key ^ ((key >> (<$key>::BITS - 1)) & <$key>::MAX)) as $bits);
@@ -151,9 +185,10 @@ float_order!(f64, i64, u64);
 
 /// Integers, the unsigned ones with their uppermost bit turned over.
 macro_rules! integer_order {
-    ($rust:ty, $key:ty, $flip:expr) => {
+    ($rust:ty, $key:ty, $place:ty, $flip:expr) => {
         impl Ordered for $rust {
             type Key = $key;
+            type Place = $place;
             #[inline(always)]
             fn key(self, _nan: $key) -> $key {
                 self as $key ^ $flip
@@ -164,10 +199,10 @@ macro_rules! integer_order {
         }
     };
 }
-integer_order!(i32, i32, 0);
-integer_order!(i64, i64, 0);
-integer_order!(u32, i32, i32::MIN);
-integer_order!(u64, i64, i64::MIN);
+integer_order!(i32, i32, u32, 0);
+integer_order!(i64, i64, u64, 0);
+integer_order!(u32, i32, u32, i32::MIN);
+integer_order!(u64, i64, u64, i64::MIN);
 
 #[cfg(test)]
 mod tests {

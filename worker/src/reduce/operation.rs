@@ -8,68 +8,69 @@ use crate::dtype::Element;
 
 /// Lanes of a segment of a row.
 pub(super) const LANES: usize = 32;
-/// Rows that are turned round together where rows are shorter than [`LANES`].
-const TURNED: usize = 8;
 
-/// One built-in reduction of one dtype. All methods are hot and inlined, but for the last three.
-pub(super) trait Operation: Copy + Send + 'static {
-    /// The dtype it reduces.
-    type In: Element;
+/// One reduction. All methods are hot and inlined, but for the last three.
+pub(super) trait Operation: Send + 'static {
+    /// What it reduces.
+    type In: bytemuck::Pod;
     /// The accumulator's first plane.
     type A: Copy + Default + Send + 'static;
     /// Its second plane, or `()`.
     type B: Copy + Default + Send + 'static;
-    /// The accumulator as it is stored: WGSL's layout, no padding.
-    type Partial: bytemuck::Pod;
-    /// The result; a bool is a `u32`.
-    type Out: Element;
 
     /// One element.
-    fn lift(value: Self::In) -> (Self::A, Self::B);
+    fn lift(&self, value: Self::In) -> (Self::A, Self::B);
     /// Two accumulators of `counts` elements each, in index order.
-    fn join(a: (Self::A, Self::B), b: (Self::A, Self::B), counts: [u64; 2]) -> (Self::A, Self::B);
+    fn join(&self, a: (Self::A, Self::B), b: (Self::A, Self::B), counts: [u64; 2]) -> (Self::A, Self::B);
     /// One to [`super::TILE`] neighbouring elements, by lanes.
-    fn segment(values: &[Self::In]) -> (Self::A, Self::B);
-    /// Rows of `length` elements each, below [`LANES`], every one as [`Operation::segment`] would.
-    fn short_rows(values: &[Self::In], length: usize, first: &mut [Self::A], second: &mut [Self::B]);
+    fn segment(&self, values: &[Self::In]) -> (Self::A, Self::B);
+    /// The same of a row whose length the compiler knows.
+    #[inline(always)]
+    fn row<const N: usize>(&self, row: &[Self::In; N]) -> (Self::A, Self::B) {
+        self.segment(row)
+    }
+    /// The same of the first `length` elements of a window, below [`LANES`].
+    fn short_row(&self, window: &[Self::In; LANES], length: usize) -> (Self::A, Self::B);
     /// Moves an accumulator's place, if it has one, by `by`.
     fn moved(unit: (Self::A, Self::B), _by: u64) -> (Self::A, Self::B) {
         unit
+    }
+    /// Two accumulators of which neither comes before the other.
+    fn join_lanes(&self, a: (Self::A, Self::B), b: (Self::A, Self::B), counts: [u64; 2]) -> (Self::A, Self::B) {
+        self.join(a, b, counts)
     }
     /// The place of an accumulator that stood in `lane`, counted in rows of `lanes` units of `length` elements.
     fn unlaned(second: Self::B, _lane: u64, _lanes: u64, _length: u64) -> Self::B {
         second
     }
+    /// Bytes of a stored accumulator.
+    fn partial_bytes(&self) -> usize;
+    /// Stores the accumulator of `count` elements, NaN made canonical. `place` turns places in the block into places in
+    /// the array.
+    fn store(&self, unit: (Self::A, Self::B), count: u64, place: &dyn Fn(u64) -> u64, out: &mut [u8]);
+}
 
-    /// The accumulator of `count` elements as stored, NaN made canonical. `place` turns places in the block into places
-    /// in the array.
-    fn store(unit: (Self::A, Self::B), count: u64, place: &dyn Fn(u64) -> u64) -> Self::Partial;
-    /// Two stored accumulators, in index order.
+/// An operation that comes with the engine: what becomes of its stored accumulators.
+pub(super) trait BuiltIn: Operation<In: Element> {
+    /// The accumulator as it is stored: WGSL's layout, no padding.
+    type Partial: bytemuck::Pod;
+    /// The result; a bool is a `u32`.
+    type Out: Element;
+
+    /// Two stored accumulators, of consecutive blocks.
     fn fold(a: Self::Partial, b: Self::Partial) -> Self::Partial;
     /// The result of all elements.
-    fn finish(self, partial: Self::Partial) -> Self::Out;
+    fn finish(&self, partial: Self::Partial) -> Self::Out;
 }
 
-/// Lanes side by side, combined by halves: lane `i` with lane `i + half`.
-#[inline(always)]
-fn halve<A: Copy, const N: usize>(mut lanes: [A; N], combine: impl Fn(A, A) -> A) -> A {
-    let mut half = N / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] = combine(lanes[lane], lanes[lane + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
-/// Reduces neighbours by [`LANES`] lanes. `identity` must change nothing, so that lanes without elements do not show.
+/// Reduces neighbours by [`LANES`] lanes, which are then combined by halves: lane `i` with lane `i + half`. `identity`
+/// must change nothing, so that lanes without elements do not show.
 #[inline(always)]
 pub(super) fn lanes<T: Copy, A: Copy>(
     values: &[T],
     identity: A,
     lift: impl Fn(T) -> A,
-    combine: impl Fn(A, A) -> A + Copy,
+    combine: impl Fn(A, A) -> A,
 ) -> A {
     let mut lanes = [identity; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -78,61 +79,43 @@ pub(super) fn lanes<T: Copy, A: Copy>(
             lanes[lane] = combine(lanes[lane], lift(chunk[lane]));
         }
     }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane = combine(*lane, lift(value));
+    // What is stored here is stored in full vectors, and so the compiler keeps the lanes in full vectors above. Without
+    // it, it may take them by twos, at half the speed.
+    let mut lanes = std::hint::black_box(lanes);
+    // The lanes themselves are only indexed by constants: they stay in registers.
+    let mut last = [identity; LANES];
+    last.iter_mut().zip(rest).for_each(|(lane, &value)| *lane = lift(value));
+    for lane in 0..LANES {
+        lanes[lane] = combine(lanes[lane], last[lane]);
     }
     halve(lanes, combine)
 }
 
-/// The same for eight rows of `length <= N` elements at once: `lift(row, element)` is what a lane holds.
+/// [`lanes`] of the first `length` elements of a window: the others are read but do not count.
 #[inline(always)]
-fn turned<A: Copy, const N: usize>(
+pub(super) fn masked_lanes<T: Copy, A: Copy>(
+    window: &[T; LANES],
     length: usize,
     identity: A,
-    lift: impl Fn(usize, usize) -> A,
+    lift: impl Fn(T) -> A,
     combine: impl Fn(A, A) -> A,
-) -> [A; TURNED] {
-    let mut lanes = [[identity; TURNED]; N];
-    for (element, lane) in lanes.iter_mut().enumerate().take(length) {
-        *lane = std::array::from_fn(|row| lift(row, element));
+) -> A {
+    let mut lanes = [identity; LANES];
+    for lane in 0..LANES {
+        let lifted = lift(window[lane]);
+        lanes[lane] = if lane < length { lifted } else { identity };
     }
-    halve(lanes, |a, b| std::array::from_fn(|row| combine(a[row], b[row])))
+    halve(lanes, combine)
 }
 
-/// [`turned`] with as few lanes as hold a row; with fewer than [`LANES`], only lanes without elements are left out.
 #[inline(always)]
-pub(super) fn turned_rows<A: Copy>(
-    length: usize,
-    identity: A,
-    lift: impl Fn(usize, usize) -> A,
-    combine: impl Fn(A, A) -> A,
-) -> [A; TURNED] {
-    match length {
-        0..=4 => turned::<A, 4>(length, identity, lift, combine),
-        5..=8 => turned::<A, 8>(length, identity, lift, combine),
-        _ => turned::<A, LANES>(length, identity, lift, combine),
+fn halve<A: Copy>(mut lanes: [A; LANES], combine: impl Fn(A, A) -> A) -> A {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = combine(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
     }
-}
-
-/// Eight rows at a time by `eight`, the remaining ones each by [`Operation::segment`].
-#[inline(always)]
-pub(super) fn by_eights<O: Operation>(
-    values: &[O::In],
-    length: usize,
-    first: &mut [O::A],
-    second: &mut [O::B],
-    eight: impl Fn(&[O::In]) -> ([O::A; TURNED], [O::B; TURNED]),
-) {
-    let mut firsts = first.chunks_exact_mut(TURNED);
-    let mut seconds = second.chunks_exact_mut(TURNED);
-    let mut blocks = values.chunks_exact(TURNED * length);
-    for ((rows, first), second) in (&mut blocks).zip(&mut firsts).zip(&mut seconds) {
-        let (a, b) = eight(rows);
-        first.copy_from_slice(&a);
-        second.copy_from_slice(&b);
-    }
-    let rows = blocks.remainder().chunks_exact(length);
-    for ((row, a), b) in rows.zip(firsts.into_remainder()).zip(seconds.into_remainder()) {
-        (*a, *b) = O::segment(row);
-    }
+    lanes[0]
 }

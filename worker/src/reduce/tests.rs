@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::grid::Grid;
+use crate::kernel::{KernelKind, KernelSource};
+use crate::with_element;
 
 const OPS: [ReduceOp; 12] = [
     ReduceOp::Sum,
@@ -30,10 +32,14 @@ fn reduction(op: ReduceOp, input: DType) -> Reduction {
     Reduction { op, inputs: vec![input] }
 }
 
+fn reducer(op: ReduceOp, input: DType) -> Reducer {
+    Reducer::new(&reduction(op, input), &|_| None).unwrap()
+}
+
 /// The partial of one block of an array, given the array's values.
 fn partial<T: Element>(op: ReduceOp, array: &Shape, region: &Region, axes: &[bool], values: &[T]) -> Block {
     let block: Vec<T> = region.indices().map(|index| values[array.linear(&index) as usize]).collect();
-    let mut reduce = BlockReduce::new(&reduction(op, T::DTYPE), array, region, axes);
+    let mut reduce = reducer(op, T::DTYPE).block(array, region, axes, &StopFlag::new());
     for run in reduce.sweep() {
         reduce.feed(run.clone(), &block[run.start as usize..run.end as usize]);
     }
@@ -43,7 +49,7 @@ fn partial<T: Element>(op: ReduceOp, array: &Shape, region: &Region, axes: &[boo
 fn whole<T: Element>(op: ReduceOp, shape: &Shape, axes: &[bool], values: &[T]) -> Block {
     let partial = partial(op, shape, &Region::whole(shape), axes, values);
     assert_eq!(partial.item, accumulator(&reduction(op, T::DTYPE)));
-    let result = finish(&reduction(op, T::DTYPE), &partial).unwrap().remove(0);
+    let result = reducer(op, T::DTYPE).finish(&partial, &StopFlag::new()).unwrap().remove(0);
     assert_eq!(result.item, Item::Value(result_dtypes(&reduction(op, T::DTYPE))[0]));
     result
 }
@@ -115,7 +121,7 @@ mod reference {
             tree(&segments, join)
         });
         let rows: Vec<V> = rows.collect();
-        let lanes = 32usize.div_ceil(columns).next_power_of_two();
+        let lanes = 256usize.div_ceil(columns).next_power_of_two();
         let segments: Vec<V> = rows.chunks(64 * lanes).map(|units| by_lanes(units, lanes, join)).collect();
         tree(&segments, join)
     }
@@ -166,8 +172,8 @@ fn check_tree(shape: &Shape, axes: &[bool], values: &[f64]) {
     let groups = groups(shape, axes, values);
     let each = |result: &dyn Fn(&[f64]) -> f64| -> Vec<f64> { groups.iter().map(|group| result(group)).collect() };
     let variance = |group: &[f64], ddof: f64| {
-        let (count, _, m2) = reference::moments(group, cut);
-        m2 / (count - ddof).max(0.0)
+        let (count, mean, m2) = reference::moments(group, cut);
+        if mean.is_finite() { m2 / (count - ddof).max(0.0) } else { f64::NAN }
     };
     let narrow: Vec<f32> = values.iter().map(|&value| value as f32).collect();
     let is_narrow = narrow.iter().zip(values).all(|(&a, &b)| f64::from(a).to_bits() == b.to_bits());
@@ -307,11 +313,15 @@ fn check_exact<T: Plainly>(shape: &Shape, axes: &[bool], values: &[T]) {
         let nan = group.iter().position(|value| value.is_nan());
         nan.unwrap_or_else(|| (0..group.len()).reduce(best).unwrap())
     };
+    let first_equal = |group: &[T], greatest: bool| {
+        let best = group[place(group, greatest)];
+        group.iter().position(|&value| value == best || (value.is_nan() && best.is_nan())).unwrap() as i64
+    };
     let is_true = |value: &&T| **value != T::default();
     let found = |op: ReduceOp| -> Block { whole(op, shape, axes, values) };
     let truths = |op: ReduceOp| -> Vec<i64> { found(op).elements::<u32>().iter().map(|&bit| bit.into()).collect() };
-    assert_eq!(found(ReduceOp::ArgMin).elements::<i64>(), each(&|group| place(group, false) as i64));
-    assert_eq!(found(ReduceOp::ArgMax).elements::<i64>(), each(&|group| place(group, true) as i64));
+    assert_eq!(found(ReduceOp::ArgMin).elements::<i64>(), each(&|group| first_equal(group, false)));
+    assert_eq!(found(ReduceOp::ArgMax).elements::<i64>(), each(&|group| first_equal(group, true)));
     let count = |group: &[T]| group.iter().filter(is_true).count();
     assert_eq!(found(ReduceOp::CountNonzero).elements::<i64>(), each(&|group| count(group) as i64));
     assert_eq!(truths(ReduceOp::Any), each(&|group| (count(group) > 0).into()));
@@ -335,7 +345,7 @@ fn check_exact<T: Plainly>(shape: &Shape, axes: &[bool], values: &[T]) {
 
 /// Blocks reduced apart and folded are the array reduced whole: exactly, but for floats.
 fn check_blocks<T: Element>(op: ReduceOp, grid: &Grid, axes: &[bool], values: &[T]) {
-    let (array, reduction) = (grid.shape(), reduction(op, T::DTYPE));
+    let (array, reducer, stop) = (grid.shape(), reducer(op, T::DTYPE), StopFlag::new());
     let counts = grid.block_counts();
     let kept: Shape = counts.iter().zip(axes).map(|(&count, &axis)| if axis { 1 } else { count }).collect();
     let expected = whole(op, &array, axes, values);
@@ -351,13 +361,13 @@ fn check_blocks<T: Element>(op: ReduceOp, grid: &Grid, axes: &[bool], values: &[
         };
         let partials: Vec<Block> =
             reduced.indices().map(|index| partial(op, &array, &grid.region(&index), axes, values)).collect();
-        let whole_fold = fold(&reduction, &partials).unwrap();
+        let whole_fold = reducer.fold(&partials, &stop).unwrap();
         for fan_in in [2, 64] {
-            let groups: Vec<Block> = partials.chunks(fan_in).map(|group| fold(&reduction, group).unwrap()).collect();
-            let found = fold(&reduction, &groups).unwrap();
+            let groups: Vec<Block> = partials.chunks(fan_in).map(|group| reducer.fold(group, &stop).unwrap()).collect();
+            let found = reducer.fold(&groups, &stop).unwrap();
             assert_eq!(found.bytes(), whole_fold.bytes(), "{op:?} in groups of {fan_in}");
         }
-        let found = finish(&reduction, &whole_fold).unwrap().remove(0);
+        let found = reducer.finish(&whole_fold, &stop).unwrap().remove(0);
         let region = grid.region(&at);
         let only_kept = |lengths: &Shape| -> Shape {
             lengths.iter().zip(axes).filter(|&(_, &axis)| !axis).map(|(&length, _)| length).collect()
@@ -441,6 +451,20 @@ fn too_few_for_the_degrees_of_freedom_is_nan() {
 }
 
 #[test]
+fn infinities_and_zeros_are_numpys() {
+    for (lengths, axes) in [(&[2][..], &[true][..]), (&[2, 1], &[true, false]), (&[1, 2], &[false, false])] {
+        let var = whole(ReduceOp::Var { ddof: 0.0 }, &shape(lengths), axes, &[1.0, f64::INFINITY]);
+        assert!(var.elements::<f64>().last().is_some_and(|value| value.is_nan()), "{lengths:?}");
+    }
+    assert_eq!(whole(ReduceOp::ArgMin, &shape(&[2]), &[true], &[0.0, -0.0]).elements::<i64>(), [0]);
+    assert_eq!(whole(ReduceOp::ArgMax, &shape(&[2]), &[true], &[-0.0f32, 0.0]).elements::<i64>(), [0]);
+    let nan = whole(ReduceOp::Sum, &shape(&[2]), &[true], &[f32::INFINITY, f32::NEG_INFINITY]);
+    assert_eq!(nan.elements::<u32>(), [0x7fc0_0000]);
+    let nan = whole(ReduceOp::Max, &shape(&[2]), &[true], &[1.0, -f64::NAN]);
+    assert_eq!(nan.elements::<u64>(), [0x7ff8_0000_0000_0000]);
+}
+
+#[test]
 fn nothing_has_an_identity_or_a_named_error() {
     let kept = shape(&[2]);
     let value = |op, dtype| empty(&reduction(op, dtype), &kept).map(|blocks| format!("{:?}", blocks[0].bytes()[0]));
@@ -450,4 +474,110 @@ fn nothing_has_an_identity_or_a_named_error() {
     assert_eq!(empty(&reduction(ReduceOp::All, DType::F32), &kept).unwrap()[0].elements::<u32>(), [1, 1]);
     assert!(matches!(empty_value(&reduction(ReduceOp::Mean, DType::U64)), Ok(Scalar::F64(nan)) if nan.is_nan()));
     assert_eq!(value(ReduceOp::Max, DType::F64).unwrap_err().to_string(), "max of no elements has no value");
+}
+
+/// A user's reduction over f64.
+fn user(text: &str, inputs: &[DType]) -> Result<Reducer, ExecuteError> {
+    let source = KernelSource { kind: KernelKind::Reduction, text: text.to_owned(), entry: None, t: None };
+    let kernel = Arc::new(TypedKernel::compile(source).unwrap());
+    let reduction = Reduction { op: ReduceOp::User(kernel.hash()), inputs: inputs.to_vec() };
+    Reducer::new(&reduction, &|hash| (hash == kernel.hash()).then(|| Arc::clone(&kernel)))
+}
+
+const USER_SUM: &str = "
+fn identity() -> f64 { return 0lf; }
+fn lift(x: f64) -> f64 { return x; }
+fn combine(a: f64, b: f64) -> f64 { return a + b; }
+fn finish(a: f64) -> f64 { return a; }";
+
+/// The range of x, and how often y was true.
+const USER_RANGE: &str = "
+struct A { low: f32, count: vec2<u32>, high: f32 }
+struct R { range: f32, count: u32, any: bool }
+fn identity() -> A { return A(3e38, vec2(0u, 0u), -3e38); }
+fn lift(x: f32, y: bool) -> A { return A(x, vec2(1u, select(0u, 1u, y)), x); }
+fn combine(a: A, b: A) -> A { return A(min(a.low, b.low), a.count + b.count, max(a.high, b.high)); }
+fn finish(a: A) -> R { return R(a.high - a.low, a.count.y, a.count.y > 0u); }";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// A user's sum is the built-in one, bit for bit: it is the same tree.
+    #[test]
+    fn users_reductions_are_the_documented_tree((shape, axes) in case(), seed: u64) {
+        let values = noise(shape.elements() as usize, seed, false);
+        let expected = whole(ReduceOp::Sum, &shape, &axes, &values);
+        let (reducer, stop) = (user(USER_SUM, &[DType::F64]).unwrap(), StopFlag::new());
+        let mut block = reducer.block(&shape, &Region::whole(&shape), &axes, &stop);
+        for run in block.sweep() {
+            block.feed(run.clone(), &values[run.start as usize..run.end as usize]);
+        }
+        let partial = block.partial().unwrap();
+        let found = reducer.finish(&partial, &stop).unwrap().remove(0);
+        prop_assert_eq!(found.bytes(), expected.bytes());
+    }
+}
+
+#[test]
+fn users_reductions_take_several_inputs_and_return_several_fields() {
+    let (reducer, stop) = (user(USER_RANGE, &[DType::F32, DType::Bool]).unwrap(), StopFlag::new());
+    assert_eq!(reducer.accumulator(), Item::Partial { bytes: 24 });
+    assert_eq!(reducer.result_dtypes(), [DType::F32, DType::U32, DType::Bool]);
+    let (array, grid) = (shape(&[5, 90]), Grid::regular(&shape(&[5, 90]), &[5, 40]));
+    let partials: Vec<Block> = (0..3)
+        .map(|at| {
+            let region = grid.region(&[0, at]);
+            let mut block = reducer.block(&array, &region, &[false, true], &stop);
+            let elements: Vec<Shape> = region.indices().collect();
+            for run in block.sweep() {
+                let part = &elements[run.start as usize..run.end as usize];
+                let x = part.iter().map(|index| (index[1] as f32 * (index[0] + 1) as f32).to_word()).collect();
+                let y = part.iter().map(|index| u64::from(index[1] % (index[0] + 2) == 1)).collect();
+                block.feed_words(run, &[x, y]);
+            }
+            block.partial().unwrap()
+        })
+        .collect();
+    let results = reducer.finish(&reducer.fold(&partials, &stop).unwrap(), &stop).unwrap();
+    assert_eq!(results[0].elements::<f32>(), [89.0, 178.0, 267.0, 356.0, 445.0]);
+    assert_eq!(results[1].elements::<u32>(), [45, 30, 23, 18, 15]);
+    assert_eq!((results[2].item, results[2].elements::<u32>()), (Item::Value(DType::Bool), &[1, 1, 1, 1, 1][..]));
+}
+
+#[test]
+fn users_reductions_are_stopped_and_refused_by_name() {
+    let (reducer, stop) = (user(USER_SUM, &[DType::F64]).unwrap(), StopFlag::new());
+    let whole = shape(&[40]);
+    let mut block = reducer.block(&whole, &Region::whole(&whole), &[true], &stop);
+    stop.raise();
+    let endless =
+        USER_SUM.replace("{ return a + b; }", "{ var c = a; loop { c += b; if c < 0 { break; } } return c; }");
+    let run = block.sweep().next().unwrap();
+    block.feed(run.clone(), &[1.0; 40]);
+    // A call without a loop may end before it looks at the flag: then it has a result.
+    let _ = block.partial();
+    let reducer = user(&endless, &[DType::F64]).unwrap();
+    let mut block = reducer.block(&whole, &Region::whole(&whole), &[true], &stop);
+    block.feed(run, &[1.0; 40]);
+    assert!(matches!(block.partial(), Err(ExecuteError::Cancelled)));
+    assert!(matches!(user(USER_SUM, &[DType::F32]), Err(ExecuteError::Unsupported { .. })));
+    let missing = Reduction { op: ReduceOp::User(KernelHash([1; 32])), inputs: vec![DType::F64] };
+    assert!(matches!(Reducer::new(&missing, &|_| None), Err(ExecuteError::KernelMissing(_))));
+}
+
+#[test]
+fn bools_are_counted_as_numbers() {
+    let (sum, stop, whole) = (reducer(ReduceOp::Sum, DType::Bool), StopFlag::new(), shape(&[3]));
+    for op in [ReduceOp::Sum, ReduceOp::Mean, ReduceOp::Max, ReduceOp::ArgMax] {
+        let reducer = reducer(op, DType::Bool);
+        let mut block = reducer.block(&whole, &Region::whole(&whole), &[true], &stop);
+        block.feed(0..3, &[0u32, 1, 1]);
+        let result = reducer.finish(&block.partial().unwrap(), &stop).unwrap().remove(0);
+        match op {
+            ReduceOp::Mean => assert_eq!(result.elements::<f64>(), [2.0 / 3.0]),
+            ReduceOp::Max => assert_eq!((result.item, result.elements::<u32>()), (Item::Value(DType::Bool), &[1][..])),
+            _ => assert_eq!(result.elements::<i64>(), [if op == ReduceOp::Sum { 2 } else { 1 }]),
+        }
+    }
+    assert_eq!(sum.result_dtypes(), [DType::I64]);
 }

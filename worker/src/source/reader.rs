@@ -119,7 +119,8 @@ fn parts_of<'a>(
     let view = &piece.view;
     if let Source::Array { grid, .. } = &piece.source {
         let reads = view.inputs(region, grid);
-        return Ok(reads.zip(operands).map(|((_, part), operand)| block_part(view, region, part, operand)).collect());
+        let mut operand = || operands.next().expect("a task brings one operand for each of its reads");
+        return Ok(reads.map(|(_, part)| block_part(view, region, part, operand())).collect());
     }
     let part = region.intersect(&view.domain);
     if part.is_empty() {

@@ -106,7 +106,7 @@ pub struct Run {
     pub array: ArrayId,
     /// Which blocks.
     pub blocks: Interval,
-    /// Counts the times that any of these was handed out; for the story.
+    /// One more than the times that blocks of this array were given back or lost so far; for errors and stories.
     pub attempt: u32,
     /// Where the inputs are that this worker does not hold.
     pub inputs: Vec<Whereabouts>,
@@ -165,7 +165,7 @@ pub enum FromWorker {
         block: BlockId,
         /// What it needs.
         input: BlockId,
-        /// The last holder that was tried; `None` if none was known.
+        /// The last holder that was tried; `None` if none was named and it is not held here.
         holder: Option<WorkerId>,
         /// What went wrong there.
         error: FetchError,

@@ -1,0 +1,350 @@
+//! The scheduler, spoken to by hand: what the simulation would only meet by chance.
+
+use std::sync::Arc;
+
+use gridloom_worker::executor::ExecuteError;
+use gridloom_worker::stage::Stage;
+use gridloom_worker::wire::{DeviceClass, FetchError, Plan, Run};
+
+use super::testing::{StageOf, array};
+use super::*;
+
+const CLIENT: ClientId = ClientId(1);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A scheduler, a client, and whatever workers are added. Every event is followed by a check.
+struct Driver {
+    scheduler: Scheduler,
+    now: Duration,
+    jobs: u64,
+}
+
+impl Driver {
+    /// With so many workers of one slot and 100 bytes.
+    fn new(workers: u64) -> Driver {
+        let mut driver = Driver { scheduler: Scheduler::new(Limits::default()), now: Duration::ZERO, jobs: 0 };
+        driver.handle(Event::ClientJoined { client: CLIENT });
+        (1..=workers).for_each(|worker| drop(driver.join(worker, 100)));
+        driver
+    }
+
+    #[track_caller]
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        self.scheduler.handle(self.now, event);
+        self.scheduler.check().unwrap();
+        std::iter::from_fn(|| self.scheduler.poll()).collect()
+    }
+
+    #[track_caller]
+    fn join(&mut self, worker: u64, memory_bytes: u64) -> Vec<Action> {
+        let class = DeviceClass::Cpu;
+        let register =
+            Register { slots: 1, memory_bytes, class, address: String::new(), fetch_bytes_per_second: 1 << 30 };
+        self.handle(Event::WorkerJoined { worker: WorkerId(worker), register })
+    }
+
+    #[track_caller]
+    fn submit(&mut self, stages: &[Stage], outputs: &[u64]) -> Vec<Action> {
+        self.jobs += 1;
+        let stages = stages.iter().cloned().map(Arc::new).collect();
+        let plan = Plan { kernels: Vec::new(), stages, outputs: outputs.iter().copied().map(array).collect() };
+        self.say(FromClient::Submit { job: JobId { client: CLIENT, sequence: self.jobs }, plan })
+    }
+
+    #[track_caller]
+    fn say(&mut self, message: FromClient) -> Vec<Action> {
+        self.handle(Event::Client { client: CLIENT, message })
+    }
+
+    #[track_caller]
+    fn hear(&mut self, worker: u64, message: FromWorker) -> Vec<Action> {
+        self.handle(Event::Worker { worker: WorkerId(worker), message })
+    }
+
+    #[track_caller]
+    fn done(&mut self, worker: u64, of: u64, start: u64, end: u64, busy: Duration) -> Vec<Action> {
+        let blocks = vec![Interval::new(start, end)];
+        self.hear(worker, FromWorker::Done { array: array(of), blocks, bytes: 8 * (end - start), busy })
+    }
+
+    #[track_caller]
+    fn gone(&mut self, worker: u64) -> Vec<Action> {
+        self.handle(Event::WorkerGone { worker: WorkerId(worker) })
+    }
+
+    fn state(&self, of: u64, index: u64) -> BlockState {
+        self.scheduler.state(BlockId { array: array(of), index }).expect("the array is known")
+    }
+}
+
+/// (worker, array, blocks) of the runs handed out.
+fn runs(actions: &[Action]) -> Vec<(u64, u64, Interval)> {
+    let run = |action: &Action| match action {
+        Action::ToWorker { worker, message: ToWorker::Run(Run { array, blocks, .. }) } => {
+            Some((worker.0, array.sequence, *blocks))
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(run).collect()
+}
+
+fn failures(actions: &[Action]) -> Vec<JobError> {
+    let failure = |action: &Action| match action {
+        Action::ToClient { message: ToClient::JobFailed { error, .. }, .. } => Some(error.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(failure).collect()
+}
+
+fn told(actions: &[Action], message: &ToClient) -> bool {
+    actions.iter().any(|action| matches!(action, Action::ToClient { message: said, .. } if said == message))
+}
+
+fn one(at: u64) -> Interval {
+    Interval::one(at)
+}
+
+#[test]
+fn homes_are_shared_out_and_the_idle_take_the_tail_half_of_the_largest() {
+    let mut driver = Driver::new(2);
+    let first = driver.submit(&[StageOf::map(array(1), &[], 100)], &[1]);
+    assert_eq!(runs(&first), vec![(1, 1, Interval::new(0, 2)), (2, 1, Interval::new(50, 52))]);
+    // Worker 3 comes late and takes the tail half of 2..50.
+    assert_eq!(runs(&driver.join(3, 100)), vec![(3, 1, Interval::new(26, 28))]);
+    // A second a block: two at a time.
+    assert_eq!(runs(&driver.done(1, 1, 0, 1, seconds(1))), vec![(1, 1, one(2))]);
+    // A tenth of a millisecond a block: fifty milliseconds of them.
+    let next = driver.done(2, 1, 50, 52, Duration::from_micros(200));
+    assert_eq!(runs(&next), vec![(2, 1, Interval::new(52, 100))]);
+}
+
+#[test]
+fn deeper_stages_go_first_and_near_their_inputs_and_what_is_read_is_freed() {
+    let mut driver = Driver::new(2);
+    let stages = [StageOf::map(array(1), &[], 8), StageOf::map(array(2), &[(array(1), 8)], 8)];
+    driver.submit(&stages, &[2]);
+    let next = driver.done(2, 1, 4, 5, seconds(1));
+    assert_eq!(runs(&next), vec![(2, 2, one(4))]);
+    let next = driver.done(2, 2, 4, 5, seconds(1));
+    let free = ToWorker::Free { array: array(1), blocks: vec![one(4)] };
+    assert!(next.contains(&Action::ToWorker { worker: WorkerId(2), message: free }));
+    assert_eq!((driver.state(1, 4), driver.state(2, 4)), (BlockState::Spent, BlockState::Held));
+}
+
+#[test]
+fn jobs_take_turns() {
+    let mut driver = Driver::new(1);
+    driver.submit(&[StageOf::map(array(1), &[], 8)], &[1]);
+    driver.submit(&[StageOf::map(array(2), &[], 8)], &[2]);
+    assert_eq!(runs(&driver.done(1, 1, 0, 1, seconds(1))), vec![(1, 2, one(0))]);
+    assert_eq!(runs(&driver.done(1, 1, 1, 2, seconds(1))), vec![(1, 1, one(2))]);
+    assert_eq!(runs(&driver.done(1, 2, 0, 1, seconds(1))), vec![(1, 2, one(1))]);
+}
+
+#[test]
+fn suspects_run_alone_and_the_third_death_fails_the_job_with_its_story() {
+    let mut driver = Driver::new(1);
+    assert_eq!(runs(&driver.submit(&[StageOf::map(array(1), &[], 3)], &[1])), vec![(1, 1, Interval::new(0, 2))]);
+    driver.gone(1);
+    let mut actions = driver.join(2, 100);
+    // Block 2 was not in flight: it is no suspect, but nothing runs beside one that is.
+    assert_eq!(runs(&actions), vec![(2, 1, one(0))]);
+    assert_eq!(runs(&driver.done(2, 1, 0, 1, seconds(1))), vec![(2, 1, one(1))]);
+    for worker in 2..5 {
+        assert!(failures(&actions).is_empty());
+        actions = driver.gone(worker);
+        if worker < 4 {
+            let next = driver.join(worker + 1, 100);
+            assert_eq!(runs(&next)[0], (worker + 1, 1, one(1)));
+            assert_eq!(runs(&next).len(), 1, "it is alone");
+        }
+    }
+    let [JobError::WorkerKilled { block, deaths: 3, story }] = &failures(&actions)[..] else { panic!("{actions:?}") };
+    assert_eq!(*block, BlockId { array: array(1), index: 1 });
+    let died = |chapter: &&Chapter| matches!(chapter.what, Happening::Died { .. });
+    assert_eq!(story.iter().filter(died).count(), 4, "once in company, three times alone");
+    assert!(driver.scheduler.jobs.is_empty() && driver.scheduler.arrays.is_empty());
+}
+
+#[test]
+fn a_worker_that_leaves_hands_on_what_it_holds_and_is_never_blamed() {
+    let mut driver = Driver::new(2);
+    driver.submit(&[StageOf::map(array(1), &[], 4)], &[1]);
+    driver.done(1, 1, 0, 1, seconds(1));
+    assert_eq!(runs(&driver.hear(1, FromWorker::Leaving)), vec![]);
+    let actions = driver.done(1, 1, 1, 2, seconds(1));
+    let kept =
+        ToWorker::Keep { array: array(1), blocks: Interval::new(0, 2), fields: 1, bytes: 8, holder: WorkerId(1) };
+    assert!(actions.contains(&Action::ToWorker { worker: WorkerId(2), message: kept }), "{actions:?}");
+    let close = Action::ToWorker { worker: WorkerId(1), message: ToWorker::Close };
+    assert!(!actions.contains(&close));
+    assert!(driver.done(2, 1, 0, 2, Duration::ZERO).contains(&close));
+    driver.gone(1);
+    assert_eq!(driver.state(1, 0), BlockState::Held, "nothing is made again");
+}
+
+#[test]
+fn an_unreachable_holder_gets_the_task_then_loses_the_block() {
+    let mut driver = Driver::new(2);
+    let stages = [StageOf::map(array(1), &[], 2), StageOf::rechunk(array(2), array(1), 2, 1, 2)];
+    driver.submit(&stages, &[2]);
+    driver.done(2, 1, 1, 2, seconds(1));
+    let actions = driver.done(1, 1, 0, 1, seconds(1));
+    let [(worker, 2, blocks)] = runs(&actions)[..] else { panic!("{actions:?}") };
+    let other = 3 - worker;
+    let input = BlockId { array: array(1), index: other - 1 };
+    let failed = |holder| FromWorker::FetchFailed {
+        block: BlockId { array: array(2), index: 0 },
+        input,
+        holder: Some(WorkerId(holder)),
+        error: FetchError::Unreachable,
+    };
+    assert_eq!(
+        runs(&driver.hear(worker, failed(other))),
+        vec![(other, 2, blocks)],
+        "at the holder, nothing is fetched"
+    );
+    // There the other input cannot be had, and cannot be had again: it is made anew.
+    let mine = BlockId { array: array(1), index: worker - 1 };
+    let failed = |_| FromWorker::FetchFailed {
+        block: BlockId { array: array(2), index: 0 },
+        input: mine,
+        holder: Some(WorkerId(worker)),
+        error: FetchError::Unreachable,
+    };
+    assert_eq!(runs(&driver.hear(other, failed(0))), vec![(worker, 2, blocks)]);
+    let failed = FromWorker::FetchFailed {
+        block: BlockId { array: array(2), index: 0 },
+        input,
+        holder: Some(WorkerId(other)),
+        error: FetchError::Unreachable,
+    };
+    let actions = driver.hear(worker, failed);
+    assert_eq!(runs(&actions).len(), 1);
+    assert_eq!(runs(&actions)[0].1, 1, "the second strike takes the replica away");
+}
+
+#[test]
+fn waits_end_and_say_what_for() {
+    let mut driver = Driver::new(0);
+    driver.submit(&[StageOf::map(array(1), &[], 2)], &[1]);
+    assert_eq!(driver.scheduler.next_timeout(), Some(seconds(30)));
+    driver.now = seconds(29);
+    assert!(driver.handle(Event::Tick).is_empty());
+    driver.now = seconds(30);
+    let failed = failures(&driver.handle(Event::Tick));
+    let wanted = Wanted::Any;
+    assert_eq!(failed, vec![JobError::NoWorker { array: array(1), waited: seconds(30), wanted }]);
+    // Where there are workers and none is large enough, there is nothing to wait for.
+    driver.join(1, 31);
+    let failed = failures(&driver.submit(&[StageOf::map(array(2), &[], 2)], &[2]));
+    assert_eq!(failed, vec![JobError::Memory { array: array(2), needs: 32, has: 31 }]);
+    // Nor after half a minute of refusals.
+    driver.join(2, 100);
+    driver.submit(&[StageOf::map(array(3), &[], 1)], &[3]);
+    let refused = || FromWorker::Refused { array: array(3), blocks: vec![one(0)], needs: 32, has: 5 };
+    assert_eq!(runs(&driver.hear(2, refused())), vec![], "it is left alone for a while");
+    driver.now = driver.scheduler.next_timeout().expect("and asked again");
+    assert_eq!(runs(&driver.handle(Event::Tick)), vec![(2, 3, one(0))]);
+    driver.now = seconds(61);
+    assert_eq!(failures(&driver.hear(2, refused())), vec![JobError::Memory { array: array(3), needs: 32, has: 5 }]);
+    assert!(driver.scheduler.arrays.is_empty());
+}
+
+#[test]
+fn errors_are_tried_elsewhere_as_far_as_that_helps() {
+    let failed = |error| FromWorker::Failed { array: array(1), block: 0, attempt: 1, error };
+    let source = || failed(ExecuteError::Source { path: "x".to_owned(), what: "not here".to_owned() });
+    let mut driver = Driver::new(2);
+    driver.submit(&[StageOf::map(array(1), &[], 1)], &[1]);
+    assert_eq!(runs(&driver.hear(1, source())), vec![(2, 1, one(0))], "a file may be seen elsewhere");
+    let actions = driver.hear(2, source());
+    assert!(matches!(failures(&actions)[..], [JobError::Execute { worker: WorkerId(2), .. }]));
+
+    let bug = || failed(ExecuteError::Internal { what: "x".to_owned() });
+    let mut driver = Driver::new(3);
+    driver.submit(&[StageOf::map(array(1), &[], 1)], &[1]);
+    assert_eq!(runs(&driver.hear(1, bug())), vec![(2, 1, one(0))], "a bug may be chance, once");
+    assert_eq!(failures(&driver.hear(2, bug())).len(), 1);
+
+    let mut driver = Driver::new(2);
+    driver.submit(&[StageOf::map(array(1), &[], 1)], &[1]);
+    assert_eq!(failures(&driver.hear(1, failed(ExecuteError::Deadline { limit_ms: 1 }))).len(), 1, "a hang is not");
+}
+
+#[test]
+fn scattered_data_lives_until_its_last_holder_goes() {
+    let mut driver = Driver::new(2);
+    let holders = vec![
+        Holding { blocks: Interval::new(0, 2), worker: WorkerId(1) },
+        Holding { blocks: Interval::new(1, 3), worker: WorkerId(2) },
+    ];
+    driver.say(FromClient::Scattered { array: array(1), blocks: 3, fields: 1, bytes: 8, holders });
+    let asked = driver.say(FromClient::Locate { request: 5, array: array(1), blocks: Interval::new(0, 2) });
+    let result = Ok(vec![Holding { blocks: Interval::new(0, 2), worker: WorkerId(1) }]);
+    assert!(told(&asked, &ToClient::Located { request: 5, result }));
+    let actions = driver.gone(2);
+    let error = JobError::BlockLost { block: BlockId { array: array(1), index: 2 } };
+    assert!(told(&actions, &ToClient::ArrayLost { array: array(1), error }));
+    let failed = failures(&driver.submit(&[StageOf::map(array(2), &[(array(1), 3)], 3)], &[2]));
+    assert_eq!(failed, vec![JobError::UnknownArray { array: array(1) }]);
+}
+
+#[test]
+fn a_lost_result_is_derived_again_through_stages_that_were_freed() {
+    let mut driver = Driver::new(1);
+    let stages = [StageOf::map(array(1), &[], 2), StageOf::map(array(2), &[(array(1), 2)], 2)];
+    driver.submit(&stages, &[2]);
+    driver.done(1, 1, 0, 2, seconds(1));
+    assert!(told(
+        &driver.done(1, 2, 0, 2, seconds(1)),
+        &ToClient::JobDone { job: JobId { client: CLIENT, sequence: 1 } }
+    ));
+    assert_eq!(driver.state(1, 0), BlockState::Spent);
+    driver.gone(1);
+    assert_eq!((driver.state(1, 0), driver.state(2, 0)), (BlockState::Ready, BlockState::Waiting));
+    assert_eq!(runs(&driver.join(2, 100)), vec![(2, 1, Interval::new(0, 2))]);
+    let asked = driver.say(FromClient::Locate { request: 1, array: array(2), blocks: Interval::new(0, 2) });
+    assert!(asked.is_empty(), "it is answered when it can be");
+    driver.done(2, 1, 0, 2, seconds(1));
+    let result = Ok(vec![Holding { blocks: Interval::new(0, 2), worker: WorkerId(2) }]);
+    assert!(told(&driver.done(2, 2, 0, 2, seconds(1)), &ToClient::Located { request: 1, result }));
+    // Released, it is gone, with the plan that was kept for it.
+    driver.say(FromClient::Release { arrays: vec![array(2)] });
+    assert!(driver.scheduler.arrays.is_empty() && driver.scheduler.jobs.is_empty());
+}
+
+#[test]
+fn progress_is_coalesced_and_names_what_is_fresh() {
+    let mut driver = Driver::new(1);
+    driver.submit(&[StageOf::map(array(1), &[], 10)], &[1]);
+    assert!(driver.done(1, 1, 0, 1, seconds(1)).iter().all(|action| matches!(action, Action::ToWorker { .. })));
+    driver.done(1, 1, 1, 2, seconds(1));
+    driver.now = driver.scheduler.next_timeout().expect("progress is due");
+    let job = JobId { client: CLIENT, sequence: 1 };
+    let fresh = vec![Interval::new(0, 2)];
+    let progress = ToClient::Progress { job, array: array(1), done: 2, total: 10, fresh };
+    assert!(told(&driver.handle(Event::Tick), &progress));
+    assert_eq!(driver.scheduler.next_timeout(), None);
+}
+
+#[test]
+fn a_silent_client_is_waited_for_and_then_forgotten() {
+    let mut driver = Driver::new(1);
+    driver.submit(&[StageOf::map(array(1), &[], 10)], &[1]);
+    driver.handle(Event::ClientGone { client: CLIENT });
+    driver.now = seconds(29);
+    driver.handle(Event::ClientJoined { client: CLIENT });
+    driver.handle(Event::ClientGone { client: CLIENT });
+    driver.now = seconds(58);
+    driver.handle(Event::Tick);
+    assert!(!driver.scheduler.is_empty());
+    driver.now = seconds(59);
+    let actions = driver.handle(Event::Tick);
+    let message = ToWorker::ForgetClient { client: CLIENT };
+    assert!(actions.contains(&Action::ToWorker { worker: WorkerId(1), message }));
+    assert!(driver.scheduler.is_empty());
+}

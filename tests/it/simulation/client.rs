@@ -1,0 +1,389 @@
+//! A client of the simulated cluster: it scatters, submits, reads what is done and compares it, cancels, releases.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gridloom::scheduler::{Event, FromClient, Holding, JobError, ToClient};
+use gridloom_worker::agent::Answer;
+use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
+use gridloom_worker::intervals::Interval;
+use gridloom_worker::wire::FetchError;
+
+use super::plans::{Planner, Readable};
+use super::world::{Arrival, Data, Party, Requester, World};
+
+/// What a client does next.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Scatter,
+    Submit,
+    CancelSome,
+    ReleaseSome,
+    /// Asks again where an array is.
+    Ask(ArrayId),
+}
+
+/// How far an array is that the client wants.
+#[derive(Clone, Debug, PartialEq)]
+enum Progress {
+    /// Being computed.
+    Pending,
+    /// There, and being read.
+    Reading { left: BTreeSet<(u64, u32)> },
+    /// Read, and right.
+    Read,
+    /// Gone.
+    Lost(JobError),
+}
+
+#[derive(Clone, Debug)]
+struct Output {
+    readable: Option<Readable>,
+    blocks: u64,
+    fields: u32,
+    progress: Progress,
+    /// The plan that makes it; `None` for what was scattered.
+    job: Option<JobId>,
+}
+
+/// A block on its way to or from a worker.
+#[derive(Clone, Debug)]
+enum Request {
+    Fetch { block: BlockId, field: u32, holder: WorkerId },
+    Put { array: ArrayId, blocks: Interval, holder: WorkerId },
+}
+
+/// Blocks that are being put on workers.
+#[derive(Clone, Debug)]
+struct Scatter {
+    readable: Readable,
+    left: u64,
+    holders: Vec<Holding>,
+    failed: bool,
+}
+
+pub(crate) struct Client {
+    pub(crate) id: ClientId,
+    planner: Planner,
+    workers: BTreeSet<WorkerId>,
+    outputs: BTreeMap<ArrayId, Output>,
+    /// Jobs, and how they ended.
+    pub(crate) jobs: BTreeMap<JobId, Option<Result<(), JobError>>>,
+    cancelled: BTreeSet<JobId>,
+    scatters: BTreeMap<ArrayId, Scatter>,
+    requests: BTreeMap<u64, Request>,
+    questions: BTreeMap<u64, ArrayId>,
+    sequence: u64,
+    /// Steps that are still to come.
+    pub(crate) steps: u64,
+    /// Blocks read and found right.
+    pub(crate) compared: u64,
+    pub(crate) errors: Vec<JobError>,
+}
+
+impl Client {
+    pub(crate) fn new(id: ClientId, length_max: u64) -> Client {
+        Client {
+            id,
+            planner: Planner::new(id, length_max),
+            workers: BTreeSet::new(),
+            outputs: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            scatters: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            sequence: 0,
+            steps: 0,
+            compared: 0,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Whether every job has ended and everything that is there has been read.
+    pub(crate) fn is_done(&self) -> bool {
+        let read = |output: &Output| matches!(output.progress, Progress::Read | Progress::Lost(_));
+        self.steps == 0
+            && self.scatters.is_empty()
+            && self.jobs.values().all(Option::is_some)
+            && self.outputs.values().all(read)
+    }
+
+    /// What it waits for, in words.
+    pub(crate) fn waits_for(&self) -> String {
+        let jobs: Vec<String> =
+            self.jobs.iter().filter(|(_, end)| end.is_none()).map(|(job, _)| job.to_string()).collect();
+        let reading = self.outputs.iter().filter(|(_, output)| !matches!(output.progress, Progress::Read));
+        let outputs: Vec<String> = reading.map(|(array, output)| format!("{array} {:?}", output.progress)).collect();
+        format!("{jobs:?}, {outputs:?}, {} steps, {} scatters", self.steps, self.scatters.len())
+    }
+
+    /// The blocks that must be held now that all is quiet.
+    pub(crate) fn pinned(&self) -> BTreeSet<BlockId> {
+        let kept = self.outputs.iter().filter(|(_, output)| output.progress == Progress::Read);
+        kept.flat_map(|(&array, output)| (0..output.blocks).map(move |index| BlockId { array, index })).collect()
+    }
+
+    pub(crate) fn plan_step(&mut self, world: &mut World, at: Duration, step: Step) {
+        self.steps += 1;
+        world.at(at, Arrival::Step(self.id, step));
+    }
+
+    pub(crate) fn say(&self, world: &mut World, message: FromClient) {
+        let event = Event::Client { client: self.id, message };
+        world.send(Party::Client(self.id), Party::Scheduler, Arrival::Scheduler(event));
+    }
+
+    pub(crate) fn step(&mut self, world: &mut World, step: Step) -> Result<(), String> {
+        self.steps -= 1;
+        match step {
+            Step::Scatter => self.scatter(world),
+            Step::Submit => self.submit(world),
+            Step::CancelSome => self.cancel_some(world),
+            Step::ReleaseSome => self.release_some(world),
+            Step::Ask(array) => self.ask(world, array),
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, world: &mut World) {
+        let usable = self.outputs.values().filter(|output| !matches!(output.progress, Progress::Lost(_)));
+        let readable: Vec<Readable> = usable.filter_map(|output| output.readable.clone()).collect();
+        let planned = self.planner.plan(&mut world.chance, &readable, &mut world.oracle);
+        self.sequence += 1;
+        let job = JobId { client: self.id, sequence: self.sequence };
+        for &array in &planned.plan.outputs {
+            let Some(stage) = world.oracle.stages.get(&array) else { continue };
+            let readable = planned.readable.iter().find(|readable| readable.array == array).cloned();
+            let (blocks, fields) = (stage.blocks(), stage.outputs.len() as u32);
+            let output = Output { readable, blocks, fields, progress: Progress::Pending, job: Some(job) };
+            self.outputs.insert(array, output);
+        }
+        if world.chance.permille(30)
+            && let Some(stage) = world.chance.pick(&planned.plan.stages)
+        {
+            let block = BlockId { array: stage.array, index: world.chance.below(stage.blocks()) };
+            match world.chance.permille(500) {
+                true => world.faults.poison.insert(block),
+                false => world.faults.killer.insert(block),
+            };
+        }
+        self.jobs.insert(job, None);
+        self.say(world, FromClient::Submit { job, plan: planned.plan });
+    }
+
+    fn cancel_some(&mut self, world: &mut World) {
+        let running: Vec<JobId> = self.jobs.iter().filter(|(_, end)| end.is_none()).map(|(&job, _)| job).collect();
+        if let Some(job) = world.chance.pick(&running) {
+            self.cancelled.insert(job);
+            self.say(world, FromClient::Cancel { job });
+        }
+    }
+
+    fn release_some(&mut self, world: &mut World) {
+        let arrays: Vec<ArrayId> = self.outputs.keys().copied().filter(|_| world.chance.permille(300)).collect();
+        arrays.iter().for_each(|array| drop(self.outputs.remove(array)));
+        self.say(world, FromClient::Release { arrays });
+    }
+
+    fn scatter(&mut self, world: &mut World) {
+        let grid = self.planner.grid(&mut world.chance);
+        let array = self.planner.name();
+        let workers: Vec<WorkerId> = self.workers.iter().copied().collect();
+        if workers.is_empty() {
+            return;
+        }
+        let fields = world.chance.between(1, 2) as u32;
+        let bytes = world.chance.between(10, 100);
+        let blocks = grid.blocks();
+        let readable = Readable { array, grid, fields, field_bytes: bytes };
+        self.scatters.insert(array, Scatter { readable, left: blocks, holders: Vec::new(), failed: false });
+        if blocks == 0 {
+            self.finish_scatter(world, array);
+        }
+        for index in 0..blocks {
+            let Some(holder) = world.chance.pick(&workers) else { continue };
+            let block = BlockId { array, index };
+            let counts = Arc::new([(block, 1)].into());
+            let field = |field| Data { block, field, cut: None, counts: Arc::clone(&counts), bytes };
+            let fields = (0..fields).map(field).collect();
+            let request = self.request(Request::Put { array, blocks: Interval::one(index), holder });
+            let who = Requester::Client(self.id, request);
+            world.send(Party::Client(self.id), Party::Worker(holder), Arrival::Put { holder, who, block, fields });
+        }
+    }
+
+    fn request(&mut self, request: Request) -> u64 {
+        self.sequence += 1;
+        self.requests.insert(self.sequence, request);
+        self.sequence
+    }
+
+    fn ask(&mut self, world: &mut World, array: ArrayId) {
+        let Some(output) = self.outputs.get(&array) else { return };
+        if !matches!(output.progress, Progress::Reading { .. }) {
+            return;
+        }
+        let blocks = Interval::new(0, output.blocks);
+        self.sequence += 1;
+        self.questions.insert(self.sequence, array);
+        self.say(world, FromClient::Locate { request: self.sequence, array, blocks });
+    }
+
+    /// The scheduler speaks.
+    pub(crate) fn told(&mut self, world: &mut World, message: ToClient) -> Result<(), String> {
+        match message {
+            ToClient::WorkerJoined { worker, .. } => drop(self.workers.insert(worker)),
+            ToClient::WorkerLeft { worker } => drop(self.workers.remove(&worker)),
+            ToClient::Progress { done, total, .. } if done > total => return Err("more done than there is".to_owned()),
+            ToClient::Progress { .. } => {}
+            ToClient::ArrayDone { array, holders } => self.read(world, array, &holders, true),
+            ToClient::Located { request, result } => {
+                let Some(array) = self.questions.remove(&request) else {
+                    return Err("an answer without its question".to_owned());
+                };
+                match result {
+                    Ok(holders) => self.read(world, array, &holders, false),
+                    Err(error) => self.lose(array, error),
+                }
+            }
+            ToClient::JobDone { job } => {
+                let waiting = |output: &Output| output.job == Some(job) && output.progress == Progress::Pending;
+                if self.outputs.values().any(waiting) {
+                    return Err(format!("{job} is done before its outputs"));
+                }
+                self.end(job, Ok(()))?;
+            }
+            ToClient::JobFailed { job, error } => {
+                let of = |output: &Output| output.job == Some(job);
+                let arrays: Vec<ArrayId> =
+                    self.outputs.iter().filter(|(_, output)| of(output)).map(|(&array, _)| array).collect();
+                arrays.into_iter().for_each(|array| self.lose(array, error.clone()));
+                self.end(job, Err(error))?;
+            }
+            ToClient::ArrayLost { array, error } => self.lose(array, error),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, job: JobId, end: Result<(), JobError>) -> Result<(), String> {
+        // A job that reads what a cancelled one was to make ends as that one did.
+        if matches!(end, Err(JobError::Cancelled)) && self.cancelled.is_empty() {
+            return Err(format!("{job} was cancelled by nobody"));
+        }
+        self.errors.extend(end.clone().err());
+        match self.jobs.insert(job, Some(end)) {
+            Some(None) => Ok(()),
+            _ => Err(format!("{job} ended twice")),
+        }
+    }
+
+    fn lose(&mut self, array: ArrayId, error: JobError) {
+        if let Some(output) = self.outputs.get_mut(&array) {
+            self.errors.push(error.clone());
+            output.progress = Progress::Lost(error);
+        }
+    }
+
+    /// Fetches all that was not read yet.
+    fn read(&mut self, world: &mut World, array: ArrayId, holders: &[Holding], first: bool) {
+        let Some(output) = self.outputs.get_mut(&array) else { return };
+        if first {
+            let fields = output.fields;
+            let all = (0..output.blocks).flat_map(|block| (0..fields).map(move |field| (block, field)));
+            output.progress = Progress::Reading { left: all.collect() };
+        }
+        let Progress::Reading { left } = &output.progress else { return };
+        let left = left.clone();
+        if left.is_empty() {
+            output.progress = Progress::Read;
+            return;
+        }
+        for (index, field) in left {
+            let Some(holding) = holders.iter().find(|holding| holding.blocks.contains(index)) else {
+                self.steps += 1;
+                world.at(world.now + Duration::from_millis(1), Arrival::Step(self.id, Step::Ask(array)));
+                return;
+            };
+            let block = BlockId { array, index };
+            let holder = holding.worker;
+            let request = self.request(Request::Fetch { block, field, holder });
+            let who = Requester::Client(self.id, request);
+            let fetch = Arrival::Fetch { holder, who, block, field, region: None };
+            world.send(Party::Client(self.id), Party::Worker(holder), fetch);
+        }
+    }
+
+    /// A worker answers.
+    pub(crate) fn answered(
+        &mut self,
+        world: &mut World,
+        request: u64,
+        answer: Option<Answer<Data>>,
+    ) -> Result<(), String> {
+        match self.requests.remove(&request) {
+            None => Err("a worker answers what was not asked".to_owned()),
+            Some(Request::Fetch { block, field, holder }) => self.fetched(world, block, field, holder, answer),
+            Some(Request::Put { array, blocks, holder }) => {
+                self.put(world, array, Holding { blocks, worker: holder }, matches!(answer, Some(Answer::Stored)));
+                Ok(())
+            }
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        world: &mut World,
+        block: BlockId,
+        field: u32,
+        holder: WorkerId,
+        answer: Option<Answer<Data>>,
+    ) -> Result<(), String> {
+        let Some(output) = self.outputs.get_mut(&block.array) else { return Ok(()) };
+        let Progress::Reading { left } = &mut output.progress else { return Ok(()) };
+        let error = match answer {
+            Some(Answer::Data(part)) => {
+                let right = part.data.block == block
+                    && part.data.field == field
+                    && *part.data.counts == *world.oracle.counts(block);
+                if !right {
+                    return Err(format!("{block} is wrong: {:?}", part.data));
+                }
+                self.compared += u64::from(left.remove(&(block.index, field)));
+                if left.is_empty() {
+                    output.progress = Progress::Read;
+                }
+                return Ok(());
+            }
+            Some(_) => FetchError::Missing,
+            None => FetchError::Unreachable,
+        };
+        self.say(world, FromClient::FetchFailed { block, holder, error });
+        let again = world.now + Duration::from_millis(5);
+        self.plan_step(world, again, Step::Ask(block.array));
+        Ok(())
+    }
+
+    fn put(&mut self, world: &mut World, array: ArrayId, holding: Holding, stored: bool) {
+        let Some(scatter) = self.scatters.get_mut(&array) else { return };
+        scatter.failed |= !stored;
+        scatter.holders.push(holding);
+        scatter.left -= 1;
+        if scatter.left == 0 {
+            self.finish_scatter(world, array);
+        }
+    }
+
+    fn finish_scatter(&mut self, world: &mut World, array: ArrayId) {
+        let Some(Scatter { readable, holders, failed, .. }) = self.scatters.remove(&array) else { return };
+        if failed {
+            return;
+        }
+        let (blocks, fields) = (readable.grid.blocks(), readable.fields);
+        let bytes = readable.field_bytes * u64::from(fields);
+        let progress = Progress::Read;
+        self.outputs.insert(array, Output { readable: Some(readable), blocks, fields, progress, job: None });
+        self.say(world, FromClient::Scattered { array, blocks, fields, bytes, holders });
+    }
+}
