@@ -32,7 +32,7 @@
 //! ```
 //!
 //! # Reading order
-//! [`array`] (what users write) -> [`plan`] (fusion, grids, reduction tree, memory) -> [`scheduler`] (who computes what,
+//! [`mod@array`] (what users write) -> [`plan`] (fusion, grids, reduction tree, memory) -> [`scheduler`] (who computes what,
 //! and what is lost with a worker) -> [`cluster`] (the machines of one process) -> [`client`] (futures) -> `cli`. What
 //! happens where blocks are is the engine room, [`gridloom_worker`]: read its own first page.
 //!

@@ -1,7 +1,7 @@
 //! The command line: arguments in, one result out, and an exit code that says who can mend what went wrong.
 //!
-//! Reading order: [`args`] (the grammar) -> [`work`] (the array that is asked for) -> [`run`] (a cluster, and where the
-//! result goes) -> [`report`] (what is said at the end). Standard output carries results only; errors are one line on
+//! Reading order: `args` (the grammar) -> `work` (the array that is asked for) -> `run` (a cluster, and where the
+//! result goes) -> `report` (what is said at the end). Standard output carries results only; errors are one line on
 //! standard error, followed by the user's own lines where a kernel is wrong. Nothing here knows how blocks are computed.
 
 mod args;

@@ -1,6 +1,6 @@
 //! What a program computes with: plans are submitted, results awaited, gathered or kept on the workers.
 //!
-//! A [`Client`] speaks over a [`link::Link`] and never knows what carries it. [`Future`] is the one type for results on
+//! A [`Client`] speaks over a `link::Link` and never knows what carries it. [`Future`] is the one type for results on
 //! their way, blocking and `async` alike.
 
 mod future;

@@ -1,7 +1,7 @@
 //! Clusters that a program starts itself.
 //!
 //! [`LocalCluster`] runs scheduler and workers inside this process, over the same state machines as a remote cluster
-//! (see [`engine`]). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
+//! (see `engine`). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
 //! and those of its clients.
 
 mod engine;

@@ -1,6 +1,6 @@
 //! The executor on CPUs: one slot per thread, a task runs on one thread.
 //!
-//! A block is computed by the tile pipeline of [`pipeline`]: native source -> element program -> native reduction or
+//! A block is computed by the tile pipeline of `pipeline`: native source -> element program -> native reduction or
 //! store. The element program is walked by the interpreter; its name says so ([`NAME`]), and no other executor ever
 //! takes over in silence.
 //!

@@ -1,8 +1,8 @@
 //! Philox4x32-10: random words by counter, the same on every machine.
 //!
 //! The generator is that of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC'11), with
-//! key = the 64-bit seed and counter = (64-bit group index, 64-bit stream), both low word first. [`group`] is the
-//! definition; everything else here, and the SIMD forms in [`super::philox_x86`], gives the same bits faster.
+//! key = the 64-bit seed and counter = (64-bit group index, 64-bit stream), both low word first. [`Philox::group`] is the
+//! definition; everything else here, and the SIMD forms in `philox_x86`, gives the same bits faster.
 //!
 //! A group holds four elements of u32 or f32 (a word each) or two of f64 (low word first).
 
