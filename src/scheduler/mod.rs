@@ -1,9 +1,8 @@
 //! Who decides: which block is computed where, kept for how long, and made again after a loss.
 //!
 //! Reading order: [`message`] (what goes in and out) -> `array` (a block's life-cycle, as sets) -> `party` (workers,
-//! clients, jobs) -> `relation` (which blocks need which) -> `submit` -> `place` and
-//! `dispense` (with `policy`) -> `complete` ->
-//! `recover` -> `end` -> `check`.
+//! clients, jobs) -> `relation` (which blocks need which) -> `submit` -> `place` and `dispense` (with
+//! `policy`) -> `complete` -> `recover` -> `leave` -> `end` -> `check`.
 //!
 //! Pure: `handle(now, event)`, `poll() -> action`, `next_timeout()`. No clock, thread, socket or random source; time
 //! is what it is told, and everything is kept in order, so the same events give the same actions. It never sees the
@@ -16,6 +15,7 @@ mod complete;
 mod dispense;
 mod end;
 pub mod error;
+mod leave;
 pub mod message;
 mod party;
 mod place;

