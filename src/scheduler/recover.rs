@@ -110,92 +110,6 @@ impl Scheduler {
         let story = |scheduler: &Scheduler| scheduler.tell_story(block);
         (deaths >= DEATHS_MAX).then(|| JobError::WorkerKilled { block, deaths, story: story(self) })
     }
-
-    /// It finishes what it has, hands on what it alone holds, and is told to close.
-    pub(super) fn worker_leaves(&mut self, worker: WorkerId) {
-        let Some(known) = self.workers.get_mut(&worker).filter(|known| known.is_working()) else { return };
-        known.presence = Presence::Leaving;
-        self.leaving.insert(worker);
-        self.idle.remove(&worker);
-        for id in self.arrays.keys().copied().collect::<Vec<_>>() {
-            let homeless = self.edit(id, |array| array.evict(worker)).unwrap_or_default();
-            self.place(id, &homeless);
-        }
-    }
-
-    /// Moves what only leaving workers hold, and closes those that have nothing left to give.
-    pub(super) fn see_off(&mut self) {
-        for worker in self.leaving.clone() {
-            let is_at_work = self.workers.get(&worker).is_some_and(|known| !known.outstanding.is_empty());
-            if is_at_work || self.move_from(worker) {
-                continue;
-            }
-            self.leaving.remove(&worker);
-            if let Some(known) = self.workers.get_mut(&worker) {
-                known.presence = Presence::Closing;
-            }
-            self.tell(worker, ToWorker::Close);
-        }
-    }
-
-    /// Whether anything of what `worker` alone holds is on its way to others; whatever can be is sent off.
-    fn move_from(&mut self, worker: WorkerId) -> bool {
-        let stays = |other: &WorkerId| self.workers.get(other).is_some_and(|known| known.is_working());
-        let targets: Vec<WorkerId> = self.workers.keys().copied().filter(stays).collect();
-        let mut moving = false;
-        for id in self.arrays.keys().copied().collect::<Vec<_>>() {
-            let Some(array) = self.arrays.get(&id) else { continue };
-            let mut sole = array.held_only_by(worker);
-            let (fields, bytes) = (array.fields, array.bytes);
-            for ((from, _, of), set) in &self.moves {
-                if (*from, *of) == (worker, id) && sole.overlaps(set) {
-                    moving = true;
-                    sole.remove_all(set);
-                }
-            }
-            if let Some(stuck) = self.workers.get(&worker).and_then(|known| known.stuck.get(&id)) {
-                sole.remove_all(stuck);
-            }
-            let share = sole.count().div_ceil(targets.len().max(1) as u64).max(1);
-            let shares = sole.iter().flat_map(|blocks| cut(blocks, share));
-            for (blocks, &target) in shares.zip(targets.iter().cycle()) {
-                moving = true;
-                self.moves.entry((worker, target, id)).or_default().insert(blocks);
-                self.introduce(target, worker);
-                self.tell(target, ToWorker::Keep { array: id, blocks, fields, bytes, holder: worker });
-            }
-        }
-        moving
-    }
-
-    /// `target` has these now: they are on their way no more. Returns those that were.
-    pub(super) fn end_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) -> IntervalSet {
-        let mut moved = IntervalSet::new();
-        for (_, set) in self.moves.iter_mut().filter(|((_, to, of), _)| (*to, *of) == (target, id)) {
-            moved.insert_all(&set.intersection(blocks));
-            set.remove_all(blocks);
-        }
-        if !moved.is_empty() {
-            self.moves.retain(|_, set| !set.is_empty());
-        }
-        moved
-    }
-
-    /// `target` could not take these: they are not moved, and lost with their holder.
-    fn give_up_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) {
-        let mut stuck = Vec::new();
-        for ((from, to, of), set) in &self.moves {
-            if (*to, *of) == (target, id) {
-                stuck.push((*from, set.intersection(blocks)));
-            }
-        }
-        for (from, set) in stuck {
-            if let Some(known) = self.workers.get_mut(&from) {
-                known.stuck.entry(id).or_default().insert_all(&set);
-            }
-        }
-        self.end_moves(target, id, blocks);
-    }
 }
 
 /// Blocks that come back.
@@ -455,13 +369,4 @@ impl Scheduler {
 
 fn lost_block(array: ArrayId, blocks: Interval) -> JobError {
     JobError::BlockLost { block: BlockId { array, index: blocks.start } }
-}
-
-/// `blocks` in parts of at most `count`.
-fn cut(blocks: Interval, count: u64) -> impl Iterator<Item = Interval> {
-    let parts = blocks.count().div_ceil(count.max(1));
-    (0..parts).map(move |part| {
-        let start = blocks.start + part * count;
-        Interval::new(start, blocks.end.min(start.saturating_add(count)))
-    })
 }

@@ -218,7 +218,7 @@ fn scheduler_and_agents_together_stay_cheap() {
     }
     let micros = start.elapsed().as_secs_f64() * 1e6 / BLOCKS as f64;
     eprintln!("scheduler and agents: {micros:.3} us per block");
-    assert!(state_bytes_max < 30_000, "{state_bytes_max} bytes of state");
+    assert!(agents.values().all(Agent::is_idle), "an agent is still at work");
 }
 
 #[test]

@@ -59,6 +59,7 @@ const F32_UNIT: f32 = 1.0 / (1 << 24) as f32;
 macro_rules! form {
     ($feature:literal, $groups:literal, $name:ident, $element:ty, $per_group:literal, $convert:ident) => {
         #[target_feature(enable = $feature)]
+        #[allow(clippy::missing_transmute_annotations, reason = "one text for six pairs of types")]
         pub(super) fn $name(philox: &Philox, group: u64, out: &mut [$element]) -> usize {
             let mut keys = [[every!(0); 2]; 10];
             for (vectors, words) in keys.iter_mut().zip(&philox.keys) {
