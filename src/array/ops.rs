@@ -53,6 +53,28 @@ const F32: &[DType] = &[DType::F32];
 const F64: &[DType] = &[DType::F64];
 const U64: &[DType] = &[DType::U64];
 
+/// The power of integers by repeated squaring, behind what is said first for exponents that it is not meant for.
+macro_rules! by_squaring {
+    ($first:literal) => {
+        concat!(
+            "fn power(x: T, y: T) -> T {
+            ",
+            $first,
+            "
+            var base = x;
+            var left = y;
+            var product = T(1);
+            while left != 0 {
+                if (left & 1) == 1 { product *= base; }
+                base *= base;
+                left >>= 1u;
+            }
+            return product;
+        }"
+        )
+    };
+}
+
 /// The text with a helper `nan` for floats of the width.
 macro_rules! with_nan {
     (f32 $text:literal) => {
@@ -153,32 +175,11 @@ operations! {
             if x < 0 && x - x == 0 && floor(y) != y { return (x - x) / (x - x); }
             return select(size, -size, x < 0 && odd);
         }",
-        SIGNED: "fn power(x: T, y: T) -> T {
-            if y < 0 {
+        SIGNED: by_squaring!("if y < 0 {
                 if x == 1 || x == -1 { return select(x, T(1), (y & 1) == 0); }
                 return 0;
-            }
-            var base = x;
-            var left = y;
-            var product = T(1);
-            while left != 0 {
-                if (left & 1) == 1 { product *= base; }
-                base *= base;
-                left >>= 1u;
-            }
-            return product;
-        }",
-        UNSIGNED: "fn power(x: T, y: T) -> T {
-            var base = x;
-            var left = y;
-            var product = T(1);
-            while left != 0 {
-                if (left & 1) == 1 { product *= base; }
-                base *= base;
-                left >>= 1u;
-            }
-            return product;
-        }",
+            }"),
+        UNSIGNED: by_squaring!(""),
     };
     Minimum "minimum" Same {
         F32: with_nan!(f32 "fn minimum(x: T, y: T) -> T { return select(y, x, x < y || nan(x)); }"),
