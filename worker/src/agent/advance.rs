@@ -44,10 +44,6 @@ impl<B: Payload> Agent<B> {
                 self.fail_head(key, ExecuteError::Internal { what });
                 continue;
             };
-            if let Some(error) = self.stages.get(&array).and_then(|known| known.failed.clone()) {
-                self.fail_head(key, error);
-                continue;
-            }
             let block = BlockId { array, index };
             if let Some(bytes) = self.store.bytes_of(block) {
                 self.take_head(key);

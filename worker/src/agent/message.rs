@@ -67,13 +67,6 @@ pub enum Event<B> {
         /// How long a slot was busy with it.
         busy: Duration,
     },
-    /// An executor could not be made ready for a stage: all its blocks fail.
-    PrepareFailed {
-        /// Whose stage.
-        array: ArrayId,
-        /// Why.
-        error: ExecuteError,
-    },
     /// The process is asked to end (SIGTERM): hand over what is held, then close.
     Leave,
     /// The scheduler cannot be reached: drop everything. A new registration starts a new agent.

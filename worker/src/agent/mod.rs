@@ -82,7 +82,6 @@ struct Known {
     depth: u32,
     /// Whether its blocks need other blocks.
     reads: bool,
-    failed: Option<ExecuteError>,
 }
 
 /// Blocks that wait for memory.
@@ -159,11 +158,6 @@ impl<B: Payload> Agent<B> {
             Event::Replied { to } => drop(self.replying.remove(&to)),
             Event::Fetched { fetch, result } => self.handle_fetched(fetch, result),
             Event::Finished { token, result, busy } => self.handle_finished(now, token, result, busy),
-            Event::PrepareFailed { array, error } => {
-                if let Some(known) = self.stages.get_mut(&array) {
-                    known.failed = Some(error);
-                }
-            }
             Event::Leave => self.actions.push_back(Action::Send(FromWorker::Leaving)),
             Event::SchedulerGone => self.close(),
             Event::Tick => {}
@@ -253,7 +247,7 @@ impl<B: Payload> Agent<B> {
 
     fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32) {
         let reads = !stage.input_arrays().is_empty();
-        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads, failed: None });
+        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads });
         self.actions.push_back(Action::Prepare { stage });
     }
 

@@ -220,7 +220,7 @@ fn requests_beyond_the_limit_wait_for_their_turn() {
 }
 
 #[test]
-fn a_failed_stage_fails_its_blocks_and_deeper_work_goes_first() {
+fn deeper_work_goes_first_and_closing_drops_the_rest() {
     let mut driver = Driver::new();
     driver.handle(Event::Put { from: ReplyTo(0), block: block(1, 0), fields: vec![Weight(10)] });
     let first = started(&driver.run(1, 1, 5));
@@ -230,10 +230,6 @@ fn a_failed_stage_fails_its_blocks_and_deeper_work_goes_first() {
     let next = driver.finish(first[1].0);
     let Action::Start(start) = &next[0] else { panic!("{next:?}") };
     assert_eq!((start.array, start.operands[0].data.clone()), (array(2), Weight(10)));
-    let error = ExecuteError::Unsupported { executor: "x".to_owned(), what: "y".to_owned() };
-    let failed = sent(&driver.handle(Event::PrepareFailed { array: array(1), error: error.clone() }));
-    let of = |block| FromWorker::Failed { array: array(1), block, attempt: 1, error: error.clone() };
-    assert_eq!(failed, vec![of(3), of(4)]);
     assert!(matches!(driver.tell(ToWorker::Close).last(), Some(Action::Close)));
     assert!(driver.finish(start.token).is_empty());
     assert_eq!(driver.agent.store().used_bytes(), 0);
