@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gridloom_worker::block::Block;
-use gridloom_worker::cpu::CpuOptions;
+use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
 use gridloom_worker::serve::{Worker, WorkerOptions};
 
@@ -193,7 +193,11 @@ impl Inner {
         let memory = memory.into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
         let share = memory / 100 * MEMORY_PERCENT / added as u64;
         let options = WorkerOptions {
-            cpu: CpuOptions { slots, block_timeout: self.options.block_timeout },
+            cpu: CpuOptions {
+                slots,
+                block_timeout: self.options.block_timeout,
+                code_generator: CodeGenerator::default(),
+            },
             memory_bytes: self.options.memory_bytes.unwrap_or(share),
         };
         // A weak handle: an executor must not keep the machines that own it alive.

@@ -1,8 +1,8 @@
 //! The executor on CPUs: one slot per thread, a task runs on one thread.
 //!
 //! A block is computed by the tile pipeline of `pipeline`: native source -> element program -> native reduction or
-//! store. The element program is walked by the interpreter; its name says so ([`NAME`]), and no other executor ever
-//! takes over in silence.
+//! store. What runs the element program is a choice ([`CodeGenerator`]) that the executor's name tells, and no other
+//! ever takes over in silence.
 //!
 //! A watchdog sets a slot's stop flag when a task runs longer than its limit; the pipeline and the interpreter poll it.
 
@@ -22,8 +22,25 @@ use crate::stage::Stage;
 
 use pipeline::Prepared;
 
-/// What results name as their executor.
-pub const NAME: &str = "cpu interpreter";
+/// What runs kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodeGenerator {
+    /// The definition: slow, and right.
+    #[default]
+    Interpreter,
+    /// Machine code by Cranelift: the interpreter's bits.
+    Cranelift,
+}
+
+impl CodeGenerator {
+    /// What results name as their executor.
+    pub const fn executor(self) -> &'static str {
+        match self {
+            CodeGenerator::Interpreter => "cpu interpreter",
+            CodeGenerator::Cranelift => "cpu cranelift",
+        }
+    }
+}
 
 /// Where events go. Called on the slot's own thread; it must not block.
 pub type EventSink = Box<dyn Fn(Event) + Send + Sync>;
@@ -35,6 +52,8 @@ pub struct CpuOptions {
     pub slots: usize,
     /// The longest that one block may take, from 1 ms to 136 years.
     pub block_timeout: Duration,
+    /// What runs kernels. What it cannot take is refused by name: no other takes over.
+    pub code_generator: CodeGenerator,
 }
 
 /// Computes blocks on threads of this process.
@@ -43,6 +62,7 @@ pub struct CpuExecutor {
     threads: Vec<JoinHandle<()>>,
     kernels: HashMap<KernelHash, Arc<TypedKernel>>,
     slots: usize,
+    code_generator: CodeGenerator,
 }
 
 struct Shared {
@@ -92,7 +112,8 @@ impl CpuExecutor {
             // Within what clocks can add, and long enough for the watchdog to sleep.
             block_timeout: options.block_timeout.clamp(Duration::from_millis(1), Duration::from_secs(1 << 32)),
         });
-        let mut executor = CpuExecutor { shared, threads: Vec::new(), kernels: HashMap::new(), slots };
+        let (kernels, code_generator) = (HashMap::new(), options.code_generator);
+        let mut executor = CpuExecutor { shared, threads: Vec::new(), kernels, slots, code_generator };
         for slot in 0..slots {
             executor.spawn(format!("gridloom-cpu-{slot}"), move |shared| shared.run_slot(slot))?;
         }
@@ -114,7 +135,7 @@ impl CpuExecutor {
 
 impl Executor for CpuExecutor {
     fn name(&self) -> &str {
-        NAME
+        self.code_generator.executor()
     }
 
     fn slots(&self) -> usize {
@@ -123,7 +144,8 @@ impl Executor for CpuExecutor {
 
     fn prepare(&mut self, stage: Arc<Stage>) {
         let array = stage.array;
-        let prepare = || Prepared::new(stage, &|hash| self.kernels.get(&hash).cloned()).map(Arc::new);
+        let prepare =
+            || Prepared::new(stage, self.code_generator, &|hash| self.kernels.get(&hash).cloned()).map(Arc::new);
         let prepared = catch_unwind(AssertUnwindSafe(prepare))
             .unwrap_or_else(|panic| Err(ExecuteError::Internal { what: panic_message(panic.as_ref()) }));
         self.shared.lock().stages.insert(array, prepared);
@@ -140,7 +162,7 @@ impl Executor for CpuExecutor {
             Some(Err(error)) => error,
             None => {
                 let what = format!("stage {} was not prepared", task.array);
-                ExecuteError::Unsupported { executor: NAME.to_owned(), what }
+                ExecuteError::Unsupported { executor: self.name().to_owned(), what }
             }
         };
         drop(state);

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::CodeGenerator;
 use crate::block::{Block, BufferMut, Item};
 use crate::dtype::{DType, Element};
 use crate::executor::{ExecuteError, Operand, Task};
@@ -52,11 +53,12 @@ impl Prepared {
     /// Composes the stage's kernels; `kernel` finds them by hash.
     pub(super) fn new(
         stage: Arc<Stage>,
+        generator: CodeGenerator,
         kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
     ) -> Result<Prepared, ExecuteError> {
         let work = match &stage.body {
             Body::Map(map) => {
-                let program = ElementProgram::new(map, kernel)?;
+                let program = ElementProgram::new(map, generator, kernel)?;
                 match &map.reduce {
                     None => Work::Map(program),
                     Some(reduce) => Work::MapReduce(program, Reducer::new(&reduce.reduction, kernel)?),
@@ -169,12 +171,24 @@ fn reduce_block(
 }
 
 impl ElementProgram {
-    fn new(map: &Map, kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>) -> Result<ElementProgram, ExecuteError> {
+    fn new(
+        map: &Map,
+        generator: CodeGenerator,
+        kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
+    ) -> Result<ElementProgram, ExecuteError> {
         if map.program.is_identity() {
             return Ok(ElementProgram::Identity);
         }
         let leaves: Vec<DType> = map.leaves.iter().map(|leaf| leaf.dtype).collect();
+        let unsupported = |what: &dyn std::error::Error| {
+            let executor = generator.executor().to_owned();
+            ExecuteError::Unsupported { executor, what: what.to_string() }
+        };
         let composed = compose(&map.program, &leaves, kernel).map_err(|error| unsupported(&error))?;
+        if generator == CodeGenerator::Cranelift {
+            let (executor, what) = (generator.executor().to_owned(), "element kernels".to_owned());
+            return Err(ExecuteError::Unsupported { executor, what });
+        }
         let interpreter = Interpreter::new(Arc::new(composed.module), composed.function);
         Ok(ElementProgram::Interpreted(Box::new(Interpreted {
             interpreter: interpreter.map_err(|error| unsupported(&error))?,
@@ -273,8 +287,4 @@ fn check(stop: &StopFlag) -> Result<(), ExecuteError> {
 
 fn buffer(bytes: u64) -> Result<BufferMut, ExecuteError> {
     BufferMut::try_new(bytes as usize).map_err(|_| ExecuteError::Memory { bytes })
-}
-
-fn unsupported(what: &dyn std::error::Error) -> ExecuteError {
-    ExecuteError::Unsupported { executor: super::NAME.to_owned(), what: what.to_string() }
 }
