@@ -16,7 +16,7 @@ use std::time::Duration;
 use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
-use gridloom_worker::serve::{Worker, WorkerOptions};
+use gridloom_worker::serve::{Device, StartError, Worker, WorkerOptions};
 
 use crate::client::Client;
 use crate::client::link::{FetchReply, Link, PutReply};
@@ -44,6 +44,9 @@ pub enum ClusterError {
     /// The system gives no more threads.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] io::Error),
+    /// A worker could not be started.
+    #[error(transparent)]
+    Worker(#[from] StartError),
     /// A cluster without workers computes nothing.
     #[error("a cluster needs at least 1 worker")]
     NoWorkers,
@@ -193,11 +196,11 @@ impl Inner {
         let memory = memory.into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
         let share = memory / 100 * MEMORY_PERCENT / added as u64;
         let options = WorkerOptions {
-            cpu: CpuOptions {
+            device: Device::Cpu(CpuOptions {
                 slots,
                 block_timeout: self.options.block_timeout,
                 code_generator: CodeGenerator::default(),
-            },
+            }),
             memory_bytes: self.options.memory_bytes.unwrap_or(share),
         };
         // A weak handle: an executor must not keep the machines that own it alive.

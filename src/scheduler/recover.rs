@@ -44,7 +44,9 @@ enum Verdict {
 fn verdict(error: &ExecuteError) -> Verdict {
     match error {
         ExecuteError::Deadline { .. } => Verdict::Nobody,
-        ExecuteError::Unsupported { .. } | ExecuteError::Source { .. } => Verdict::Elsewhere,
+        ExecuteError::Unsupported { .. } | ExecuteError::Source { .. } | ExecuteError::DeviceLost { .. } => {
+            Verdict::Elsewhere
+        }
         ExecuteError::Memory { .. } => Verdict::Later,
         ExecuteError::Cancelled => Verdict::Anybody,
         // The enum may grow: what is not known is taken for a bug there.

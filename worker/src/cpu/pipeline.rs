@@ -13,6 +13,7 @@ use crate::interpreter::{Interpreter, StopFlag};
 use crate::kernel::{TypedKernel, compose};
 use crate::reduce::{self, Reducer};
 use crate::shape::{RANK_MAX, Region, Shape};
+use crate::slots::Compute;
 use crate::source::{LeafReader, leaf_readers};
 use crate::stage::{Body, Map, Reduce, Relabel, Stage};
 use crate::with_element;
@@ -69,9 +70,10 @@ impl Prepared {
         };
         Ok(Prepared { stage, work })
     }
+}
 
-    /// Computes one block: one result per field.
-    pub(super) fn compute(&self, task: Task, stop: &StopFlag) -> Result<Vec<Block>, ExecuteError> {
+impl Compute for Prepared {
+    fn compute(&self, task: Task, stop: &StopFlag) -> Result<Vec<Block>, ExecuteError> {
         match (&self.stage.body, &self.work) {
             (Body::Map(map), Work::Map(program)) => store(map, program, &task, stop),
             (Body::Map(map), Work::MapReduce(program, reducer)) => reduce_block(map, reducer, program, &task, stop),

@@ -26,6 +26,7 @@ mod remap;
 mod report;
 mod requirements;
 mod signature;
+mod splice;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use error::{KernelError, Location, Problem, Warning};
 pub use report::{Report, TypedReport};
 pub use requirements::Requirements;
 pub use signature::{Field, Layout, Parameter, ReductionSignature, Signature, Slot};
+pub use splice::splice;
 pub use typed::{ElementFunction, Functions, ReductionFunctions, TypedKernel};
 pub use user::Kernel;
 

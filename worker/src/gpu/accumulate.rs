@@ -1,0 +1,189 @@
+//! What a reduction does to values, as WGSL: the same accumulators as [`crate::reduce`] has, in its partials' layout,
+//! so that CPUs combine what a GPU began.
+//!
+//! Floats are added in f64. min, max and the arg-reductions compare order-preserving integer keys. Lanes never begin
+//! with an identity but with an element, so none is needed.
+
+use crate::dtype::DType;
+use crate::kernel::Requirements;
+use crate::stage::ReduceOp;
+
+use super::shader::is_wide;
+
+/// A reduction as text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Accumulator {
+    /// The type `Acc` and the functions below.
+    pub(super) text: String,
+    /// Of the program's results (each as [`Accumulator::argument`] has it) and, for arg-reductions, of the place.
+    pub(super) lift: &'static str,
+    /// Of two `Acc`.
+    pub(super) combine: &'static str,
+    /// What an `Acc` becomes before it is stored.
+    pub(super) seal: &'static str,
+    /// Bytes of a stored accumulator.
+    pub(super) bytes: u64,
+    /// Whether `Acc` has 64-bit numbers.
+    pub(super) is_wide: bool,
+    /// Whether it must know where elements stand.
+    pub(super) uses_place: bool,
+}
+
+/// What a device must have to reduce values of `input`; built-in operations only.
+pub(super) fn requirements(op: ReduceOp, input: DType) -> Requirements {
+    let f64 = match op {
+        ReduceOp::Sum | ReduceOp::Prod => input.is_float(),
+        ReduceOp::Mean | ReduceOp::Var { .. } | ReduceOp::Std { .. } => true,
+        _ => false,
+    };
+    let is_narrow = matches!(op, ReduceOp::Min | ReduceOp::Max) && !is_wide(input);
+    Requirements { f64, int64: !is_narrow, ..Requirements::default() }
+}
+
+impl Accumulator {
+    /// The built-in reduction of values of `input`; `None` for a user's.
+    pub(super) fn built_in(op: ReduceOp, input: DType) -> Option<Accumulator> {
+        let value = if input == DType::Bool { DType::U32 } else { input };
+        let (ty, lift, combine, seal, bytes) = match op {
+            ReduceOp::Sum | ReduceOp::Prod => {
+                let (ty, lifted, seal) = match input.is_float() {
+                    true => ("f64", "f64(x)", "canonical(a)"),
+                    false => ("u64", total(value), "a"),
+                };
+                let combine = if op == ReduceOp::Sum { "return a + b;" } else { "return a * b;" };
+                (alias(ty), returned(lifted), combine.to_owned(), returned(seal), 8)
+            }
+            ReduceOp::Mean => (
+                "struct Acc { count: u64, sum: f64 }".to_owned(),
+                returned("Acc(1lu, f64(x))"),
+                "return Acc(a.count + b.count, a.sum + b.sum);".to_owned(),
+                returned("Acc(a.count, canonical(a.sum))"),
+                16,
+            ),
+            ReduceOp::Var { .. } | ReduceOp::Std { .. } => (
+                "struct Acc { count: u64, mean: f64, m2: f64 }".to_owned(),
+                returned("Acc(1lu, f64(x), 0.0lf)"),
+                JOIN_MOMENTS.to_owned(),
+                returned("Acc(a.count, canonical(a.mean), canonical(a.m2))"),
+                24,
+            ),
+            ReduceOp::Min | ReduceOp::Max => {
+                let is_min = op == ReduceOp::Min;
+                let ty = if is_wide(value) { "i64" } else { "i32" };
+                let wins = if is_min { "b < a" } else { "b > a" };
+                let combine = format!("return select(a, b, {wins});");
+                (alias(ty), key(value, is_min, false), combine, returned("a"), value.bytes())
+            }
+            ReduceOp::Any | ReduceOp::CountNonzero => counted(value, "1lu", "0lu"),
+            ReduceOp::All => counted(value, "0lu", "1lu"),
+            ReduceOp::ArgMin | ReduceOp::ArgMax => {
+                let is_min = op == ReduceOp::ArgMin;
+                let wins = if is_min { "b.key < a.key" } else { "b.key > a.key" };
+                let combine = format!("if {wins} || (b.key == a.key && b.index < a.index) {{ return b; }} return a;");
+                (
+                    "struct Acc { key: i64, index: u64 }".to_owned(),
+                    returned("Acc(i64(key_of(x)), u64_of(place))"),
+                    combine,
+                    returned("a"),
+                    16,
+                )
+            }
+            ReduceOp::User(_) => return None,
+        };
+        let (helper, place) = match op {
+            ReduceOp::ArgMin | ReduceOp::ArgMax => {
+                let ty = if is_wide(value) { "i64" } else { "i32" };
+                let body = key(value, op == ReduceOp::ArgMin, true);
+                (format!("fn key_of(x: {value}) -> {ty} {{ {body} }}\n"), ", place: Wide")
+            }
+            _ => (String::new(), ""),
+        };
+        let text = format!(
+            "{ty}\n{helper}fn lifted_value(x: {value}{place}) -> Acc {{ {lift} }}
+fn combined(a: Acc, b: Acc) -> Acc {{ {combine} }}
+fn sealed(a: Acc) -> Acc {{ {seal} }}\n"
+        );
+        Some(Accumulator {
+            text,
+            lift: "lifted_value",
+            combine: "combined",
+            seal: "sealed",
+            bytes,
+            is_wide: bytes >= 8,
+            uses_place: op.is_arg(),
+        })
+    }
+
+    /// A result of the program as `lift` takes it. Built-in reductions see a bool as the u32 that it is stored as.
+    pub(super) fn argument(&self, field: &str, dtype: DType) -> String {
+        if dtype == DType::Bool { format!("select(0u, 1u, {field})") } else { field.to_owned() }
+    }
+}
+
+/// Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
+const JOIN_MOMENTS: &str = "let count = f64(a.count) + f64(b.count);
+    let share = f64(b.count) / count;
+    let distance = b.mean - a.mean;
+    let weight = f64(a.count) * share;
+    return Acc(a.count + b.count, a.mean + distance * share, a.m2 + b.m2 + distance * distance * weight);";
+
+fn alias(ty: &str) -> String {
+    format!("alias Acc = {ty};")
+}
+
+fn returned(value: &str) -> String {
+    format!("return {value};")
+}
+
+/// An integer as u64, two's complement.
+const fn total(value: DType) -> &'static str {
+    match value {
+        DType::I32 => "u64(i64(x))",
+        DType::I64 => "bitcast<u64>(x)",
+        _ => "u64(x)",
+    }
+}
+
+type Parts = (String, String, String, String, u64);
+
+/// How many are true, or how many are not.
+fn counted(value: DType, of_true: &str, of_false: &str) -> Parts {
+    let is_true = match value {
+        DType::F32 => "is_true_32(x)".to_owned(),
+        DType::F64 => "is_true_64(x)".to_owned(),
+        _ => format!("x != {value}(0)"),
+    };
+    let lift = format!("return select({of_false}, {of_true}, {is_true});");
+    (alias("u64"), lift, "return a + b;".to_owned(), returned("a"), 8)
+}
+
+/// The statements that return the key of `x`: NaN wins, and to the arg-reductions -0.0 and +0.0 are equal.
+fn key(value: DType, is_min: bool, zeros_are_equal: bool) -> String {
+    let least = "-2147483647i - 1i";
+    let least64 = "-9223372036854775807li - 1li";
+    let nan = match (is_wide(value), is_min) {
+        (false, true) => least,
+        (false, false) => "2147483647i",
+        (true, true) => least64,
+        (true, false) => "9223372036854775807li",
+    };
+    match value {
+        DType::F32 => {
+            let zero = if zeros_are_equal { "if !is_true_32(x) { return 0i; }" } else { "" };
+            format!(
+                "if is_nan_32(x) {{ return {nan}; }} {zero} let bits = bitcast<i32>(x);
+    return bits ^ ((bits >> 31u) & 0x7fffffffi);"
+            )
+        }
+        DType::F64 => {
+            let zero = if zeros_are_equal { "if !is_true_64(x) { return 0li; }" } else { "" };
+            format!(
+                "if is_nan_64(x) {{ return {nan}; }} {zero} let bits = bitcast<i64>(x);
+    return bits ^ ((bits >> 63u) & 9223372036854775807li);"
+            )
+        }
+        DType::I32 | DType::I64 => "return x;".to_owned(),
+        DType::U32 | DType::Bool => "return bitcast<i32>(x ^ 0x80000000u);".to_owned(),
+        DType::U64 => "return bitcast<i64>(x ^ 0x8000000000000000lu);".to_owned(),
+    }
+}

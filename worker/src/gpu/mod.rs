@@ -1,0 +1,197 @@
+//! The executor on GPUs, through wgpu: Vulkan, Metal and DX12.
+//!
+//! What happens per element happens on the device: leaves are read or made there, the element program runs, results
+//! are stored or reduced within the block. What is above blocks (folds, the end of a reduction, relabelling) runs on
+//! the host, by the code that CPUs have, so that it gives the same bits wherever it happens.
+//!
+//! ```text
+//! Stage -> MapStage (composed kernels, requirements checked)         once per stage
+//!   block -> LeafInput (where values come from, how addressed)       `leaf`, `space`
+//!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `accumulate`, `pipeline`: cached
+//!         -> upload, dispatches, download in one submission          `run`, over buffers of `pool`
+//! ```
+//!
+//! A slot's thread sees a block through, so that as many blocks are in flight as there are slots. Nothing here computes
+//! a wrong number where a device lacks something: it is refused by name. A device that hangs or is lost fails its work,
+//! now and later; the process goes on.
+
+mod accumulate;
+mod adapter;
+mod device;
+mod leaf;
+mod pipeline;
+mod pool;
+mod run;
+mod shader;
+mod space;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use adapter::{Adapter, AdapterFeatures, AdapterInfo, AdapterKind, AdapterLimits, adapters};
+pub use device::OpenError;
+
+use crate::cpu::{self, CodeGenerator};
+use crate::dtype::DType;
+use crate::executor::{EventSink, ExecuteError, Executor, Task};
+use crate::ids::{ArrayId, KernelHash};
+use crate::kernel::{Requirements, TypedKernel, compose};
+use crate::reduce::Reducer;
+use crate::slots::{Compute, Slots};
+use crate::stage::{Body, Map, Stage};
+
+use accumulate::Accumulator;
+use device::Gpu;
+use pipeline::Pipelines;
+use pool::Pool;
+use run::{Engine, MapStage};
+
+/// How a [`GpuExecutor`] is made.
+#[derive(Clone, Debug)]
+pub struct GpuOptions {
+    /// Blocks in flight; at least 2, so that the device computes while the host copies.
+    pub slots: usize,
+    /// The longest that the device may work on one block. Beyond it the device is lost: it cannot be freed.
+    pub block_timeout: Duration,
+    /// What all buffers on the device may take.
+    pub memory_bytes: u64,
+}
+
+/// A GPU executor could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The driver refuses.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The system gives no more threads.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Computes blocks on one GPU.
+pub struct GpuExecutor {
+    name: String,
+    /// Before the engine, so that its threads have ended when the device is closed.
+    slots: Slots,
+    engine: Arc<Engine>,
+    kernels: HashMap<KernelHash, Arc<TypedKernel>>,
+}
+
+impl GpuExecutor {
+    /// Opens the device and starts the slots' threads. Events of all tasks go to `sink`.
+    pub fn new(adapter: &Adapter, options: &GpuOptions, sink: EventSink) -> Result<GpuExecutor, StartError> {
+        let gpu = Arc::new(Gpu::open(adapter, options.block_timeout)?);
+        let pool = Pool::new(Arc::clone(&gpu), options.memory_bytes);
+        let name = gpu.executor();
+        let engine = Arc::new(Engine { gpu, pool, pipelines: Pipelines::default() });
+        // The device itself has the block's deadline; a slot's own covers what the host does before and after.
+        let slots = Slots::new("gpu", options.slots.max(2), options.block_timeout, sink)?;
+        Ok(GpuExecutor { name, slots, engine, kernels: HashMap::new() })
+    }
+
+    /// The GPU that it computes on.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.engine.gpu.info
+    }
+
+    /// Declares the device lost, as its driver would.
+    pub fn lose(&self, why: &str) {
+        self.engine.gpu.lose(why.to_owned());
+    }
+}
+
+impl Executor for GpuExecutor {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn slots(&self) -> usize {
+        self.slots.count()
+    }
+
+    fn add_kernel(&mut self, kernel: Arc<TypedKernel>) {
+        self.kernels.insert(kernel.hash(), kernel);
+    }
+
+    fn prepare(&mut self, stage: Arc<Stage>) {
+        let kernel = |hash| self.kernels.get(&hash).cloned();
+        self.slots.prepare(stage.array, || match &stage.body {
+            Body::Map(map) => Ok(Arc::new(map_stage(&self.engine, &stage, map, &kernel)?) as Arc<dyn Compute>),
+            Body::Fold(_) | Body::Relabel(_) => cpu::prepare(stage, CodeGenerator::default(), &kernel),
+        });
+    }
+
+    fn submit(&mut self, task: Task) {
+        self.slots.submit(&self.name, task);
+    }
+
+    fn cancel(&mut self, array: ArrayId) {
+        self.slots.cancel(array);
+    }
+}
+
+impl Drop for GpuExecutor {
+    fn drop(&mut self) {
+        if self.engine.gpu.check().is_err() {
+            // Closing a device waits for its work, and what hangs never ends. It is left to the process's end.
+            std::mem::forget(Arc::clone(&self.engine));
+        }
+    }
+}
+
+/// Composes a map's kernels and checks that the device can run them.
+fn map_stage(
+    engine: &Arc<Engine>,
+    stage: &Arc<Stage>,
+    map: &Map,
+    kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
+) -> Result<MapStage, ExecuteError> {
+    let gpu = &engine.gpu;
+    let leaves: Vec<DType> = map.leaves.iter().map(|leaf| leaf.dtype).collect();
+    let program = match map.program.is_identity() {
+        true => None,
+        false => Some(compose(&map.program, &leaves, kernel).map_err(|error| gpu.unsupported(error.to_string()))?),
+    };
+    let reduction = match &map.reduce {
+        None => None,
+        Some(reduce) => {
+            let reducer = Reducer::new(&reduce.reduction, kernel)?;
+            let accumulator = Accumulator::built_in(reduce.reduction.op, reduce.reduction.inputs[0]);
+            let unsupported = || gpu.unsupported("reduction kernels".to_owned());
+            Some((reducer, accumulator.ok_or_else(unsupported)?))
+        }
+    };
+    let outputs = if reduction.is_some() { 1 } else { stage.outputs.len() };
+    let needed = leaves.iter().map(|&leaf| of_dtype(leaf)).chain(program.iter().map(|program| program.requirements));
+    let reduced =
+        map.reduce.iter().map(|reduce| accumulate::requirements(reduce.reduction.op, reduce.reduction.inputs[0]));
+    check(
+        gpu,
+        needed.chain(reduced).fold(Requirements::default(), |sum, more| sum | more),
+        1 + leaves.len() + outputs,
+    )?;
+    Ok(MapStage { engine: Arc::clone(engine), stage: Arc::clone(stage), program, reduction })
+}
+
+fn of_dtype(dtype: DType) -> Requirements {
+    let int64 = matches!(dtype, DType::I64 | DType::U64);
+    Requirements { f64: dtype == DType::F64, int64, ..Requirements::default() }
+}
+
+/// Whether the device has what is needed, and sees so many buffers at once.
+fn check(gpu: &Gpu, needed: Requirements, bindings: usize) -> Result<(), ExecuteError> {
+    let features = gpu.info.features;
+    // The engine moves f64 by its bits.
+    let has = Requirements { f64: features.f64 && features.i64, int64: features.i64, ..Requirements::default() };
+    if !has.meets(needed) {
+        return Err(gpu.unsupported(format!("the stage needs {needed}; the device has {has}")));
+    }
+    match gpu.info.limits.bindings {
+        max if bindings as u64 > u64::from(max) => {
+            Err(gpu.unsupported(format!("the stage needs {bindings} buffers at once; the device has {max}")))
+        }
+        _ => Ok(()),
+    }
+}

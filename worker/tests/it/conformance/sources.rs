@@ -1,0 +1,1 @@
+//! Values that a device makes itself.
