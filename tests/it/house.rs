@@ -26,15 +26,36 @@ const WORKER: Graph = &[
     ("block", &["dtype", "shape"]),
     ("stage", &["block", "dtype", "grid", "ids", "shape", "view"]),
     ("kernel", &["dtype", "ids", "stage"]),
-    ("executor", &["block", "ids", "shape", "stage"]),
+    ("executor", &["block", "ids", "kernel", "shape", "stage"]),
     ("source", &["block", "dtype", "executor", "math", "shape", "stage", "view"]),
     ("interpreter", &["dtype", "math"]),
     ("reduce", &["block", "dtype", "executor", "ids", "interpreter", "kernel", "shape", "stage"]),
-    ("cpu", &["block", "dtype", "executor", "ids", "interpreter", "kernel", "reduce", "shape", "source", "stage"]),
+    ("slots", &["block", "executor", "ids", "interpreter"]),
+    (
+        "cpu",
+        &["block", "dtype", "executor", "ids", "interpreter", "kernel", "reduce", "shape", "slots", "source", "stage"],
+    ),
+    (
+        "gpu",
+        &[
+            "block",
+            "cpu",
+            "dtype",
+            "executor",
+            "ids",
+            "interpreter",
+            "kernel",
+            "reduce",
+            "shape",
+            "slots",
+            "source",
+            "stage",
+        ],
+    ),
     ("store", &["block", "ids", "intervals", "shape"]),
     ("wire", &["block", "executor", "ids", "intervals", "shape", "stage"]),
     ("agent", &["block", "dtype", "executor", "grid", "ids", "intervals", "shape", "stage", "store", "view", "wire"]),
-    ("serve", &["agent", "block", "cpu", "executor", "ids", "kernel", "shape", "wire"]),
+    ("serve", &["agent", "block", "cpu", "executor", "gpu", "ids", "kernel", "shape", "wire"]),
 ];
 
 /// What decides.
@@ -52,6 +73,8 @@ const ROOT: Graph = &[
 const OPEN_TO: &[(&str, &[&str])] = &[
     ("agent", &["cluster"]),
     ("cpu", &["cluster"]),
+    // What a machine offers.
+    ("gpu", &["cli", "cluster"]),
     ("interpreter", &[]),
     // What reductions return, how wide an accumulator is, and the root of the tree.
     ("reduce", &["array", "client", "plan"]),

@@ -27,6 +27,8 @@ pub(super) struct Accumulator {
     pub(super) is_wide: bool,
     /// Whether it must know where elements stand.
     pub(super) uses_place: bool,
+    /// Whether a bool comes as one. Built-in reductions see the u32 that it is stored as.
+    pub(super) takes_bool: bool,
 }
 
 /// What a device must have to reduce values of `input`; built-in operations only.
@@ -41,8 +43,11 @@ pub(super) fn requirements(op: ReduceOp, input: DType) -> Requirements {
 }
 
 impl Accumulator {
-    /// The built-in reduction of values of `input`; `None` for a user's.
-    pub(super) fn built_in(op: ReduceOp, input: DType) -> Option<Accumulator> {
+    /// The built-in reduction of values of `input`.
+    ///
+    /// # Panics
+    /// If it is a user's: its kernel says what it is.
+    pub(super) fn built_in(op: ReduceOp, input: DType) -> Accumulator {
         let value = if input == DType::Bool { DType::U32 } else { input };
         let (ty, lift, combine, seal, bytes) = match op {
             ReduceOp::Sum | ReduceOp::Prod => {
@@ -88,7 +93,7 @@ impl Accumulator {
                     16,
                 )
             }
-            ReduceOp::User(_) => return None,
+            ReduceOp::User(_) => panic!("a user's reduction is asked of its kernel"),
         };
         let (helper, place) = match op {
             ReduceOp::ArgMin | ReduceOp::ArgMax => {
@@ -103,7 +108,7 @@ impl Accumulator {
 fn combined(a: Acc, b: Acc) -> Acc {{ {combine} }}
 fn sealed(a: Acc) -> Acc {{ {seal} }}\n"
         );
-        Some(Accumulator {
+        Accumulator {
             text,
             lift: "lifted_value",
             combine: "combined",
@@ -111,12 +116,13 @@ fn sealed(a: Acc) -> Acc {{ {seal} }}\n"
             bytes,
             is_wide: bytes >= 8,
             uses_place: op.is_arg(),
-        })
+            takes_bool: false,
+        }
     }
 
-    /// A result of the program as `lift` takes it. Built-in reductions see a bool as the u32 that it is stored as.
+    /// A result of the program as `lift` takes it.
     pub(super) fn argument(&self, field: &str, dtype: DType) -> String {
-        if dtype == DType::Bool { format!("select(0u, 1u, {field})") } else { field.to_owned() }
+        if dtype == DType::Bool && !self.takes_bool { format!("select(0u, 1u, {field})") } else { field.to_owned() }
     }
 }
 

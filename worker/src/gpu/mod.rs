@@ -18,12 +18,15 @@
 mod accumulate;
 mod adapter;
 mod device;
+mod diagnose;
 mod leaf;
 mod pipeline;
 mod pool;
 mod run;
+mod select;
 mod shader;
 mod space;
+mod user;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,21 +34,24 @@ use std::time::Duration;
 
 pub use adapter::{Adapter, AdapterFeatures, AdapterInfo, AdapterKind, AdapterLimits, adapters};
 pub use device::OpenError;
+pub use diagnose::{Missing, missing};
+pub use select::{SelectError, Visibility};
 
 use crate::cpu::{self, CodeGenerator};
 use crate::dtype::DType;
 use crate::executor::{EventSink, ExecuteError, Executor, Task};
 use crate::ids::{ArrayId, KernelHash};
-use crate::kernel::{Requirements, TypedKernel, compose};
+use crate::kernel::{Composed, Requirements, TypedKernel, compose, portable};
 use crate::reduce::Reducer;
 use crate::slots::{Compute, Slots};
-use crate::stage::{Body, Map, Stage};
+use crate::stage::{self, Body, Map, ReduceOp, Stage};
 
 use accumulate::Accumulator;
 use device::Gpu;
 use pipeline::Pipelines;
 use pool::Pool;
-use run::{Engine, MapStage};
+use run::{Engine, MapStage, Reduction};
+use user::UserReduction;
 
 /// How a [`GpuExecutor`] is made.
 #[derive(Clone, Debug)]
@@ -154,25 +160,40 @@ fn map_stage(
         true => None,
         false => Some(compose(&map.program, &leaves, kernel).map_err(|error| gpu.unsupported(error.to_string()))?),
     };
-    let reduction = match &map.reduce {
-        None => None,
-        Some(reduce) => {
-            let reducer = Reducer::new(&reduce.reduction, kernel)?;
-            let accumulator = Accumulator::built_in(reduce.reduction.op, reduce.reduction.inputs[0]);
-            let unsupported = || gpu.unsupported("reduction kernels".to_owned());
-            Some((reducer, accumulator.ok_or_else(unsupported)?))
-        }
-    };
+    let program = program.map(with_portable_module);
+    let reduction = map.reduce.as_ref().map(|reduce| reduction(gpu, &reduce.reduction, kernel)).transpose()?;
     let outputs = if reduction.is_some() { 1 } else { stage.outputs.len() };
-    let needed = leaves.iter().map(|&leaf| of_dtype(leaf)).chain(program.iter().map(|program| program.requirements));
-    let reduced =
-        map.reduce.iter().map(|reduce| accumulate::requirements(reduce.reduction.op, reduce.reduction.inputs[0]));
-    check(
-        gpu,
-        needed.chain(reduced).fold(Requirements::default(), |sum, more| sum | more),
-        1 + leaves.len() + outputs,
-    )?;
+    let leaves_need = leaves.iter().map(|&leaf| of_dtype(leaf));
+    let program_needs = program.iter().map(|program| program.requirements);
+    let reduction_needs = reduction.iter().map(|(_, needed)| *needed);
+    let needed = leaves_need.chain(program_needs).chain(reduction_needs);
+    check(gpu, needed.fold(Requirements::default(), |sum, more| sum | more), 1 + leaves.len() + outputs)?;
+    let reduction = reduction.map(|(reduction, _)| reduction);
     Ok(MapStage { engine: Arc::clone(engine), stage: Arc::clone(stage), program, reduction })
+}
+
+/// The portable module is another than the one that was proved valid: wgpu validates it again.
+fn with_portable_module(mut program: Composed) -> Composed {
+    program.module = portable(&program.module, &program.info);
+    program
+}
+
+/// A reduction, and what a device must have for it.
+fn reduction(
+    gpu: &Gpu,
+    reduction: &stage::Reduction,
+    kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
+) -> Result<(Reduction, Requirements), ExecuteError> {
+    let reducer = Reducer::new(reduction, kernel)?;
+    if let ReduceOp::User(hash) = reduction.op {
+        let kernel = kernel(hash).ok_or(ExecuteError::KernelMissing(hash))?;
+        let unsupported = || gpu.unsupported(format!("the accumulator of {kernel}"));
+        let (user, accumulator) = UserReduction::new(&kernel).ok_or_else(unsupported)?;
+        return Ok((Reduction { reducer, accumulator, user: Some(user) }, kernel.requirements()));
+    }
+    let (op, input) = (reduction.op, reduction.inputs[0]);
+    let accumulator = Accumulator::built_in(op, input);
+    Ok((Reduction { reducer, accumulator, user: None }, accumulate::requirements(op, input)))
 }
 
 fn of_dtype(dtype: DType) -> Requirements {

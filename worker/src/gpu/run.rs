@@ -26,6 +26,7 @@ use super::shader::{
     leaf_at, params_words, place_at,
 };
 use super::space::{AXES_WORDS, Address, Space};
+use super::user::UserReduction;
 
 /// What all blocks of a device share.
 pub(super) struct Engine {
@@ -40,7 +41,16 @@ pub(super) struct MapStage {
     pub(super) stage: Arc<Stage>,
     /// `None` where leaf 0 is the result.
     pub(super) program: Option<Composed>,
-    pub(super) reduction: Option<(Reducer, Accumulator)>,
+    pub(super) reduction: Option<Reduction>,
+}
+
+/// A reduction, made ready.
+pub(super) struct Reduction {
+    /// What CPUs make of its partials.
+    pub(super) reducer: Reducer,
+    pub(super) accumulator: Accumulator,
+    /// The kernel of a user's.
+    pub(super) user: Option<UserReduction>,
 }
 
 impl Compute for MapStage {
@@ -49,7 +59,7 @@ impl Compute for MapStage {
         let Body::Map(map) = &self.stage.body else { unreachable!("a map stage is made of a map") };
         let region = map.region(task.block);
         match (&map.reduce, &self.reduction) {
-            (Some(reduce), Some((reducer, accumulator))) => {
+            (Some(reduce), Some(Reduction { reducer, accumulator, .. })) => {
                 let partial = match region.is_empty() {
                     true => reducer.block(&map.grid.shape(), &region, &reduce.axes, stop).partial()?,
                     false => self.reduce(map, reduce, accumulator, &region, &task, stop)?,
@@ -131,8 +141,9 @@ impl MapStage {
             std::iter::successors(Some(chunks), |&count| (count > 1).then(|| count.div_ceil(SERIAL_CHUNK))).collect();
         let sizes: Vec<u64> = levels.iter().map(|count| count * results * accumulator.bytes).collect();
         let folds: Vec<Level> = levels.windows(2).map(|pair| Level { results, from: pair[0], to: pair[1] }).collect();
-        let [partial] = <[BufferMut; 1]>::try_from(self.run(dispatch, groups, &sizes, &folds, stop)?)
+        let [mut partial] = <[BufferMut; 1]>::try_from(self.run(dispatch, groups, &sizes, &folds, stop)?)
             .unwrap_or_else(|_| unreachable!("a tree has one root"));
+        self.reduction.iter().for_each(|reduction| reduction.reducer.zero_padding(partial.bytes_mut()));
         let item = Item::Partial { bytes: accumulator.bytes as u32 };
         Ok(Block::new(item, lengths(&kept), partial.freeze()))
     }
@@ -181,10 +192,24 @@ impl MapStage {
         Ok(Dispatch { shader, params, fills: inputs.into_iter().filter_map(|input| input.fill).collect() })
     }
 
-    fn pipeline(&self, shader: &Shader<'_>, inputs: usize, outputs: usize) -> Result<Pipeline, ExecuteError> {
-        let splices = self.program.iter().map(|program| (ELEMENT, &program.module, program.function)).collect();
-        let kernels = self.program.iter().map(Composed::hash).collect();
-        let code = Code { text: shader.text(), kernels, splices, inputs, outputs };
+    /// The pipeline of `text`, with whatever kernels it has stubs for.
+    fn pipeline(
+        &self,
+        text: String,
+        has_program: bool,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Pipeline, ExecuteError> {
+        let program = self.program.as_ref().filter(|_| has_program);
+        let user = self.reduction.as_ref().and_then(|reduction| reduction.user.as_ref());
+        let element = program.map(|program| (ELEMENT, &program.module, program.function));
+        let code = Code {
+            text,
+            kernels: program.map(Composed::hash).into_iter().chain(user.map(UserReduction::hash)).collect(),
+            splices: element.into_iter().chain(user.into_iter().flat_map(UserReduction::splices)).collect(),
+            inputs,
+            outputs,
+        };
         self.engine.pipelines.pipeline(&self.engine.gpu, code)
     }
 }
@@ -249,10 +274,12 @@ impl MapStage {
         let Engine { gpu, pool, pipelines } = &*self.engine;
         let Dispatch { shader, mut params, fills } = dispatch;
         let kernel_outputs = if levels.is_empty() { outputs.len() } else { 1 };
-        let pipeline = self.pipeline(&shader, 1 + fills.len(), kernel_outputs)?;
+        let pipeline = self.pipeline(shader.text(), true, 1 + fills.len(), kernel_outputs)?;
         let fold = match (levels, shader.sink) {
             ([], _) | (_, Sink::Store) => None,
-            (_, Sink::Serial(accumulator, _) | Sink::Tree(accumulator, _)) => Some(self.fold_pipeline(accumulator)?),
+            (_, Sink::Serial(accumulator, _) | Sink::Tree(accumulator, _)) => {
+                Some(self.pipeline(fold_text(accumulator), false, 2, 1)?)
+            }
         };
         let main_bytes = 4 * params.len() as u64;
         let level_words = PARAMS_ALIGNMENT as usize / 4;
@@ -330,12 +357,6 @@ impl MapStage {
         gpu.wait(submission)?;
         download.set_mapped();
         read(&download, downloads)
-    }
-
-    fn fold_pipeline(&self, accumulator: &Accumulator) -> Result<Pipeline, ExecuteError> {
-        let code =
-            Code { text: fold_text(accumulator), kernels: Vec::new(), splices: Vec::new(), inputs: 2, outputs: 1 };
-        self.engine.pipelines.pipeline(&self.engine.gpu, code)
     }
 }
 

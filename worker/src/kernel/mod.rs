@@ -21,7 +21,9 @@ mod extract;
 mod lengths;
 mod merge;
 mod names;
+mod portable;
 mod reason;
+mod rebuild;
 mod remap;
 mod report;
 mod requirements;
@@ -38,6 +40,7 @@ mod warn;
 
 pub use compose::{ComposeError, Composed, compose};
 pub use error::{KernelError, Location, Problem, Warning};
+pub use portable::portable;
 pub use report::{Report, TypedReport};
 pub use requirements::Requirements;
 pub use signature::{Field, Layout, Parameter, ReductionSignature, Signature, Slot};

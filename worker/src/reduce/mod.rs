@@ -151,6 +151,14 @@ impl Reducer {
         }
     }
 
+    /// Zeroes the padding of stored accumulators that a device wrote, which leaves it as it was.
+    pub(crate) fn zero_padding(&self, accumulators: &mut [u8]) {
+        // Built-in accumulators have none.
+        if let Some(user) = &self.user {
+            user.zero_padding(accumulators);
+        }
+    }
+
     /// The dtypes of the results, one per field.
     pub fn result_dtypes(&self) -> Vec<DType> {
         match &self.user {

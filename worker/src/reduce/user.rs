@@ -60,6 +60,14 @@ impl UserReduction {
         Item::Partial { bytes: self.layout.bytes }
     }
 
+    pub(super) fn zero_padding(&self, accumulators: &mut [u8]) {
+        let mut words = vec![0; self.layout.words.len()];
+        for stored in accumulators.chunks_exact_mut(self.layout.bytes as usize) {
+            self.layout.read(stored, &mut words);
+            self.layout.write(&words, stored);
+        }
+    }
+
     pub(super) fn results(&self) -> &[DType] {
         &self.results
     }

@@ -4,8 +4,10 @@
 //! copies, comparisons and uniform random numbers, and come within a stated distance on floats. What a device is known
 //! to get wrong is listed by name, with the reason ([`tolerance`]), and nothing else is forgiven.
 
+mod contract;
 mod executors;
 mod harness;
 mod maps;
+mod reductions;
 mod sources;
 mod tolerance;
