@@ -38,13 +38,12 @@ fn functions_that_shader_languages_lack_are_refused_by_name() {
     for (text, dtype, lacking) in cases {
         let grid = Grid::regular(&shape(&[5]), &[5]);
         let array = Array::new(1, dtype, grid.clone(), small(dtype));
-        let error =
-            gpu.machine.run(&map(grid, vec![array.leaf()], Some(element(text, dtype)), vec![array])).unwrap_err();
+        let error = gpu.run(&map(grid, vec![array.leaf()], Some(element(text, dtype)), vec![array])).unwrap_err();
         let ExecuteError::Unsupported { executor, what } = &error else { panic!("{text}: {error:?}") };
         assert!(executor.starts_with("gpu "), "{executor}");
         assert!(what.contains(lacking), "{text}: {what}");
     }
-    assert!(gpu.machine.run(&doubled(100, 50)).is_ok(), "it goes on");
+    assert!(gpu.run(&doubled(100, 50)).is_ok(), "it goes on");
 }
 
 #[test]
@@ -58,7 +57,7 @@ fn blocks_larger_than_a_binding_are_refused_by_their_size() {
     let grid = Grid::regular(&shape(&[length]), &[length]);
     let one = gridloom_worker::dtype::Scalar::F64(1.0);
     let leaf = super::sources::leaf(DType::F64, gridloom_worker::stage::Source::Constant(one), &grid.shape());
-    let error = gpu.machine.run(&map(grid, vec![leaf], None, Vec::new())).unwrap_err();
+    let error = gpu.run(&map(grid, vec![leaf], None, Vec::new())).unwrap_err();
     assert!(error.to_string().contains(&max.to_string()), "{error}");
 }
 

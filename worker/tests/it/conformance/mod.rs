@@ -8,6 +8,7 @@ mod contract;
 mod executors;
 mod harness;
 mod maps;
+mod operations;
 mod reductions;
 mod sources;
 mod tolerance;

@@ -161,7 +161,7 @@ fn users_reductions() {
     let plain = "fn identity() -> T { return 0; } fn lift(x: T) -> T { return x * x; }
         fn combine(a: T, b: T) -> T { return a ^ b; } fn finish(a: T) -> T { return a + 1; }";
     let rich = "
-        struct Inner { least: T, @size(32) greatest: T }
+        struct Inner { least: T, @size(12) greatest: T }
         struct Acc { n: u32, inner: Inner, sums: vec3<u32>, bins: array<u32, 2> }
         struct R { least: T, n: u32, odd: bool }
         fn identity() -> Acc { return Acc(); }
