@@ -205,7 +205,12 @@ impl Gather {
 
     /// A block came, or did not: then it is located again.
     fn receive(&mut self, (index, holder, result): Letter) -> Result<(), ClientError> {
-        match result {
+        // A device's bytes come here now: a device that is lost has them no more.
+        let fetched = result.and_then(|block| match block.buffer.fetch() {
+            Ok(_) => Ok(block),
+            Err(_) => Err(FetchError::Missing),
+        });
+        match fetched {
             Ok(block) => {
                 // What was asked for twice, and handed out already, is dropped.
                 if index >= self.taken {

@@ -4,6 +4,8 @@
 //! where they are used. What is left (files, leaves of several pieces, what a device lacks the numbers for) is read
 //! into row-major order on the host first.
 
+use std::sync::Arc;
+
 use crate::block::Buffer;
 use crate::dtype::{DType, Scalar};
 use crate::executor::ExecuteError;
@@ -11,7 +13,8 @@ use crate::shape::{Region, Shape};
 use crate::source::{LeafReader, Part, Values};
 use crate::with_element;
 
-use super::adapter::AdapterFeatures;
+use super::device::Gpu;
+use super::resident::DeviceBytes;
 use super::shader::Origin;
 use super::space::{Address, halves, hull};
 
@@ -29,10 +32,12 @@ pub(super) struct LeafInput {
 
 /// What a buffer is filled with.
 pub(super) enum Fill {
+    /// Nothing: the block is on the device already.
+    Resident(wgpu::Buffer, u64),
     /// Bytes of a block.
     Block(Buffer, std::ops::Range<usize>),
     /// Bytes that came with the plan.
-    Literal(std::sync::Arc<[u8]>, std::ops::Range<usize>),
+    Literal(Arc<[u8]>, std::ops::Range<usize>),
     /// So many elements, read one after the other.
     Read(LeafReader, DType, u64),
 }
@@ -43,7 +48,7 @@ impl LeafInput {
         dtype: DType,
         region: &Region,
         mut parts: Vec<Part>,
-        features: AdapterFeatures,
+        gpu: &Arc<Gpu>,
     ) -> Result<LeafInput, ExecuteError> {
         let shape = region.shape();
         let is_whole = parts.len() == 1 && parts[0].inside == Region::whole(&shape);
@@ -52,9 +57,13 @@ impl LeafInput {
         };
         let address = Address { base: part.base, steps: part.steps.clone() };
         let made = |origin, data| Ok(LeafInput { dtype, origin, address: address.clone(), data, fill: None });
-        let has_wide = features.f64 && features.i64;
+        let has_wide = gpu.info.features.f64 && gpu.info.features.i64;
         match &part.values {
             Values::Memory(buffer) => {
+                if let Some(there) = buffer.held_by::<DeviceBytes>().and_then(|bytes| bytes.buffer_on(gpu)) {
+                    let fill = Fill::Resident(there.clone(), buffer.len() as u64);
+                    return Ok(LeafInput::brought(dtype, address, fill));
+                }
                 let (address, bytes) = touched(dtype, &shape, &address);
                 Ok(LeafInput::brought(dtype, address, Fill::Block(buffer.clone(), bytes)))
             }
@@ -97,15 +106,22 @@ impl Fill {
     /// How much it is.
     pub(super) fn bytes(&self) -> u64 {
         match self {
+            Fill::Resident(_, bytes) => *bytes,
             Fill::Block(_, range) | Fill::Literal(_, range) => range.len() as u64,
             Fill::Read(_, dtype, elements) => elements * dtype.bytes(),
         }
     }
 
+    /// Whether it has to come to the device.
+    pub(super) fn is_brought(&self) -> bool {
+        !matches!(self, Fill::Resident(..))
+    }
+
     /// Hands all of it to `write`, in order, in pieces.
     pub(super) fn write(&self, mut write: impl FnMut(&[u8])) -> Result<(), ExecuteError> {
         match self {
-            Fill::Block(buffer, range) => write(&buffer.bytes()[range.clone()]),
+            Fill::Resident(..) => {}
+            Fill::Block(buffer, range) => write(&fetched(buffer)?[range.clone()]),
             Fill::Literal(bytes, range) => write(&bytes[range.clone()]),
             Fill::Read(reader, dtype, elements) => with_element!(*dtype, T => {
                 let mut tile = [T::default(); TILE];
@@ -118,6 +134,11 @@ impl Fill {
         }
         Ok(())
     }
+}
+
+/// The bytes of a block that may be on another device.
+fn fetched(buffer: &Buffer) -> Result<&[u8], ExecuteError> {
+    buffer.fetch().map_err(|error| ExecuteError::Internal { what: error.to_string() })
 }
 
 /// Elements that are read at once.

@@ -8,7 +8,8 @@
 //! Stage -> MapStage (composed kernels, requirements checked)         once per stage
 //!   block -> LeafInput (where values come from, how addressed)       `leaf`, `space`
 //!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `accumulate`, `pipeline`: cached
-//!         -> upload, dispatches, download in one submission          `run`, over buffers of `pool`
+//!         -> Job: upload, dispatches, download in one submission     `run`, `job`, over buffers of `pool`
+//!   results stay on the device until somebody looks at them          `resident`
 //! ```
 //!
 //! A slot's thread sees a block through, so that as many blocks are in flight as there are slots. Nothing here computes
@@ -17,11 +18,14 @@
 
 mod accumulate;
 mod adapter;
+mod bandwidth;
 mod device;
 mod diagnose;
+mod job;
 mod leaf;
 mod pipeline;
 mod pool;
+mod resident;
 mod run;
 mod select;
 mod shader;
@@ -33,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use adapter::{Adapter, AdapterFeatures, AdapterInfo, AdapterKind, AdapterLimits, adapters};
+pub use bandwidth::{BandwidthError, copy_bytes_per_second};
 pub use device::OpenError;
 pub use diagnose::{Missing, missing};
 pub use select::{SelectError, Visibility};
@@ -48,9 +53,10 @@ use crate::stage::{self, Body, Map, ReduceOp, Stage};
 
 use accumulate::Accumulator;
 use device::Gpu;
+use job::Engine;
 use pipeline::Pipelines;
 use pool::Pool;
-use run::{Engine, MapStage, Reduction};
+use run::{MapStage, Reduction};
 use user::UserReduction;
 
 /// How a [`GpuExecutor`] is made.

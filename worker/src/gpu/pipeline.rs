@@ -43,10 +43,13 @@ pub(super) struct Bound {
     pub(super) bytes: u64,
 }
 
+/// The text, and the kernels that are spliced in.
+type Key = (String, Vec<[u8; 32]>);
+
 /// All of a device's.
 #[derive(Default)]
 pub(super) struct Pipelines {
-    pipelines: Mutex<HashMap<(String, Vec<[u8; 32]>), Result<Pipeline, ExecuteError>>>,
+    pipelines: Mutex<HashMap<Key, Result<Pipeline, ExecuteError>>>,
     groups: Mutex<Groups>,
 }
 

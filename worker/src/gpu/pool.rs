@@ -45,8 +45,10 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// Bytes of buffers in use.
+    /// Bytes of buffers that blocks in flight use.
     leased: u64,
+    /// Bytes of results that stay on the device.
+    resident: u64,
     /// Bytes of buffers that wait.
     idle: u64,
     free: HashMap<(Use, u64), Vec<wgpu::Buffer>>,
@@ -59,6 +61,7 @@ pub(super) struct Lease {
     pub(super) buffer: wgpu::Buffer,
     kind: Use,
     is_mapped: bool,
+    is_resident: bool,
     pool: Weak<Pool>,
 }
 
@@ -79,13 +82,17 @@ impl Pool {
             return Err(ExecuteError::Memory { bytes: total });
         }
         let mut state = self.lock();
-        while state.leased + total > self.bytes_max {
+        while state.leased + state.resident + total > self.bytes_max {
+            // Only blocks in flight are sure to end.
+            if state.leased == 0 {
+                return Err(ExecuteError::Memory { bytes: total });
+            }
             state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
             self.gpu.check()?;
         }
         state.leased += total;
         let found: Vec<Option<wgpu::Buffer>> = sizes.iter().map(|&key| state.take(key)).collect();
-        if state.leased + state.idle > self.bytes_max {
+        if state.leased + state.resident + state.idle > self.bytes_max {
             state.evict();
         }
         drop(state);
@@ -98,7 +105,8 @@ impl Pool {
             };
             match buffer {
                 Ok(buffer) => {
-                    leases.push(Lease { buffer, kind, is_mapped: kind == Use::Upload, pool: Arc::downgrade(self) });
+                    let is_mapped = kind == Use::Upload;
+                    leases.push(Lease { buffer, kind, is_mapped, is_resident: false, pool: Arc::downgrade(self) });
                     missing -= bytes;
                 }
                 Err(error) => {
@@ -108,6 +116,21 @@ impl Pool {
             }
         }
         Ok(leases)
+    }
+
+    /// Whether so many more bytes of results may stay: they leave half of the memory to blocks in flight.
+    pub(super) fn can_keep(&self, bytes: u64) -> bool {
+        self.lock().resident + bytes <= self.bytes_max / 2
+    }
+
+    /// Lets these buffers stay when their block has ended.
+    pub(super) fn keep(&self, leases: &mut [Lease]) {
+        let bytes = leases.iter().map(|lease| lease.buffer.size()).sum::<u64>();
+        let mut state = self.lock();
+        (state.leased, state.resident) = (state.leased - bytes, state.resident + bytes);
+        leases.iter_mut().for_each(|lease| lease.is_resident = true);
+        drop(state);
+        self.freed.notify_all();
     }
 
     /// How often buffers were given back to the device: what holds buffers by other ways then lets go of them.
@@ -138,7 +161,7 @@ impl Pool {
     }
 
     /// A buffer that is ready for its next use waits for it.
-    fn keep(&self, kind: Use, buffer: wgpu::Buffer) {
+    fn put_back(&self, kind: Use, buffer: wgpu::Buffer) {
         let mut state = self.lock();
         state.idle += buffer.size();
         state.free.entry((kind, buffer.size())).or_default().push(buffer);
@@ -181,21 +204,27 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
-        pool.lock().leased -= self.buffer.size();
+        let bytes = self.buffer.size();
+        let mut state = pool.lock();
+        match self.is_resident {
+            true => state.resident -= bytes,
+            false => state.leased -= bytes,
+        }
+        drop(state);
         pool.freed.notify_all();
         let (kind, buffer) = (self.kind, self.buffer.clone());
         match (kind, self.is_mapped) {
-            (Use::Storage, _) | (Use::Upload, true) | (Use::Download, false) => pool.keep(kind, buffer),
+            (Use::Storage, _) | (Use::Upload, true) | (Use::Download, false) => pool.put_back(kind, buffer),
             (Use::Download, true) => {
                 buffer.unmap();
-                pool.keep(kind, buffer);
+                pool.put_back(kind, buffer);
             }
             // Mapped again as soon as the device has read it.
             (Use::Upload, false) => {
                 let (pool, kept) = (Weak::clone(&self.pool), buffer.clone());
                 buffer.map_async(wgpu::MapMode::Write, .., move |mapped| {
                     if let (Ok(()), Some(pool)) = (mapped, pool.upgrade()) {
-                        pool.keep(kind, kept);
+                        pool.put_back(kind, kept);
                     }
                 });
             }

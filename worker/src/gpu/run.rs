@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{Block, BufferMut, Item};
+use crate::block::{Block, Buffer, BufferMut, Item};
 use crate::dtype::DType;
 use crate::executor::{ExecuteError, Task};
 use crate::interpreter::StopFlag;
@@ -17,23 +17,15 @@ use crate::source::parts;
 use crate::stage::{Body, Map, Reduce, Stage};
 
 use super::accumulate::Accumulator;
-use super::device::Gpu;
+use super::job::{Engine, Job, Pass, Seen};
 use super::leaf::{Fill, LeafInput};
-use super::pipeline::{Bound, Code, Pipeline, Pipelines, internal};
-use super::pool::{Lease, Pool, Use};
+use super::pipeline::{Code, Pipeline};
 use super::shader::{
     AXES_AT, ELEMENT, GROUP, LeafShader, Place, SERIAL_CHUNK, Shader, Sink, TREE_CHUNK, at_at, data_at, fold_text,
     leaf_at, params_words, place_at,
 };
 use super::space::{AXES_WORDS, Address, Space};
 use super::user::UserReduction;
-
-/// What all blocks of a device share.
-pub(super) struct Engine {
-    pub(super) gpu: Arc<Gpu>,
-    pub(super) pool: Arc<Pool>,
-    pub(super) pipelines: Pipelines,
-}
 
 /// A map, made ready.
 pub(super) struct MapStage {
@@ -62,7 +54,7 @@ impl Compute for MapStage {
             (Some(reduce), Some(Reduction { reducer, accumulator, .. })) => {
                 let partial = match region.is_empty() {
                     true => reducer.block(&map.grid.shape(), &region, &reduce.axes, stop).partial()?,
-                    false => self.reduce(map, reduce, accumulator, &region, &task, stop)?,
+                    false => reducer.without_padding(self.reduce(map, reduce, accumulator, &region, &task, stop)?)?,
                 };
                 if reduce.finish { reducer.finish(&partial, stop) } else { Ok(vec![partial]) }
             }
@@ -97,9 +89,10 @@ impl MapStage {
         dispatch.params[0] = elements as u32;
         let results = self.results(map);
         let outputs: Vec<u64> = results.iter().map(|dtype| elements * dtype.bytes()).collect();
-        let downloaded = self.run(dispatch, elements.div_ceil(GROUP), &outputs, &[], stop)?;
-        let blocks = results.into_iter().zip(downloaded);
-        Ok(blocks.map(|(dtype, buffer)| Block::new(Item::Value(dtype), shape.clone(), buffer.freeze())).collect())
+        let mut job = self.job(dispatch, elements.div_ceil(GROUP), outputs)?;
+        job.may_stay = true;
+        let blocks = results.into_iter().zip(job.run(&self.engine, stop)?);
+        Ok(blocks.map(|(dtype, buffer)| Block::new(Item::Value(dtype), shape.clone(), buffer)).collect())
     }
 
     fn reduce(
@@ -137,15 +130,35 @@ impl MapStage {
             dispatch.params[record + AXES_WORDS..][..words.len()].copy_from_slice(&words);
         }
         let groups = if is_serial { (results * chunks).div_ceil(GROUP) } else { results * chunks };
-        let levels: Vec<u64> =
-            std::iter::successors(Some(chunks), |&count| (count > 1).then(|| count.div_ceil(SERIAL_CHUNK))).collect();
-        let sizes: Vec<u64> = levels.iter().map(|count| count * results * accumulator.bytes).collect();
-        let folds: Vec<Level> = levels.windows(2).map(|pair| Level { results, from: pair[0], to: pair[1] }).collect();
-        let [mut partial] = <[BufferMut; 1]>::try_from(self.run(dispatch, groups, &sizes, &folds, stop)?)
+        let bytes = |count: u64| count * results * accumulator.bytes;
+        let mut job = self.job(dispatch, groups, vec![bytes(chunks)])?;
+        let mut from = chunks;
+        while from > 1 {
+            let count = from.div_ceil(SERIAL_CHUNK);
+            let params = job.add_params(&[results as u32, from as u32, count as u32]);
+            let pipeline = self.pipeline(fold_text(accumulator), false, 2, 1)?;
+            let sees = vec![Seen::Output(job.results), Seen::Output(job.results + 1)];
+            job.passes.push(Pass { pipeline, params, sees, groups: (results * count).div_ceil(GROUP) });
+            job.outputs.push(bytes(count));
+            job.results += 1;
+            from = count;
+        }
+        let [partial] = <[Buffer; 1]>::try_from(job.run(&self.engine, stop)?)
             .unwrap_or_else(|_| unreachable!("a tree has one root"));
-        self.reduction.iter().for_each(|reduction| reduction.reducer.zero_padding(partial.bytes_mut()));
         let item = Item::Partial { bytes: accumulator.bytes as u32 };
-        Ok(Block::new(item, lengths(&kept), partial.freeze()))
+        Ok(Block::new(item, lengths(&kept), partial))
+    }
+
+    /// The first dispatch of a block: it sees what is brought, and writes `outputs`.
+    fn job(&self, dispatch: Dispatch<'_>, groups: u64, outputs: Vec<u64>) -> Result<Job, ExecuteError> {
+        let Dispatch { shader, params, fills } = dispatch;
+        let pipeline = self.pipeline(shader.text(), true, 1 + fills.len(), outputs.len())?;
+        let mut job = Job::default();
+        let params = job.add_params(&params);
+        let sees = (0..fills.len()).map(Seen::Fill).chain((0..outputs.len()).map(Seen::Output)).collect();
+        job.passes.push(Pass { pipeline, params, sees, groups });
+        (job.fills, job.outputs) = (fills, outputs);
+        Ok(job)
     }
 
     /// The structure and the parameters that all dispatches over leaves have. The block's axes are taken in `order`.
@@ -162,7 +175,7 @@ impl MapStage {
         let mut inputs = Vec::with_capacity(map.leaves.len());
         for leaf in &map.leaves {
             let parts = parts(leaf, region, &mut operands)?;
-            inputs.push(LeafInput::new(leaf.dtype, region, parts, self.engine.gpu.info.features)?);
+            inputs.push(LeafInput::new(leaf.dtype, region, parts, &self.engine.gpu)?);
         }
         let addresses = inputs.iter().map(|input| input.address.clone()).collect();
         let space = Space::new(&shape, order, addresses);
@@ -246,157 +259,4 @@ fn at_words(region: &Region, block: &Shape, order: &[usize]) -> [u32; 1 + 4 * RA
         values.iter().enumerate().for_each(|(at, &value)| words[1 + at * RANK_MAX + axis] = value as u32);
     }
     words
-}
-
-/// One level of the tree in a block: `from` partials of each result become `to`.
-struct Level {
-    results: u64,
-    from: u64,
-    to: u64,
-}
-
-/// Parameters of different dispatches begin at multiples of this: what every device wants at most.
-const PARAMS_ALIGNMENT: u64 = 256;
-/// Uploads begin at multiples of this.
-const COPY_ALIGNMENT: u64 = 16;
-
-impl MapStage {
-    /// Runs a dispatch of `groups` workgroups. Without `levels` all `outputs` are downloaded; with them, output `i` is
-    /// what level `i` reads, and the last is downloaded.
-    fn run(
-        &self,
-        dispatch: Dispatch<'_>,
-        groups: u64,
-        outputs: &[u64],
-        levels: &[Level],
-        stop: &StopFlag,
-    ) -> Result<Vec<BufferMut>, ExecuteError> {
-        let Engine { gpu, pool, pipelines } = &*self.engine;
-        let Dispatch { shader, mut params, fills } = dispatch;
-        let kernel_outputs = if levels.is_empty() { outputs.len() } else { 1 };
-        let pipeline = self.pipeline(shader.text(), true, 1 + fills.len(), kernel_outputs)?;
-        let fold = match (levels, shader.sink) {
-            ([], _) | (_, Sink::Store) => None,
-            (_, Sink::Serial(accumulator, _) | Sink::Tree(accumulator, _)) => {
-                Some(self.pipeline(fold_text(accumulator), false, 2, 1)?)
-            }
-        };
-        let main_bytes = 4 * params.len() as u64;
-        let level_words = PARAMS_ALIGNMENT as usize / 4;
-        for level in levels {
-            params.resize(params.len().next_multiple_of(level_words) + level_words, 0);
-            let at = params.len() - level_words;
-            params[at..at + 3].copy_from_slice(&[level.results as u32, level.from as u32, level.to as u32]);
-        }
-        let params_bytes = 4 * params.len() as u64;
-        let fill_bytes: Vec<u64> = fills.iter().map(Fill::bytes).collect();
-        let upload_bytes = fill_bytes.iter().fold(params_bytes.next_multiple_of(COPY_ALIGNMENT), |sum, bytes| {
-            sum + bytes.next_multiple_of(COPY_ALIGNMENT)
-        });
-        let downloads = if levels.is_empty() { outputs } else { &outputs[outputs.len() - 1..] };
-        let download_bytes = downloads.iter().sum();
-        gpu.check_binding(fill_bytes.iter().chain(outputs).copied())?;
-
-        let storage = [params_bytes].into_iter().chain(fill_bytes.iter().copied()).chain(outputs.iter().copied());
-        let wanted: Vec<(Use, u64)> = [(Use::Upload, upload_bytes), (Use::Download, download_bytes)]
-            .into_iter()
-            .chain(storage.map(|bytes| (Use::Storage, bytes)))
-            .collect();
-        let mut leases = pool.lease(&wanted)?;
-        if stop.is_raised() {
-            return Err(ExecuteError::Cancelled);
-        }
-        let buffers = leases.split_off(2);
-        let mut download = leases.remove(1);
-        let mut upload = leases.remove(0);
-        let copies = write(&upload, &params, &fills, &buffers)?;
-        upload.unmap();
-
-        let evictions = pool.evictions();
-        let bound = |at: usize, bytes: u64| Bound { buffer: buffers[at].buffer.clone(), offset: 0, bytes };
-        let first_output = 1 + fills.len();
-        let main = [bound(0, main_bytes)]
-            .into_iter()
-            .chain(fill_bytes.iter().enumerate().map(|(at, &bytes)| bound(1 + at, bytes)))
-            .chain(outputs[..kernel_outputs].iter().enumerate().map(|(at, &bytes)| bound(first_output + at, bytes)));
-        let mut passes = vec![(pipeline.clone(), pipelines.group(gpu, evictions, &pipeline, main.collect())?, groups)];
-        for (at, (level, fold)) in levels.iter().zip(fold.iter().cycle()).enumerate() {
-            let offset = main_bytes.next_multiple_of(PARAMS_ALIGNMENT) + at as u64 * PARAMS_ALIGNMENT;
-            let params = Bound { buffer: buffers[0].buffer.clone(), offset, bytes: 12 };
-            let [lower, upper] = [at, at + 1].map(|at| bound(first_output + at, outputs[at]));
-            let group = pipelines.group(gpu, evictions, fold, vec![params, lower, upper])?;
-            passes.push((fold.clone(), group, (level.results * level.to).div_ceil(GROUP)));
-        }
-
-        let submission = gpu
-            .guarded(|| {
-                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                for (at, &(offset, bytes)) in copies.iter().enumerate() {
-                    encoder.copy_buffer_to_buffer(&upload.buffer, offset, &buffers[at].buffer, 0, bytes);
-                }
-                {
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                    for (pipeline, group, groups) in &passes {
-                        let [x, y] = gpu.spread(*groups);
-                        pass.set_pipeline(&pipeline.pipeline);
-                        pass.set_bind_group(0, group, &[]);
-                        pass.dispatch_workgroups(x, y, 1);
-                    }
-                }
-                let mut at = 0;
-                let first = buffers.len() - downloads.len();
-                for (lease, &bytes) in buffers[first..].iter().zip(downloads) {
-                    encoder.copy_buffer_to_buffer(&lease.buffer, 0, &download.buffer, at, bytes);
-                    at += bytes;
-                }
-                let submission = gpu.queue.submit([encoder.finish()]);
-                download.buffer.map_async(wgpu::MapMode::Read, ..download_bytes, |_| {});
-                submission
-            })
-            .map_err(internal)?;
-        gpu.wait(submission)?;
-        download.set_mapped();
-        read(&download, downloads)
-    }
-}
-
-/// Fills the upload buffer. Where in it the contents of each buffer are, from the parameters on.
-fn write(upload: &Lease, params: &[u32], fills: &[Fill], buffers: &[Lease]) -> Result<Vec<(u64, u64)>, ExecuteError> {
-    debug_assert!(buffers.len() > fills.len());
-    let mut view = upload
-        .buffer
-        .get_mapped_range_mut(..)
-        .map_err(|error| ExecuteError::Internal { what: format!("an upload buffer is not mapped: {error}") })?;
-    let params: &[u8] = bytemuck::cast_slice(params);
-    view.slice(..params.len()).copy_from_slice(params);
-    let mut copies = vec![(0, params.len() as u64)];
-    let mut at = params.len().next_multiple_of(COPY_ALIGNMENT as usize);
-    for fill in fills {
-        let start = at;
-        fill.write(|bytes| {
-            view.slice(at..at + bytes.len()).copy_from_slice(bytes);
-            at += bytes.len();
-        })?;
-        copies.push((start as u64, (at - start) as u64));
-        at = at.next_multiple_of(COPY_ALIGNMENT as usize);
-    }
-    Ok(copies)
-}
-
-/// What was downloaded, one buffer for each of `sizes`.
-fn read(download: &Lease, sizes: &[u64]) -> Result<Vec<BufferMut>, ExecuteError> {
-    let total: u64 = sizes.iter().sum();
-    let view = download
-        .buffer
-        .get_mapped_range(..total)
-        .map_err(|error| ExecuteError::Internal { what: format!("a download buffer is not mapped: {error}") })?;
-    let mut at = 0;
-    let mut buffers = Vec::with_capacity(sizes.len());
-    for &bytes in sizes {
-        let mut buffer = BufferMut::try_new(bytes as usize)?;
-        buffer.bytes_mut().copy_from_slice(&view[at..at + bytes as usize]);
-        at += bytes as usize;
-        buffers.push(buffer);
-    }
-    Ok(buffers)
 }

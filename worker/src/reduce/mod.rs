@@ -151,11 +151,12 @@ impl Reducer {
         }
     }
 
-    /// Zeroes the padding of stored accumulators that a device wrote, which leaves it as it was.
-    pub(crate) fn zero_padding(&self, accumulators: &mut [u8]) {
-        // Built-in accumulators have none.
-        if let Some(user) = &self.user {
-            user.zero_padding(accumulators);
+    /// A partial that a device made, with its padding zeroed: devices leave that as it was.
+    pub(crate) fn without_padding(&self, partial: Block) -> Result<Block, OutOfMemory> {
+        match &self.user {
+            // Built-in accumulators have none.
+            None => Ok(partial),
+            Some(user) => user.without_padding(&partial),
         }
     }
 

@@ -11,7 +11,7 @@ use super::Sink;
 use super::engine::{Engine, Site};
 use super::geometry::Sweep;
 use super::operation::{LANES, Operation};
-use crate::block::{Block, BufferMut, Item};
+use crate::block::{Block, BufferMut, Item, OutOfMemory};
 use crate::dtype::{DType, Element};
 use crate::executor::ExecuteError;
 use crate::interpreter::{ACCUMULATOR_BYTES_MAX, AccumulatorLayout, Interpreter, StopFlag, layout_of};
@@ -60,12 +60,14 @@ impl UserReduction {
         Item::Partial { bytes: self.layout.bytes }
     }
 
-    pub(super) fn zero_padding(&self, accumulators: &mut [u8]) {
-        let mut words = vec![0; self.layout.words.len()];
-        for stored in accumulators.chunks_exact_mut(self.layout.bytes as usize) {
-            self.layout.read(stored, &mut words);
-            self.layout.write(&words, stored);
+    pub(super) fn without_padding(&self, partial: &Block) -> Result<Block, OutOfMemory> {
+        let (width, mut words) = (self.layout.bytes as usize, vec![0; self.layout.words.len()]);
+        let mut buffer = BufferMut::try_new(partial.bytes().len())?;
+        for (from, to) in partial.bytes().chunks_exact(width).zip(buffer.bytes_mut().chunks_exact_mut(width)) {
+            self.layout.read(from, &mut words);
+            self.layout.write(&words, to);
         }
+        Ok(Block::new(partial.item, partial.shape.clone(), buffer.freeze()))
     }
 
     pub(super) fn results(&self) -> &[DType] {

@@ -8,6 +8,8 @@ use gridloom_worker::executor::{ExecuteError, Executor};
 use gridloom_worker::gpu::{GpuExecutor, GpuOptions};
 use gridloom_worker::grid::Grid;
 use gridloom_worker::serve::{Device, Worker, WorkerOptions};
+use gridloom_worker::shape::Region;
+use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::DeviceClass;
 
 use super::executors::{adapter, gpu, gpu_options};
@@ -102,12 +104,47 @@ fn a_lost_device_fails_its_work() {
     work.kernels.iter().for_each(|kernel| executor.add_kernel(kernel.clone()));
     executor.prepare(work.stage.clone());
     executor.submit(work.task(0));
-    assert!(events.recv().unwrap().result.is_ok());
+    let there = events.recv().unwrap().result.unwrap();
     executor.lose("unplugged");
+    assert!(there[0].buffer.fetch().unwrap_err().why.contains("unplugged"));
     (0..10).for_each(|block| executor.submit(work.task(block)));
     for _ in 0..10 {
         let error = events.recv().unwrap().result.unwrap_err();
         assert!(matches!(&error, ExecuteError::DeviceLost { why, .. } if why == "unplugged"), "{error:?}");
+    }
+}
+
+/// Results stay on the device: the next stage reads them there, through a view, and looking at them brings them.
+#[test]
+fn results_are_read_where_they_are() {
+    let Some(mut gpu) = gpu() else { return };
+    let first = doubled(10_000, 3000);
+    let blocks: Vec<_> = gpu.run(&first).unwrap().into_iter().map(|fields| fields[0].clone()).collect();
+    let grid = Grid::regular(&shape(&[10_000]), &[3000]);
+    let held = Array { id: super::harness::id(7), grid, dtype: DType::U32, blocks };
+    let seen = Grid::regular(&shape(&[1500]), &[1500]);
+    let axes = vec![AxisRead::Along { axis: 0, start: 5999, step: -2 }];
+    let view = View { domain: Region::whole(&seen.shape()), axes };
+    // The second block alone, every second element from its end; then a block that two make up.
+    let kernel = element("fn f(x: u32) -> u32 { return x + 1u; }", DType::U32);
+    let second = map(seen, vec![held.seen(view)], Some(kernel), vec![held.clone()]);
+    let found = gpu.run(&second).unwrap();
+    let value = |index: u64| 2 * small(DType::U32)(index) as u32;
+    let expected: Vec<u32> = (0..1500).map(|at| value(5999 - 2 * at) + 1).collect();
+    assert_eq!(found[0][0].elements::<u32>(), expected);
+    let whole = Grid::regular(&shape(&[10_000]), &[10_000]);
+    let copy = gpu.run(&map(whole, vec![held.leaf()], None, vec![held.clone()])).unwrap();
+    assert!(copy[0][0].elements::<u32>().iter().zip(0..).all(|(&found, at)| found == value(at)));
+}
+
+/// More results than may stay are brought at once; those that stay are freed with their blocks.
+#[test]
+fn results_leave_memory_to_others() {
+    let Some(mut machine) = own_gpu(&GpuOptions { memory_bytes: 4 << 20, ..gpu_options() }) else { return };
+    for _ in 0..4 {
+        let blocks = machine.run(&doubled(1 << 20, 1 << 16)).unwrap();
+        let words = blocks.iter().flat_map(|fields| fields[0].elements::<u32>());
+        assert!(words.zip(0..).all(|(&found, at)| found == 2 * small(DType::U32)(at) as u32));
     }
 }
 
