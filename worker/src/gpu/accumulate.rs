@@ -42,69 +42,42 @@ pub(super) fn requirements(op: ReduceOp, input: DType) -> Requirements {
     Requirements { f64, int64: !is_narrow, ..Requirements::default() }
 }
 
+/// The type `Acc` and what is done to it, as WGSL: declarations, then the bodies of functions.
+struct Steps {
+    declared: String,
+    /// Of a value `x` and, for arg-reductions, its `place`.
+    lift: String,
+    /// Of `a` and `b`.
+    combine: String,
+    /// Of `a`.
+    seal: &'static str,
+    bytes: u64,
+}
+
 impl Accumulator {
     /// The built-in reduction of values of `input`.
     ///
     /// # Panics
     /// If it is a user's: its kernel says what it is.
     pub(super) fn built_in(op: ReduceOp, input: DType) -> Accumulator {
+        // A bool is seen as the u32 that it is stored as.
         let value = if input == DType::Bool { DType::U32 } else { input };
-        let (ty, lift, combine, seal, bytes) = match op {
-            ReduceOp::Sum | ReduceOp::Prod => {
-                let (ty, lifted, seal) = match input.is_float() {
-                    true => ("f64", "f64(x)", "canonical(a)"),
-                    false => ("u64", total(value), "a"),
-                };
-                let combine = if op == ReduceOp::Sum { "return a + b;" } else { "return a * b;" };
-                (alias(ty), returned(lifted), combine.to_owned(), returned(seal), 8)
-            }
-            ReduceOp::Mean => (
-                "struct Acc { count: u64, sum: f64 }".to_owned(),
-                returned("Acc(1lu, f64(x))"),
-                "return Acc(a.count + b.count, a.sum + b.sum);".to_owned(),
-                returned("Acc(a.count, canonical(a.sum))"),
-                16,
-            ),
-            ReduceOp::Var { .. } | ReduceOp::Std { .. } => (
-                "struct Acc { count: u64, mean: f64, m2: f64 }".to_owned(),
-                returned("Acc(1lu, f64(x), 0.0lf)"),
-                JOIN_MOMENTS.to_owned(),
-                returned("Acc(a.count, canonical(a.mean), canonical(a.m2))"),
-                24,
-            ),
-            ReduceOp::Min | ReduceOp::Max => {
-                let is_min = op == ReduceOp::Min;
-                let ty = if is_wide(value) { "i64" } else { "i32" };
-                let wins = if is_min { "b < a" } else { "b > a" };
-                let combine = format!("return select(a, b, {wins});");
-                (alias(ty), key(value, is_min, false), combine, returned("a"), value.bytes())
-            }
-            ReduceOp::Any | ReduceOp::CountNonzero => counted(value, "1lu", "0lu"),
-            ReduceOp::All => counted(value, "0lu", "1lu"),
-            ReduceOp::ArgMin | ReduceOp::ArgMax => {
-                let is_min = op == ReduceOp::ArgMin;
-                let wins = if is_min { "b.key < a.key" } else { "b.key > a.key" };
-                let combine = format!("if {wins} || (b.key == a.key && b.index < a.index) {{ return b; }} return a;");
-                (
-                    "struct Acc { key: i64, index: u64 }".to_owned(),
-                    returned("Acc(i64(key_of(x)), u64_of(place))"),
-                    combine,
-                    returned("a"),
-                    16,
-                )
-            }
+        let Steps { declared, lift, combine, seal, bytes } = match op {
+            ReduceOp::Sum => totals(value, "return a + b;"),
+            ReduceOp::Prod => totals(value, "return a * b;"),
+            ReduceOp::Mean => means(),
+            ReduceOp::Var { .. } | ReduceOp::Std { .. } => moments(),
+            ReduceOp::Min => extremes(value, true),
+            ReduceOp::Max => extremes(value, false),
+            ReduceOp::Any | ReduceOp::CountNonzero => counts(value, "1lu", "0lu"),
+            ReduceOp::All => counts(value, "0lu", "1lu"),
+            ReduceOp::ArgMin => placed(value, true),
+            ReduceOp::ArgMax => placed(value, false),
             ReduceOp::User(_) => panic!("a user's reduction is asked of its kernel"),
         };
-        let (helper, place) = match op {
-            ReduceOp::ArgMin | ReduceOp::ArgMax => {
-                let ty = if is_wide(value) { "i64" } else { "i32" };
-                let body = key(value, op == ReduceOp::ArgMin, true);
-                (format!("fn key_of(x: {value}) -> {ty} {{ {body} }}\n"), ", place: Wide")
-            }
-            _ => (String::new(), ""),
-        };
+        let place = if op.is_arg() { ", place: Wide" } else { "" };
         let text = format!(
-            "{ty}\n{helper}fn lifted_value(x: {value}{place}) -> Acc {{ {lift} }}
+            "{declared}\nfn lifted_value(x: {value}{place}) -> Acc {{ {lift} }}
 fn combined(a: Acc, b: Acc) -> Acc {{ {combine} }}
 fn sealed(a: Acc) -> Acc {{ {seal} }}\n"
         );
@@ -126,6 +99,38 @@ fn sealed(a: Acc) -> Acc {{ {seal} }}\n"
     }
 }
 
+/// sum and prod: floats in f64, integers in u64, two's complement.
+fn totals(value: DType, combine: &str) -> Steps {
+    let (ty, lift, seal) = match value {
+        DType::F32 | DType::F64 => ("f64", "return f64(x);", "return canonical(a);"),
+        DType::I32 => ("u64", "return u64(i64(x));", "return a;"),
+        DType::I64 => ("u64", "return bitcast<u64>(x);", "return a;"),
+        DType::U32 | DType::U64 | DType::Bool => ("u64", "return u64(x);", "return a;"),
+    };
+    let declared = format!("alias Acc = {ty};");
+    Steps { declared, lift: lift.to_owned(), combine: combine.to_owned(), seal, bytes: 8 }
+}
+
+fn means() -> Steps {
+    Steps {
+        declared: "struct Acc { count: u64, sum: f64 }".to_owned(),
+        lift: "return Acc(1lu, f64(x));".to_owned(),
+        combine: "return Acc(a.count + b.count, a.sum + b.sum);".to_owned(),
+        seal: "return Acc(a.count, canonical(a.sum));",
+        bytes: 16,
+    }
+}
+
+fn moments() -> Steps {
+    Steps {
+        declared: "struct Acc { count: u64, mean: f64, m2: f64 }".to_owned(),
+        lift: "return Acc(1lu, f64(x), 0.0lf);".to_owned(),
+        combine: JOIN_MOMENTS.to_owned(),
+        seal: "return Acc(a.count, canonical(a.mean), canonical(a.m2));",
+        bytes: 24,
+    }
+}
+
 /// Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
 const JOIN_MOMENTS: &str = "let count = f64(a.count) + f64(b.count);
     let share = f64(b.count) / count;
@@ -133,34 +138,47 @@ const JOIN_MOMENTS: &str = "let count = f64(a.count) + f64(b.count);
     let weight = f64(a.count) * share;
     return Acc(a.count + b.count, a.mean + distance * share, a.m2 + b.m2 + distance * distance * weight);";
 
-fn alias(ty: &str) -> String {
-    format!("alias Acc = {ty};")
-}
-
-fn returned(value: &str) -> String {
-    format!("return {value};")
-}
-
-/// An integer as u64, two's complement.
-const fn total(value: DType) -> &'static str {
-    match value {
-        DType::I32 => "u64(i64(x))",
-        DType::I64 => "bitcast<u64>(x)",
-        _ => "u64(x)",
+/// min and max, by keys as wide as the value.
+fn extremes(value: DType, is_min: bool) -> Steps {
+    let ty = if is_wide(value) { "i64" } else { "i32" };
+    let wins = if is_min { "b < a" } else { "b > a" };
+    Steps {
+        declared: format!("alias Acc = {ty};"),
+        lift: key(value, is_min, false),
+        combine: format!("return select(a, b, {wins});"),
+        seal: "return a;",
+        bytes: value.bytes(),
     }
 }
 
-type Parts = (String, String, String, String, u64);
+/// argmin and argmax: of equal keys the lowest place wins.
+fn placed(value: DType, is_min: bool) -> Steps {
+    let ty = if is_wide(value) { "i64" } else { "i32" };
+    let wins = if is_min { "b.key < a.key" } else { "b.key > a.key" };
+    let key = key(value, is_min, true);
+    Steps {
+        declared: format!("struct Acc {{ key: i64, index: u64 }}\nfn key_of(x: {value}) -> {ty} {{ {key} }}"),
+        lift: "return Acc(i64(key_of(x)), u64_of(place));".to_owned(),
+        combine: format!("if {wins} || (b.key == a.key && b.index < a.index) {{ return b; }} return a;"),
+        seal: "return a;",
+        bytes: 16,
+    }
+}
 
 /// How many are true, or how many are not.
-fn counted(value: DType, of_true: &str, of_false: &str) -> Parts {
+fn counts(value: DType, of_true: &str, of_false: &str) -> Steps {
     let is_true = match value {
         DType::F32 => "is_true_32(x)".to_owned(),
         DType::F64 => "is_true_64(x)".to_owned(),
         _ => format!("x != {value}(0)"),
     };
-    let lift = format!("return select({of_false}, {of_true}, {is_true});");
-    (alias("u64"), lift, "return a + b;".to_owned(), returned("a"), 8)
+    Steps {
+        declared: "alias Acc = u64;".to_owned(),
+        lift: format!("return select({of_false}, {of_true}, {is_true});"),
+        combine: "return a + b;".to_owned(),
+        seal: "return a;",
+        bytes: 8,
+    }
 }
 
 /// The statements that return the key of `x`: NaN wins, and to the arg-reductions -0.0 and +0.0 are equal.

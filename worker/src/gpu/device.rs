@@ -47,6 +47,8 @@ pub struct OpenError {
 impl Gpu {
     /// Opens a device with all its limits and with what kernels can use.
     pub(super) fn open(adapter: &Adapter, block_timeout: Duration) -> Result<Gpu, OpenError> {
+        // Within what clocks can add.
+        let block_timeout = block_timeout.min(Duration::from_secs(1 << 32));
         let info = adapter.info().clone();
         let useful = wgpu::Features::SHADER_F64 | wgpu::Features::SHADER_INT64;
         let description = wgpu::DeviceDescriptor {

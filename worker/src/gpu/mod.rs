@@ -66,7 +66,8 @@ pub struct GpuOptions {
     pub slots: usize,
     /// The longest that the device may work on one block. Beyond it the device is lost: it cannot be freed.
     pub block_timeout: Duration,
-    /// What all buffers on the device may take.
+    /// What all buffers on the device may take, those that results are copied through included. Results that stay there
+    /// take at most half; what is beyond goes to the host's memory at once.
     pub memory_bytes: u64,
 }
 

@@ -429,3 +429,77 @@ fn stored(dtype: DType) -> &'static str {
 pub(super) const fn is_wide(dtype: DType) -> bool {
     dtype.bytes() == 8
 }
+
+#[cfg(test)]
+mod tests {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+    use super::*;
+    use crate::stage::ReduceOp;
+
+    #[track_caller]
+    fn check(text: &str) {
+        let module =
+            naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
+        let capabilities = Capabilities::FLOAT64 | Capabilities::SHADER_INT64;
+        if let Err(error) = Validator::new(ValidationFlags::all(), capabilities).validate(&module) {
+            panic!("{}", error.emit_to_string(text));
+        }
+    }
+
+    #[test]
+    fn every_file_is_valid_after_the_prelude_and_those_it_names() {
+        for files in [&[PRELUDE][..], &[PRELUDE, PHILOX], &[PRELUDE, WIDE], &[PRELUDE, WIDE, PHILOX, RANDOM64]] {
+            check(&files.concat());
+        }
+    }
+
+    #[test]
+    fn every_origin_is_valid_for_the_dtypes_it_makes() {
+        use Origin::{Buffer, Constant, Iota, Linspace, Normal, Uniform};
+        for dtype in DType::ALL {
+            for (origin, makes) in [
+                (Buffer, true),
+                (Constant, true),
+                (Iota, true),
+                (Linspace, dtype.is_float()),
+                (Uniform, dtype.is_float() || dtype == DType::U32),
+                (Normal, dtype.is_float()),
+            ] {
+                for is_linear in [false, true].into_iter().filter(|_| makes) {
+                    let leaf = LeafShader { dtype, origin, is_linear };
+                    let leaves = vec![leaf, leaf];
+                    let results = vec![dtype, DType::Bool];
+                    check(&Shader { leaves, results, is_identity: false, uses_at: true, sink: Sink::Store }.text());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_reduction_is_valid() {
+        let ops = [
+            ReduceOp::Sum,
+            ReduceOp::Prod,
+            ReduceOp::Mean,
+            ReduceOp::Var { ddof: 1.0 },
+            ReduceOp::Min,
+            ReduceOp::Max,
+            ReduceOp::Any,
+            ReduceOp::All,
+            ReduceOp::ArgMin,
+            ReduceOp::ArgMax,
+        ];
+        for (op, dtype) in ops.into_iter().flat_map(|op| DType::ALL.map(|dtype| (op, dtype))) {
+            let accumulator = Accumulator::built_in(op, dtype);
+            let places: &[Place] = if op.is_arg() { &[Place::Linear, Place::Strided] } else { &[Place::Unused] };
+            for &place in places {
+                for sink in [Sink::Serial(&accumulator, place), Sink::Tree(&accumulator, place)] {
+                    let leaves = vec![LeafShader { dtype, origin: Origin::Buffer, is_linear: true }];
+                    check(&Shader { leaves, results: vec![dtype], is_identity: true, uses_at: false, sink }.text());
+                }
+            }
+            check(&fold_text(&accumulator));
+        }
+    }
+}
