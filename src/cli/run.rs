@@ -15,14 +15,14 @@ use super::progress::Progress;
 use super::report::Report;
 use super::work::Work;
 use crate::array::Array;
-use crate::client::Future;
+use crate::client::{Blocks, Future, Job};
 use crate::cluster::LocalCluster;
 use crate::host;
 
 /// How often the bar moves.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// Computes `work`. The result is on its way to `output` only when all of it was computed.
+/// Computes `work` and writes the result to `output` as it comes; the file appears when all of it is there.
 pub(super) fn run(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<Report, CliError> {
     let interrupt = Interrupt::catch()?;
     let done = run_interruptible(work, args, output, &interrupt);
@@ -43,13 +43,12 @@ fn run_interruptible(
     let cluster = start(args)?;
     let client = cluster.client();
     let started = Instant::now();
-    let future = client.persist(&work.array)?;
-    let cancelled = future.clone();
-    interrupt.on_press(move || cancelled.cancel());
-    wait(&future)?;
-    let corners = collect(&work.array, &future, file, interrupt)?;
+    let future: Future<Array> = client.compute(&work.array)?;
+    let job = future.job();
+    interrupt.on_press(move || job.cancel());
+    let job = future.job();
+    let corners = with_progress(&job, || collect(&work.array, future.blocks(), file, interrupt))?;
     let wall = started.elapsed();
-    drop(future);
     client.close()?;
     Ok(Report {
         dtype: work.array.dtype(),
@@ -87,8 +86,8 @@ fn devices(args: &RunArgs) -> String {
     format!("cpu: {} of {}", counted(args.workers, "worker"), counted(threads, "thread"))
 }
 
-/// Until all blocks are computed, with a bar that a thread of its own keeps moving.
-fn wait(future: &Future<Array>) -> Result<(), CliError> {
+/// Does `work` with a bar that a thread of its own keeps moving.
+fn with_progress<T>(job: &Job, work: impl FnOnce() -> T) -> T {
     let mut progress = Progress::start();
     let (ended, end) = mpsc::channel::<()>();
     thread::scope(|scope| {
@@ -96,29 +95,28 @@ fn wait(future: &Future<Array>) -> Result<(), CliError> {
             scope.spawn(|| {
                 let end = end;
                 while end.recv_timeout(PROGRESS_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    if let Some((done, all)) = future.progress() {
+                    if let Some((done, all)) = job.progress() {
                         progress.set(done, all);
                     }
                 }
             });
         }
-        let done = future.clone().wait();
+        let done = work();
         drop(ended);
         done
-    })?;
-    Ok(())
+    })
 }
 
 /// Takes the blocks as they come: the printed elements out of each, and all of it into the output.
 fn collect(
     array: &Array,
-    future: &Future<Array>,
+    blocks: Blocks,
     output: Option<Output>,
     interrupt: &Interrupt,
 ) -> Result<Corners, CliError> {
     let mut corners = Corners::new(array.dtype(), array.shape());
     let mut npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
-    for arrived in future.blocks() {
+    for arrived in blocks {
         interrupt.check()?;
         let (region, block) = arrived?;
         corners.place(&region, &block);

@@ -116,7 +116,23 @@ pub enum FromClient {
         /// Which.
         blocks: Interval,
     },
-    /// A block was not to be had where it was said to be. Locate it again.
+    /// Where are blocks that this was not answered with before? Answered by one [`ToClient::Located`] as soon as there
+    /// are any: so the client fetches them while others are being computed. Only one reader of an array may ask so.
+    Stream {
+        /// Comes back with the answer.
+        request: u64,
+        /// Whose.
+        array: ArrayId,
+    },
+    /// The client has these blocks of an output and wants them no more: they are freed once nothing else reads them,
+    /// and not made again for the client. When all are taken, the array is still to be released.
+    Taken {
+        /// Whose.
+        array: ArrayId,
+        /// Which.
+        blocks: Vec<Interval>,
+    },
+    /// A block was not to be had where it was said to be. Locate it again; a stream comes back to it by itself.
     FetchFailed {
         /// Which.
         block: BlockId,
@@ -154,8 +170,6 @@ pub enum ToClient {
         done: u64,
         /// Of how many.
         total: u64,
-        /// For outputs, the blocks computed since this was last said; each block comes at least once.
-        fresh: Vec<Interval>,
     },
     /// An output is complete.
     ArrayDone {
@@ -183,16 +197,17 @@ pub enum ToClient {
         /// Why.
         error: JobError,
     },
-    /// The answer to [`FromClient::Locate`].
+    /// The answer to [`FromClient::Locate`] or [`FromClient::Stream`].
     Located {
         /// Of the question.
         request: u64,
-        /// Where the blocks are, in order; together all that were asked for.
+        /// Where the blocks are, in order: all that were asked for, or some of a stream's.
         result: Result<Vec<Holding>, JobError>,
     },
 }
 
 /// How many holdings [`ToClient::ArrayDone`] carries at most: what a small result needs, so that it takes no question.
+/// Also how many one answer to [`FromClient::Stream`] carries.
 pub const HOLDINGS_MAX: usize = 64;
 
 /// Blocks of an array and a worker that holds them.

@@ -39,7 +39,8 @@ pub(super) fn check(plan: &Plan, client: ClientId, arrays: &BTreeMap<ArrayId, Ar
         }
         let known = |input: ArrayId| {
             let readable = |array: &Array| Readable { blocks: array.blocks, fields: array.fields };
-            let earlier = || arrays.get(&input).filter(|array| array.pinned && input.client == client).map(readable);
+            let whole = |array: &&Array| array.pinned && array.taken.is_empty() && input.client == client;
+            let earlier = || arrays.get(&input).filter(whole).map(readable);
             made.get(&input).copied().or_else(earlier)
         };
         fits(stage, known).map_err(|what| PlanError::Stage { array, what })?;

@@ -265,3 +265,20 @@ fn user_reductions_give_the_same_bits_on_any_number_of_workers() {
         assert_eq!(compute_all(&cluster.client()), expected, "{workers} workers");
     }
 }
+
+/// A result of 64 MiB on workers of 8 MiB each.
+#[test]
+fn a_result_larger_than_the_workers_memory_is_taken_as_it_is_computed() {
+    let limit = 8 << 20;
+    let one = NonZeroUsize::MIN;
+    let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
+    let x = Array::random([8192, 1024]).chunks([32, 1024]).map_blocks(&poly);
+    let expected = compute(&LocalCluster::start().unwrap().client(), &x);
+    for workers in [1, 2] {
+        let cluster = LocalCluster::options().workers(workers).threads(one).memory_limit(limit).start().unwrap();
+        let client = cluster.client();
+        let start = std::time::Instant::now();
+        assert_eq!(compute(&client, &x), expected, "{workers} workers");
+        eprintln!("{workers}: {:?}", start.elapsed());
+    }
+}

@@ -392,6 +392,16 @@ impl Stage {
         }
     }
 
+    /// Bytes of the part that a read of this stage is of; `None` where it is the whole block.
+    pub fn bytes_read(&self, read: &Read) -> Option<u64> {
+        match (&self.body, &read.region) {
+            (Body::Map(map), Some(region)) => {
+                Some(region.shape().elements() * map.leaves[read.leaf as usize].dtype.bytes())
+            }
+            (Body::Map(_) | Body::Fold(_) | Body::Relabel(_), _) => None,
+        }
+    }
+
     /// The blocks that block `block` needs, as ranges of block indices per input array. A block may come twice.
     pub fn inputs(&self, block: u64) -> Vec<(ArrayId, Range<u64>)> {
         match &self.body {
