@@ -72,7 +72,7 @@ pub(crate) enum Expression {
     /// A worker makes it from a description. Never [`Source::Array`]. The source's shape is the array's.
     Source(Source),
     /// The client's own data, C order, little-endian, to be put on workers.
-    Scattered(Arc<[u8]>),
+    Scattered(Arc<Vec<u8>>),
     /// Blocks that workers hold, or are about to.
     Resident(Resident),
     /// The elements of another array, elsewhere. The view's domain is the whole shape.

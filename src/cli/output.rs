@@ -174,7 +174,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let shape = shape(&[3, 4]);
         let grid = Grid::regular(&shape, &[2, 3]);
-        let mut file = Output::create(&path).unwrap().into_npy(DType::I32, &shape).unwrap();
+        let file = Output::create(&path).unwrap().into_npy(DType::I32, &shape).unwrap();
         let header = file.header_bytes as usize;
         // Backwards: any order will do.
         for index in Region::whole(&grid.block_counts()).indices().collect::<Vec<_>>().into_iter().rev() {

@@ -115,12 +115,12 @@ fn collect(
     interrupt: &Interrupt,
 ) -> Result<Corners, CliError> {
     let mut corners = Corners::new(array.dtype(), array.shape());
-    let mut npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
+    let npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
     for arrived in blocks {
         interrupt.check()?;
         let (region, block) = arrived?;
         corners.place(&region, &block);
-        if let Some(npy) = &mut npy {
+        if let Some(npy) = &npy {
             npy.place(&region, &block)?;
         }
     }

@@ -27,8 +27,8 @@ impl Scheduler {
 
     /// Somebody stopped wanting something of it.
     fn drop_or_free(&mut self, id: ArrayId) {
-        let Some(array) = self.arrays.get(&id).filter(|array| !array.pinned) else { return };
-        if array.readers.is_empty() {
+        let Some(array) = self.arrays.get(&id) else { return };
+        if !array.pinned && array.readers.is_empty() {
             self.forget(id);
         } else {
             let whole = array.done.clone();

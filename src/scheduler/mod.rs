@@ -38,7 +38,7 @@ use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::wire::{FromWorker, Register, ToWorker};
 
-pub use error::{JobError, PlanError, StageFault, Wanted};
+pub use error::{JobError, PlanFault, StageFault, Wanted};
 pub use message::{Action, Event, FromClient, HOLDINGS_MAX, Holding, Limits, ToClient};
 pub use story::{BlockState, Chapter, Happening};
 

@@ -10,7 +10,7 @@ use gridloom_worker::wire::{KernelBytes, Plan};
 
 use super::Scheduler;
 use super::array::{Array, Recipe};
-use super::error::{JobError, PlanError};
+use super::error::{JobError, PlanFault};
 use super::message::{Holding, ToClient};
 use super::party::Job;
 use super::relation::Relation;
@@ -22,7 +22,7 @@ const LOOKED_AT_MAX: u64 = 1 << 16;
 impl Scheduler {
     pub(super) fn submit(&mut self, client: ClientId, name: JobId, plan: Plan) {
         if name.client != client || self.jobs.contains_key(&name) {
-            let error = PlanError::JobName.into();
+            let error = PlanFault::JobName.into();
             self.tell_client(client, ToClient::JobFailed { job: name, error });
             return;
         }
@@ -150,7 +150,7 @@ impl Scheduler {
     /// Data that a client has put on workers. It is held where the client says, or it is lost.
     pub(super) fn scattered(&mut self, client: ClientId, id: ArrayId, mut array: Array, holders: &[Holding]) {
         if id.client != client || self.arrays.contains_key(&id) {
-            let error = PlanError::Name { array: id }.into();
+            let error = PlanFault::Name { array: id }.into();
             self.tell_client(client, ToClient::ArrayLost { array: id, error });
             return;
         }

@@ -59,7 +59,7 @@ pub struct Map {
     /// From leaves to results.
     pub program: Program,
     /// The chunk step of a reduction over the results, or none.
-    pub reduce: Option<Reduce>,
+    pub reduce: Option<ChunkStep>,
 }
 
 /// One input of an element program: a value per element of the space.
@@ -267,7 +267,7 @@ pub enum Value {
 
 /// The chunk step: each block is reduced over `axes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reduce {
+pub struct ChunkStep {
     /// What is computed.
     pub reduction: Reduction,
     /// Per axis of the space, whether it is reduced.
@@ -627,7 +627,7 @@ mod tests {
                 pieces: vec![Piece { source: source.clone(), view: view.clone() }],
             }],
             program: Program::identity(),
-            reduce: Some(Reduce { reduction: reduction.clone(), axes: axes.to_vec(), finish: false }),
+            reduce: Some(ChunkStep { reduction: reduction.clone(), axes: axes.to_vec(), finish: false }),
         };
         let first = stage(Body::Map(map([true, false])));
         assert_eq!(first.inputs(1), vec![(array(1), 3..4)]);

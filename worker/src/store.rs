@@ -153,6 +153,7 @@ impl<B: Payload> Store<B> {
             self.evict_oldest();
         }
         self.reserved_bytes += bytes;
+        debug_assert!(self.used_bytes() <= self.limit_bytes, "the ledger is over its limit");
         Ok(())
     }
 
