@@ -108,12 +108,7 @@ fn with_progress<T>(job: &Job, work: impl FnOnce() -> T) -> T {
 }
 
 /// Takes the blocks as they come: the printed elements out of each, and all of it into the output.
-fn collect(
-    array: &Array,
-    blocks: Blocks,
-    output: Option<Output>,
-    interrupt: &Interrupt,
-) -> Result<Corners, CliError> {
+fn collect(array: &Array, blocks: Blocks, output: Option<Output>, interrupt: &Interrupt) -> Result<Corners, CliError> {
     let mut corners = Corners::new(array.dtype(), array.shape());
     let npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
     for arrived in blocks {

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 use gridloom_worker::block::Item;
 use gridloom_worker::stage::{
-    Body, Distribution, Fold, Leaf, Map, Piece, Program, ChunkStep, Relabel, Source, Stage, Step, Value,
+    Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Relabel, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::{AxisRead, View};
 

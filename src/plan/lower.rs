@@ -9,7 +9,7 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, KernelHash};
 use gridloom_worker::kernel::TypedKernel;
 use gridloom_worker::shape::Region;
-use gridloom_worker::stage::{Body, Leaf, Map, Piece, Program, ChunkStep, Reduction, Relabel, Source, Step, Value};
+use gridloom_worker::stage::{Body, ChunkStep, Leaf, Map, Piece, Program, Reduction, Relabel, Source, Step, Value};
 use gridloom_worker::view::{AxisRead, View};
 
 use super::fuse::space;

@@ -32,7 +32,10 @@ impl Scheduler {
         known.insert_all(&array.taken);
         ensure(array.done.covers_all(&array.told), "the client was told of a block that is not there")?;
         ensure(!array.told.overlaps(&array.taken), "the client was told of a block that it has taken")?;
-        ensure(!array.pinned || known.covers(array.whole()), "a block is pinned, and neither there nor on its way nor taken")?;
+        ensure(
+            !array.pinned || known.covers(array.whole()),
+            "a block is pinned, and neither there nor on its way nor taken",
+        )?;
         let Some(recipe) = &array.recipe else {
             return ensure(array.unfinished.is_empty(), "scattered data waits for itself");
         };

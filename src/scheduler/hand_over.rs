@@ -111,10 +111,7 @@ impl Scheduler {
             self.edit(id, |array| array.want(&unneeded));
             self.make_ready(id, &self.ready_among(id, &unneeded));
         }
-        // The client goes on, and so does whoever waits for the memory.
-        if let Some(job) = self.arrays.get(&id).and_then(|array| self.jobs.get_mut(&array.job?)) {
-            job.refused = None;
-        }
+        self.taken_last = self.now;
         self.announce(id);
         self.answer_questions(id);
     }
@@ -128,7 +125,7 @@ impl Scheduler {
         self.answer_questions(block.array);
     }
 
-    /// Whether clients are about to take blocks: then memory comes, however slow they are.
+    /// Whether clients are about to take blocks: then memory comes, though they may be slow.
     pub(super) fn awaits_clients(&self) -> bool {
         self.arrays.values().any(|array| !array.told.is_empty())
     }

@@ -226,8 +226,10 @@ pub struct Limits {
     pub client_grace: Duration,
     /// A job that no worker can serve for this long fails.
     pub worker_wait: Duration,
-    /// A job all of whose blocks are refused for this long fails.
+    /// A job all of whose blocks are refused for this long, while no client takes any, fails.
     pub memory_wait: Duration,
+    /// The same while a client is about to take blocks: it may be slow, but not stand still for ever.
+    pub take_wait: Duration,
     /// Between two [`ToClient::Progress`] of one array.
     pub progress_interval: Duration,
 }
@@ -238,6 +240,7 @@ impl Default for Limits {
             client_grace: Duration::from_secs(30),
             worker_wait: Duration::from_secs(30),
             memory_wait: Duration::from_secs(30),
+            take_wait: Duration::from_secs(600),
             progress_interval: Duration::from_millis(20),
         }
     }

@@ -92,6 +92,8 @@ pub struct Scheduler {
     /// Blocks on their way from a worker that leaves to another.
     moves: BTreeMap<(WorkerId, WorkerId, ArrayId), IntervalSet>,
     progress_due: Option<Duration>,
+    /// When a client last took blocks.
+    taken_last: Duration,
     story: Story,
     actions: VecDeque<Action>,
     mutant: Option<Mutant>,
@@ -120,6 +122,7 @@ impl Scheduler {
             strikes: BTreeSet::new(),
             moves: BTreeMap::new(),
             progress_due: None,
+            taken_last: Duration::ZERO,
             story: Story::default(),
             actions: VecDeque::new(),
             mutant: None,

@@ -176,6 +176,6 @@ pub(super) struct Job {
     pub(super) missing: BTreeSet<ArrayId>,
     /// Whether its client was told how it ended.
     pub(super) ended: bool,
-    /// Since when blocks of it are refused and none was completed or taken.
+    /// Since when blocks of it are refused and none was completed.
     pub(super) refused: Option<Duration>,
 }

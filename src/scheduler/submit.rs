@@ -84,7 +84,8 @@ impl Scheduler {
         let named = validate::kernels_of(&stage);
         let kernels = named.iter().filter_map(|kernel| kernels.get(kernel).cloned()).collect();
         let mut array = Array::new(stage.blocks(), stage.outputs.len() as u32, stage.bytes_output);
-        array.recipe = Some(Recipe { kernels, bytes_peak: stage.bytes_peak, bytes_spare: 0, relation: Relation::new(stage) });
+        array.recipe =
+            Some(Recipe { kernels, bytes_peak: stage.bytes_peak, bytes_spare: 0, relation: Relation::new(stage) });
         array.job = Some(name);
         let depths = array.inputs().iter().filter_map(|input| self.arrays.get(input)).map(|input| input.depth + 1);
         array.depth = depths.max().unwrap_or(0);

@@ -420,27 +420,26 @@ fn what_is_taken_stays_for_who_else_reads_it() {
 
 #[test]
 fn a_slow_client_is_waited_for_and_one_that_never_takes_is_not() {
-    let refuse = |driver: &mut Driver, start: u64| {
-        let blocks = vec![Interval::new(start, start + 2)];
-        driver.hear(1, FromWorker::Refused { array: array(1), blocks, needs: 32, has: 4 })
+    let error = JobError::Memory { array: array(1), needs: 32, has: 4 };
+    let refuse_at = |driver: &mut Driver, at: u64| {
+        driver.now = seconds(at);
+        driver.handle(Event::Tick);
+        let blocks = vec![Interval::new(2, 4)];
+        failures(&driver.hear(1, FromWorker::Refused { array: array(1), blocks, needs: 32, has: 4 }))
     };
-    for takes in [true, false] {
+    let ready = || {
         let mut driver = Driver::new(1);
         driver.submit(&[StageOf::map(array(1), &[], 100)], &[1]);
         driver.done(1, 1, 0, 2, seconds(1));
-        if takes {
-            driver.say(FromClient::Stream { request: 1, array: array(1) });
-        }
-        assert!(failures(&refuse(&mut driver, 2)).is_empty());
-        driver.now = seconds(60);
-        assert_eq!(runs(&driver.handle(Event::Tick)).len(), 1);
-        let late = refuse(&mut driver, 2);
-        match takes {
-            true => assert!(failures(&late).is_empty()),
-            false => assert_eq!(failures(&late), vec![JobError::Memory { array: array(1), needs: 32, has: 4 }]),
-        }
-        // Room is used as soon as it is there.
-        let taken = driver.say(FromClient::Taken { array: array(1), blocks: vec![Interval::new(0, 2)] });
-        assert_eq!(runs(&taken).len(), usize::from(takes));
-    }
+        assert!(refuse_at(&mut driver, 0).is_empty());
+        driver
+    };
+    assert_eq!(refuse_at(&mut ready(), 30), vec![error.clone()]);
+    let mut driver = ready();
+    driver.say(FromClient::Stream { request: 1, array: array(1) });
+    assert!(refuse_at(&mut driver, 599).is_empty());
+    // Room is used as soon as it is there.
+    assert_eq!(runs(&driver.say(FromClient::Taken { array: array(1), blocks: vec![one(0)] })).len(), 1);
+    assert!(refuse_at(&mut driver, 1198).is_empty(), "one block in ten minutes will do");
+    assert_eq!(refuse_at(&mut driver, 1199), vec![error]);
 }

@@ -267,15 +267,15 @@ fn user_reductions_give_the_same_bits_on_any_number_of_workers() {
     }
 }
 
-/// Workers of one thread and 8 MiB each.
+/// Workers of one thread and 2 MiB each.
 fn small_cluster(workers: usize) -> LocalCluster {
-    LocalCluster::options().workers(workers).threads(NonZeroUsize::MIN).memory_limit(8 << 20).start().unwrap()
+    LocalCluster::options().workers(workers).threads(NonZeroUsize::MIN).memory_limit(2 << 20).start().unwrap()
 }
 
-/// 64 MiB in blocks of 256 KiB.
+/// 16 MiB in blocks of 64 KiB.
 fn large_array() -> Array {
     let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
-    Array::random([8192, 1024]).chunks([32, 1024]).map_blocks(&poly)
+    Array::random([2048, 1024]).chunks([8, 1024]).map_blocks(&poly)
 }
 
 /// (The ledger of a worker asserts that it never goes over its limit.)
@@ -308,7 +308,7 @@ fn a_slow_reader_holds_the_workers_up_and_nothing_fails() {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    assert_eq!(elements, 8192 * 1024);
+    assert_eq!(elements, 2048 * 1024);
 }
 
 #[test]

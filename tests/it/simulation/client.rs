@@ -176,9 +176,8 @@ impl Client {
     }
 
     fn submit(&mut self, world: &mut World) {
-        let is_usable = |output: &&Output| {
-            matches!(output.progress, Progress::Pending | Progress::Reading { .. } | Progress::Read)
-        };
+        let is_usable =
+            |output: &&Output| matches!(output.progress, Progress::Pending | Progress::Reading { .. } | Progress::Read);
         let usable = self.outputs.values().filter(is_usable);
         let readable: Vec<Readable> = usable.filter_map(|output| output.readable.clone()).collect();
         let planned = self.planner.plan(&mut world.chance, &readable, &mut world.oracle);
@@ -416,7 +415,8 @@ impl Client {
         };
         self.say(world, FromClient::FetchFailed { block, holder, error });
         let again = world.now + Duration::from_millis(5);
-        let is_taken = matches!(self.outputs.get(&block.array).map(|output| &output.progress), Some(Progress::Taking(_)));
+        let is_taken =
+            matches!(self.outputs.get(&block.array).map(|output| &output.progress), Some(Progress::Taking(_)));
         self.plan_step(world, again, if is_taken { Step::GoOn(block.array) } else { Step::Ask(block.array) });
         Ok(())
     }
@@ -482,7 +482,8 @@ impl Client {
         if taking.left.range((index, 0)..(index + 1, 0)).next().is_none() {
             taking.unsaid.push(Interval::one(index));
         }
-        let blocks = if says { std::mem::take(&mut taking.unsaid) } else { Vec::new() };
+        // Who says nothing and waits for more could wait for itself.
+        let blocks = if says || taking.flying.is_empty() { std::mem::take(&mut taking.unsaid) } else { Vec::new() };
         if !blocks.is_empty() {
             self.say(world, FromClient::Taken { array, blocks });
         }

@@ -9,7 +9,7 @@ use gridloom_worker::grid::{AxisGrid, Grid};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, Distribution, Fold, Leaf, Map, Piece, Program, Random, ChunkStep, ReduceOp, Reduction, Relabel, Source, Stage,
+    Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage,
 };
 use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::Plan;

@@ -13,7 +13,7 @@ use crate::kernel::{TypedKernel, compose};
 use crate::reduce::{self, Reducer};
 use crate::shape::{RANK_MAX, Region, Shape};
 use crate::source::{LeafReader, leaf_readers};
-use crate::stage::{Body, Map, ChunkStep, Relabel, Stage};
+use crate::stage::{Body, ChunkStep, Map, Relabel, Stage};
 use crate::with_element;
 
 /// Elements of a tile: small enough that a handful of f64 tiles stay in a 32 KiB L1 cache.
