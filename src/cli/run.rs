@@ -45,8 +45,8 @@ fn run_interruptible(
     let started = Instant::now();
     let future: Future<Array> = client.compute(&work.array)?;
     let job = future.job();
-    interrupt.on_press(move || job.cancel());
-    let job = future.job();
+    let cancelled = job.clone();
+    interrupt.on_press(move || cancelled.cancel());
     let corners = with_progress(&job, || collect(&work.array, future.blocks(), file, interrupt))?;
     let wall = started.elapsed();
     client.close()?;

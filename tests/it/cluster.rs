@@ -285,7 +285,8 @@ fn a_result_larger_than_the_workers_memory_is_taken_as_it_is_computed() {
     let mapped = large_array();
     // Here what is stored in between and what reads it compete for memory.
     let neighbours = &mapped.slice(ndarray::s![1.., ..]) + &mapped.slice(ndarray::s![..-1, ..]);
-    let plan = gridloom::plan::plan(&[neighbours.clone()], &mut gridloom::plan::ArrayIds::new(ClientId(1))).unwrap();
+    let plan = gridloom::plan::plan(std::slice::from_ref(&neighbours), &mut gridloom::plan::ArrayIds::new(ClientId(1)))
+        .unwrap();
     assert_eq!(plan.stages.len(), 2);
     for array in [mapped, neighbours] {
         let expected = compute(&ample, &array);

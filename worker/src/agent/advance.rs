@@ -90,7 +90,8 @@ impl<B: Payload> Agent<B> {
         self.store.reserve(needs).map(|()| needs)
     }
 
-    /// What a block reads of blocks that are held here: it reads them where they are.
+    /// What a block reads of blocks that are held here: it reads them where they are. (They are freed before it ends only
+    /// if its own result is not wanted any more; then it is on its way out.)
     fn bytes_here(&self, known: &Known, block: u64) -> u64 {
         if !known.reads {
             return 0;

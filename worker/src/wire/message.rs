@@ -157,7 +157,7 @@ pub enum FromWorker {
         array: ArrayId,
         /// Which.
         blocks: Vec<Interval>,
-        /// What one of them needs.
+        /// What one of them needs, with what is to be free beside it.
         needs: u64,
         /// What could be had: the limit less what is held.
         has: u64,
