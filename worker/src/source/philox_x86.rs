@@ -61,10 +61,8 @@ macro_rules! form {
         #[target_feature(enable = $feature)]
         #[allow(clippy::missing_transmute_annotations, reason = "one text for six pairs of types")]
         pub(super) fn $name(philox: &Philox, group: u64, out: &mut [$element]) -> usize {
-            let mut keys = [[every!(0); 2]; 10];
-            for (vectors, words) in keys.iter_mut().zip(&philox.keys) {
-                *vectors = [every!(i64::from(words[0])), every!(i64::from(words[1]))];
-            }
+            // Broadcast from memory where they are used: as vectors they would take more registers than there are.
+            let keys = philox.keys.map(|words| words.map(i64::from));
             let multipliers = [every!(i64::from(MULTIPLIERS[0])), every!(i64::from(MULTIPLIERS[1]))];
             let stream = [every!(philox.stream as u32 as i64), every!((philox.stream >> 32) as i64)];
             let (steps, _) = out.as_chunks_mut::<{ 2 * $groups * $per_group }>();
@@ -75,6 +73,7 @@ macro_rules! form {
                 let mut one = [one, high!(one), stream[0], stream[1]];
                 let mut two = [two, high!(two), stream[0], stream[1]];
                 for key in &keys {
+                    let key = [every!(key[0]), every!(key[1])];
                     round!(one, key, multipliers);
                     round!(two, key, multipliers);
                 }
