@@ -10,6 +10,7 @@ use gridloom_worker::block::Block;
 use gridloom_worker::ids::ArrayId;
 use gridloom_worker::shape::{Region, Shape};
 
+use super::awake::block_on;
 use super::gather::Gather;
 use super::state::Phase;
 use super::value::{FromValue, Value};
@@ -182,7 +183,7 @@ impl Job {
 impl<T: FromFuture> Future<T> {
     /// Waits for the result.
     pub fn wait(self) -> Result<T, ClientError> {
-        pollster::block_on(self)
+        block_on(self)
     }
 }
 
@@ -255,7 +256,7 @@ impl Iterator for Blocks {
         if self.ended {
             return None;
         }
-        let next = pollster::block_on(std::future::poll_fn(|context| self.gather.poll_next(context)));
+        let next = block_on(std::future::poll_fn(|context| self.gather.poll_next(context)));
         self.ended = !matches!(next, Some(Ok(_)));
         Some(next?.map(|(region, Block { item, buffer, .. })| {
             let region = with_ones_of(&self.held.output.shape, &region, &self.held.output.grid.shape());

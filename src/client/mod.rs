@@ -3,6 +3,7 @@
 //! A [`Client`] speaks over a `Link` and never knows what carries it. [`Future`] is the one type for results on
 //! their way, blocking and `async` alike.
 
+mod awake;
 mod future;
 mod gather;
 pub(crate) mod link;
