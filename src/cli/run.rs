@@ -123,3 +123,27 @@ fn collect(array: &Array, blocks: Blocks, output: Option<Output>, interrupt: &In
     npy.map_or(Ok(()), NpyOutput::persist)?;
     Ok(corners)
 }
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::kernel::Kernel;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_same_however_little_memory_the_workers_have() {
+        let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
+        let array = Array::random([512, 1024]).chunks([4, 1024]).map_blocks(&poly);
+        let folder = tempfile::tempdir().unwrap();
+        // A result of 4 MiB on workers of an eighth of that, and on others.
+        let files = [512 << 10, 64 << 20].map(|limit| {
+            let cluster = LocalCluster::options().workers(2).threads(NonZeroUsize::MIN).memory_limit(limit).start();
+            let client = cluster.unwrap().client();
+            let path = folder.path().join(format!("{limit}.npy"));
+            let future: Future<Array> = client.compute(&array).unwrap();
+            collect(&array, future.blocks(), Some(Output::create(&path).unwrap()), &Interrupt::default()).unwrap();
+            std::fs::read(path).unwrap()
+        });
+        assert!(files[0] == files[1] && files[0].len() > 512 * 1024 * 8);
+    }
+}

@@ -77,7 +77,7 @@ pub enum Action {
 /// From a client to the scheduler. Arrays and jobs are named by the client, never twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromClient {
-    /// Compute this and keep the outputs.
+    /// Compute this and keep the outputs until they are released, or their blocks taken.
     Submit {
         /// Its name.
         job: JobId,
