@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::report::Report;
 use super::work::Work;
 use crate::array::Array;
-use crate::client::{Blocks, Future, Job};
+use crate::client::{Blocks, Future, JobHandle};
 use crate::cluster::LocalCluster;
 use crate::host;
 
@@ -87,7 +87,7 @@ fn devices(args: &RunArgs) -> String {
 }
 
 /// Does `work` with a bar that a thread of its own keeps moving.
-fn with_progress<T>(job: &Job, work: impl FnOnce() -> T) -> T {
+fn with_progress<T>(job: &JobHandle, work: impl FnOnce() -> T) -> T {
     let mut progress = Progress::start();
     let (ended, end) = mpsc::channel::<()>();
     thread::scope(|scope| {

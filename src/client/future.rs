@@ -97,8 +97,8 @@ impl<T> Future<T> {
     }
 
     /// The job that makes it, to be watched and given up by others than who waits for the result.
-    pub fn job(&self) -> Job {
-        Job { core: Arc::clone(&self.held.core), array: self.held.output.array }
+    pub fn job(&self) -> JobHandle {
+        JobHandle { core: Arc::clone(&self.held.core), array: self.held.output.array }
     }
 
     /// The result's blocks, each with its place, in the order in which they come: for results that are larger than
@@ -160,13 +160,13 @@ impl<T> Future<T> {
 
 /// A job, from outside: it keeps no result, and none keeps it.
 #[derive(Clone)]
-pub struct Job {
+pub struct JobHandle {
     core: Arc<Core>,
     /// One that it makes.
     array: ArrayId,
 }
 
-impl Job {
+impl JobHandle {
     /// Blocks computed and blocks in all, over every stage of the job, while it runs and as far as is known.
     pub fn progress(&self) -> Option<(u64, u64)> {
         self.core.state.progress(self.array)
