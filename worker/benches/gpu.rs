@@ -19,7 +19,7 @@ use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
 use gridloom_worker::reduce::{accumulator, result_dtypes};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, Distribution, Leaf, Map, Piece, Program, Random, Reduce, ReduceOp, Reduction, Source, Stage, Step, Value,
+    Body, ChunkStep, Distribution, Leaf, Map, Piece, Program, Random, ReduceOp, Reduction, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::View;
 
@@ -203,7 +203,7 @@ fn stage(
     // What is reduced along the first axis has further blocks to come.
     let reduce = reduce.map(|(op, axes)| {
         let finish = !axes[0];
-        Reduce { reduction: Reduction { op, inputs: vec![dtype] }, axes, finish }
+        ChunkStep { reduction: Reduction { op, inputs: vec![dtype] }, axes, finish }
     });
     let output = reduce.as_ref().map_or(Item::Value(dtype), |reduce| match reduce.finish {
         true => Item::Value(result_dtypes(&reduce.reduction)[0]),

@@ -14,7 +14,7 @@ use crate::reduce::Reducer;
 use crate::shape::{RANK_MAX, Region, Shape};
 use crate::slots::Compute;
 use crate::source::parts;
-use crate::stage::{Body, Map, Reduce, Stage};
+use crate::stage::{Body, ChunkStep, Map, Stage};
 
 use super::accumulate::Accumulator;
 use super::job::{Engine, Job, Pass, Seen};
@@ -98,7 +98,7 @@ impl MapStage {
     fn reduce(
         &self,
         map: &Map,
-        reduce: &Reduce,
+        reduce: &ChunkStep,
         accumulator: &Accumulator,
         region: &Region,
         task: &Task,

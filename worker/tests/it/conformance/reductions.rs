@@ -8,7 +8,7 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
 use gridloom_worker::reduce::{accumulator, result_dtypes};
 use gridloom_worker::shape::Shape;
-use gridloom_worker::stage::{Body, Fold, Leaf, Map, Program, Reduce, ReduceOp, Reduction};
+use gridloom_worker::stage::{Body, ChunkStep, Fold, Leaf, Map, Program, ReduceOp, Reduction};
 
 use super::executors::{check, defined};
 use super::harness::{Array, Work, element, id, map, shape, work};
@@ -44,7 +44,7 @@ fn reduced(grid: Grid, leaf: Leaf, reduction: Reduction, axes: &[bool], finish: 
         true => result_dtypes(&reduction).into_iter().map(Item::Value).collect(),
         false => vec![accumulator(&reduction)],
     };
-    let reduce = Some(Reduce { reduction, axes: axes.to_vec(), finish });
+    let reduce = Some(ChunkStep { reduction, axes: axes.to_vec(), finish });
     let body = Body::Map(Map { grid, leaves: vec![leaf], program: Program::identity(), reduce });
     work(body, outputs, Vec::new(), arrays)
 }
@@ -183,7 +183,7 @@ fn users_reductions() {
             let bytes = kernel.reduction().unwrap().signature.accumulator.bytes;
             let reduction = Reduction { op: ReduceOp::User(kernel.hash()), inputs: vec![dtype] };
             for finish in [false, true] {
-                let reduce = Some(Reduce { reduction: reduction.clone(), axes: axes.to_vec(), finish });
+                let reduce = Some(ChunkStep { reduction: reduction.clone(), axes: axes.to_vec(), finish });
                 let leaves = vec![array.leaf()];
                 let body = Body::Map(Map { grid: grid.clone(), leaves, program: Program::identity(), reduce });
                 let outputs = match finish {
@@ -218,7 +218,7 @@ fn maps_are_reduced_in_one_stage() {
         let Body::Map(map) = &map.stage.body else { unreachable!("it is a map") };
         let reduction = Reduction { op, inputs: vec![DType::I32] };
         let outputs = result_dtypes(&reduction).into_iter().map(Item::Value).collect();
-        let reduce = Some(Reduce { reduction, axes: vec![true, false], finish: true });
+        let reduce = Some(ChunkStep { reduction, axes: vec![true, false], finish: true });
         let body = Body::Map(Map { reduce, ..map.clone() });
         check(&format!("map and {op:?}"), &work(body, outputs, vec![kernel], vec![array]), tolerance);
     }
