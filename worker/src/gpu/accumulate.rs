@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::kernel::Requirements;
 use crate::stage::ReduceOp;
 
-use super::shader::is_wide;
+use super::origin::is_wide;
 
 /// A reduction as text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -14,8 +14,8 @@ use crate::source::{LeafReader, Part, Values};
 use crate::with_element;
 
 use super::device::Gpu;
+use super::origin::Origin;
 use super::resident::DeviceBytes;
-use super::shader::Origin;
 use super::space::{Address, halves, hull};
 
 /// A leaf of a block, ready to be computed with.
@@ -96,6 +96,11 @@ impl LeafInput {
 
     /// Any leaf, read on the host.
     fn read(dtype: DType, shape: &Shape, parts: Vec<Part>) -> Result<LeafInput, ExecuteError> {
+        for part in &parts {
+            if let Values::Memory(buffer) = &part.values {
+                fetched(buffer)?;
+            }
+        }
         let reader = LeafReader::of_parts(dtype, shape, parts)?;
         let steps = shape.strides().iter().map(|&stride| stride as i64).collect();
         Ok(LeafInput::brought(dtype, Address { base: 0, steps }, Fill::Read(reader, dtype, shape.elements())))

@@ -7,13 +7,13 @@
 //! ```text
 //! Stage -> MapStage (composed kernels, requirements checked)         once per stage
 //!   block -> LeafInput (where values come from, how addressed)       `leaf`, `space`
-//!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `accumulate`, `pipeline`: cached
+//!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `origin`, `accumulate`; `pipeline` caches
 //!         -> Job: upload, dispatches, download in one submission     `run`, `job`, over buffers of `pool`
 //!   results stay on the device until somebody looks at them          `resident`
 //! ```
 //!
-//! A slot's thread sees a block through, so that as many blocks are in flight as there are slots. Nothing here computes
-//! a wrong number where a device lacks something: it is refused by name. A device that hangs or is lost fails its work,
+//! A slot's thread sees a block through, so that as many blocks are in flight as there are slots. What a
+//! device lacks is refused by name, never computed wrongly. A device that hangs or is lost fails its work,
 //! now and later; the process goes on.
 
 mod accumulate;
@@ -23,6 +23,8 @@ mod device;
 mod diagnose;
 mod job;
 mod leaf;
+mod origin;
+mod params;
 mod pipeline;
 mod pool;
 mod resident;

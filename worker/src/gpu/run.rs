@@ -19,11 +19,10 @@ use crate::stage::{Body, ChunkStep, Map, Stage};
 use super::accumulate::Accumulator;
 use super::job::{Engine, Job, Pass, Seen};
 use super::leaf::{Fill, LeafInput};
+use super::origin::LeafShader;
+use super::params::{AXES_AT, at_at, data_at, leaf_at, params_words, place_at};
 use super::pipeline::{Code, Pipeline};
-use super::shader::{
-    AXES_AT, ELEMENT, GROUP, LeafShader, Place, SERIAL_CHUNK, Shader, Sink, TREE_CHUNK, at_at, data_at, fold_text,
-    leaf_at, params_words, place_at,
-};
+use super::shader::{ELEMENT, GROUP, Place, SERIAL_CHUNK, Shader, Sink, TREE_CHUNK, fold_text};
 use super::space::{AXES_WORDS, Address, Space};
 use super::user::UserReduction;
 
