@@ -203,11 +203,11 @@ mod tests {
             vendor: 1,
             device: 2,
             features: AdapterFeatures { i64: true, f16: true, ..AdapterFeatures::default() },
-            limits: AdapterLimits { binding_bytes: 1 << 30, bindings: 8, ..AdapterLimits::default() },
+            limits: AdapterLimits { binding_bytes: 1_000_000_000, bindings: 8, ..AdapterLimits::default() },
         };
         let gpu = Gpu { info, is_visible: false };
         let expected = "gpu 0      Card (discrete), 0000:01:00.0, vulkan, driver 1.2, hidden by the environment
-           has i64 f16, lacks f64 subgroups; fields of blocks up to 1.0 GiB, 8 at once";
+           has i64 f16, lacks f64 subgroups; fields of blocks up to 1.00 GB, 8 at once";
         assert_eq!(gpu.to_string(), expected);
         assert_eq!(serde_json::to_value(&gpu).unwrap()["kind"], "discrete");
     }
