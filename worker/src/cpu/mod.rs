@@ -6,7 +6,12 @@
 //!
 //! A watchdog sets a slot's stop flag when a task runs longer than its limit; the pipeline and the interpreter poll it.
 
+mod at;
+mod compiled;
+mod interpreted;
 mod pipeline;
+mod program;
+mod tiles;
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +26,7 @@ use crate::kernel::TypedKernel;
 use crate::stage::Stage;
 
 use pipeline::Prepared;
+use program::Programs;
 
 /// What runs kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +68,7 @@ pub struct CpuExecutor {
     threads: Vec<JoinHandle<()>>,
     kernels: HashMap<KernelHash, Arc<TypedKernel>>,
     slots: usize,
-    code_generator: CodeGenerator,
+    programs: Programs,
 }
 
 struct Shared {
@@ -112,8 +118,8 @@ impl CpuExecutor {
             // Within what clocks can add, and long enough for the watchdog to sleep.
             block_timeout: options.block_timeout.clamp(Duration::from_millis(1), Duration::from_secs(1 << 32)),
         });
-        let (kernels, code_generator) = (HashMap::new(), options.code_generator);
-        let mut executor = CpuExecutor { shared, threads: Vec::new(), kernels, slots, code_generator };
+        let (kernels, programs) = (HashMap::new(), Programs::new(options.code_generator));
+        let mut executor = CpuExecutor { shared, threads: Vec::new(), kernels, slots, programs };
         for slot in 0..slots {
             executor.spawn(format!("gridloom-cpu-{slot}"), move |shared| shared.run_slot(slot))?;
         }
@@ -135,7 +141,7 @@ impl CpuExecutor {
 
 impl Executor for CpuExecutor {
     fn name(&self) -> &str {
-        self.code_generator.executor()
+        self.programs.generator().executor()
     }
 
     fn slots(&self) -> usize {
@@ -144,8 +150,8 @@ impl Executor for CpuExecutor {
 
     fn prepare(&mut self, stage: Arc<Stage>) {
         let array = stage.array;
-        let prepare =
-            || Prepared::new(stage, self.code_generator, &|hash| self.kernels.get(&hash).cloned()).map(Arc::new);
+        let (kernels, programs) = (&self.kernels, &mut self.programs);
+        let prepare = || Prepared::new(stage, programs, &|hash| kernels.get(&hash).cloned()).map(Arc::new);
         let prepared = catch_unwind(AssertUnwindSafe(prepare))
             .unwrap_or_else(|panic| Err(ExecuteError::Internal { what: panic_message(panic.as_ref()) }));
         self.shared.lock().stages.insert(array, prepared);

@@ -47,6 +47,12 @@ use run::Machine;
 pub use layout::{ACCUMULATOR_BYTES_MAX, AccumulatorLayout, LayoutError, WordPlace, layout_of};
 pub use stop::{StopFlag, Stopped};
 
+// What a code generator takes over: the words of types, and functions that it has no instructions for.
+pub(crate) use builtin::componentwise;
+pub(crate) use operator::{Map, binary as operator};
+pub(crate) use types::{TypeWords, dtype_of};
+pub(crate) use vector::{Whole, whole};
+
 /// Why a function cannot be interpreted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,1 +1,5 @@
-//! Kernels drawn from a grammar: every code generator gives the interpreter's bits.
+//! Kernels drawn from a grammar, and every built-in: the code generator gives the interpreter's bits.
+
+mod builtins;
+mod machine;
+mod values;
