@@ -1,5 +1,7 @@
 //! Kernels drawn from a grammar, and every built-in: the code generator gives the interpreter's bits.
 
 mod builtins;
+mod grammar;
 mod machine;
+mod seeds;
 mod values;
