@@ -137,6 +137,7 @@ impl Writer<'_> {
         }
         self.scope.push(name("at.index[0]".to_owned(), Ty::Scalar(DType::U32), false));
         self.scope.push(name("at.shape[0]".to_owned(), Ty::Scalar(DType::U32), false));
+        self.constants();
         self.statements = 0;
         self.result = fields.iter().map(DType::to_string).collect::<Vec<_>>().join(",");
         self.block(0, 6);
@@ -152,6 +153,18 @@ impl Writer<'_> {
 
     fn fields_of_struct(&self) -> (DType, DType) {
         (self.dtypes[self.dtypes.len() - 2], self.dtypes[self.dtypes.len() - 1])
+    }
+
+    /// A variable of each dtype, which naga cannot fold.
+    fn constants(&mut self) {
+        let mut dtypes = self.dtypes.clone();
+        dtypes.sort();
+        dtypes.dedup();
+        for dtype in dtypes {
+            let (text, value) = (self.fresh(), self.chance.of(&[0, 1, 2, 3, 7, 31, 100]));
+            let _ = writeln!(self.text, "var {text} = {};", literal(dtype, value));
+            self.scope.push(name(text, Ty::Scalar(dtype), true));
+        }
     }
 
     fn dtype(&mut self) -> DType {
@@ -187,6 +200,7 @@ impl Writer<'_> {
             self.scope.push(Name { text, ty, is_mutable: is_pointer, is_pointer });
         }
         let _ = writeln!(self.text, "fn {name_of_helper}({}) -> {result} {{", list.join(", "));
+        self.constants();
         self.statements = 20;
         self.result = result.to_string();
         self.block(0, 3);
@@ -553,39 +567,27 @@ impl Writer<'_> {
         }
     }
 
+    /// A variable's scalar, or rarely a literal.
     fn leaf(&mut self, dtype: DType) -> String {
         let names = self.scope.clone();
-        if !names.is_empty() && !self.chance.one_in(4) {
-            for _ in 0..6 {
-                let of = self.chance.of(&names);
-                if matches!(of.ty, Ty::Array(..) | Ty::Struct | Ty::Matrix(_)) && self.names % 3 == 0 {
-                    continue;
-                }
-                let simple = matches!(of.ty, Ty::Scalar(_)) || self.chance.one_in(2);
-                if let (true, Ty::Scalar(found)) = (simple, of.ty) {
-                    if found == dtype {
-                        return of.text;
-                    }
-                    continue;
-                }
-                let place = match of.ty {
-                    Ty::Vector(_, found) => (format!("{}.y", of.text), found),
-                    Ty::Array(length, found) => (format!("{}[{}]", of.text, self.chance.below(length)), found),
-                    Ty::Matrix(found) => (format!("{}[0].y", of.text), found),
-                    Ty::Struct => (format!("{}.p", of.text), self.fields_of_struct().0),
-                    Ty::Scalar(found) => (of.text.clone(), found),
-                };
-                if place.1 == dtype {
-                    return place.0;
-                }
-            }
-            let scalars: Vec<&Name> = names.iter().filter(|name| matches!(name.ty, Ty::Scalar(_))).collect();
-            if let Some(any) = scalars.get(self.chance.below(scalars.len().max(1))) {
-                return format!("{dtype}({})", any.text);
+        let mut places = Vec::new();
+        for of in &names {
+            let (text, found) = match of.ty {
+                Ty::Scalar(found) => (of.text.clone(), found),
+                Ty::Vector(_, found) => (format!("{}.y", of.text), found),
+                Ty::Array(length, found) => (format!("{}[{}]", of.text, self.chance.below(length)), found),
+                Ty::Matrix(found) => (format!("{}[0].y", of.text), found),
+                Ty::Struct => (format!("{}.p", of.text), self.fields_of_struct().0),
+            };
+            if found == dtype {
+                places.push(text);
             }
         }
-        let value = self.chance.of(&[0, 1, 2, 3, 5, 7, 10, 31, 100, 255]);
-        literal(dtype, value)
+        if places.is_empty() || self.chance.one_in(16) {
+            let value = self.chance.of(&[0, 1, 2, 3, 5, 7, 10, 31, 100, 255]);
+            return literal(dtype, value);
+        }
+        self.chance.of(&places)
     }
 }
 

@@ -28,7 +28,7 @@ fn leaves(dtypes: &[DType], seed: u64) -> Vec<Block> {
 /// Whether the seed's kernel is one, and how the two differ over it if they do.
 fn run(pair: &mut Pair, seed: u64) -> (bool, Result<(), String>) {
     let drawn = draw(seed);
-    let source = KernelSource { kind: KernelKind::Element, text: drawn.text, entry: None, t: None };
+    let source = KernelSource { kind: KernelKind::Element, text: drawn.text, entry: Some("f".to_owned()), t: None };
     match TypedKernel::compile(source.clone()) {
         Err(error) => {
             if std::env::var_os("GRIDLOOM_SHOW").is_some() {
@@ -75,4 +75,19 @@ fn drawn_kernels_give_the_interpreters_bits() {
     failed.sort_by_key(|(_, difference)| difference.len());
     let seeds: Vec<u64> = failed.iter().map(|failed| failed.0).collect();
     assert!(failed.is_empty(), "seeds {seeds:?} differ; {}: {}", failed[0].0, failed[0].1);
+}
+
+#[test]
+#[ignore]
+fn zz_show() {
+    let mut n = 0;
+    for seed in 0..100 {
+        let drawn = draw(seed);
+        let source = KernelSource { kind: KernelKind::Element, text: drawn.text.clone(), entry: Some("f".to_owned()), t: None };
+        match TypedKernel::compile(source) {
+            Ok(_) => { n += 1; if n == 5 { eprintln!("{}", drawn.text); } }
+            Err(e) => eprintln!("{e}"),
+        }
+    }
+    eprintln!("{n} kernels");
 }
