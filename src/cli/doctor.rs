@@ -37,8 +37,7 @@ struct Executor {
 }
 
 const EXECUTORS: &[Executor] = &[
-    Executor { name: "cpu", is_there: true, note: "kernels are interpreted; sources and reductions are native code" },
-    Executor { name: "cpu compiled", is_there: false, note: "the CPU code generator is not there yet" },
+    Executor { name: "cpu cranelift", is_there: true, note: "kernels, sources and reductions are native code" },
     Executor { name: "gpu", is_there: false, note: "the GPU executor is not there yet; --device gpu is refused" },
 ];
 

@@ -30,7 +30,10 @@ const WORKER: Graph = &[
     ("source", &["block", "dtype", "executor", "math", "shape", "stage", "view"]),
     ("interpreter", &["dtype", "math"]),
     ("reduce", &["block", "dtype", "executor", "ids", "interpreter", "kernel", "shape", "stage"]),
-    ("cpu", &["block", "dtype", "executor", "ids", "interpreter", "kernel", "reduce", "shape", "source", "stage"]),
+    (
+        "cpu",
+        &["block", "dtype", "executor", "ids", "interpreter", "kernel", "math", "reduce", "shape", "source", "stage"],
+    ),
     ("store", &["block", "ids", "intervals", "shape"]),
     ("wire", &["block", "executor", "ids", "intervals", "shape", "stage"]),
     ("agent", &["block", "dtype", "executor", "grid", "ids", "intervals", "shape", "stage", "store", "view", "wire"]),
@@ -71,11 +74,21 @@ const IMPURE: &[&str] =
     &["tokio", "quinn", "wgpu", "rand", "std::thread", "std::time::Instant", "std::time::SystemTime"];
 
 /// Crates that one room alone may know.
-const ROOM_OF_CRATE: &[(&str, &str)] = &[("quinn", "net"), ("wgpu", "gpu")];
+const ROOM_OF_CRATE: &[(&str, &str)] = &[
+    ("quinn", "net"),
+    ("wgpu", "gpu"),
+    ("cranelift_codegen", "cpu"),
+    ("cranelift_frontend", "cpu"),
+    ("cranelift_jit", "cpu"),
+    ("cranelift_module", "cpu"),
+    ("cranelift_native", "cpu"),
+];
 
 /// Files that may contain `unsafe`.
 const UNSAFE: &[&str] = &[
     "worker/src/block/memory.rs",
+    "worker/src/cpu/compiled/code.rs",
+    "worker/src/cpu/compiled/helper.rs",
     "worker/src/reduce/vector.rs",
     "worker/src/source/normal.rs",
     "worker/src/source/philox_x86.rs",

@@ -32,9 +32,9 @@ use program::Programs;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CodeGenerator {
     /// The definition: slow, and right.
-    #[default]
     Interpreter,
     /// Machine code by Cranelift: the interpreter's bits.
+    #[default]
     Cranelift,
 }
 

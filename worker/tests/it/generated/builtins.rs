@@ -60,20 +60,8 @@ fn cases() -> Vec<(&'static [DType], Vec<String>)> {
             FLOATS,
             strings(&["(mat2x3(a, b, c, c, a, b) * mat3x2(a, b, c, c, a, b))[2].z", "(mat2x2(a, b, c, a) * c)[1].x"]),
         ),
-        (
-            SINGLE,
-            strings(&[
-                "f32(pack4x8snorm(vec4(a, b, c, a)))",
-                "f32(pack4x8unorm(vec4(a, b, c, a)))",
-            ]),
-        ),
-        (
-            SINGLE,
-            strings(&[
-                "f32(pack2x16snorm(vec2(a, b)))",
-                "f32(pack2x16unorm(vec2(a, b)))",
-            ]),
-        ),
+        (SINGLE, strings(&["f32(pack4x8snorm(vec4(a, b, c, a)))", "f32(pack4x8unorm(vec4(a, b, c, a)))"])),
+        (SINGLE, strings(&["f32(pack2x16snorm(vec2(a, b)))", "f32(pack2x16unorm(vec2(a, b)))"])),
         (&[U32], strings(&["u32(dot4I8Packed(a, b))", "dot4U8Packed(a, b)", "u32(unpack4x8snorm(a).y * 1000.0)"])),
         (&[U32], strings(&["bitcast<u32>(unpack4x8unorm(a).z)", "bitcast<u32>(unpack2x16snorm(a).y)"])),
         (&[U32], strings(&["bitcast<u32>(unpack2x16unorm(a).x)"])),

@@ -189,7 +189,8 @@ impl Writer<'_> {
 
     fn helper(&mut self) {
         let name_of_helper = format!("h{}", self.helpers.len());
-        let parameters: Vec<(Ty, bool)> = (0..1 + self.chance.below(3)).map(|_| (self.ty(), self.chance.one_in(3))).collect();
+        let parameters: Vec<(Ty, bool)> =
+            (0..1 + self.chance.below(3)).map(|_| (self.ty(), self.chance.one_in(3))).collect();
         let result = self.dtype();
         self.scope.clear();
         let mut list = Vec::new();
@@ -467,8 +468,11 @@ impl Writer<'_> {
         }
         // A variable that a pointer names may not be read beside it.
         let is_read_too = arguments.iter().any(|argument| {
-            taken.iter().any(|name| !argument.starts_with('&') && argument != name && argument.contains(name.trim_start_matches("(*").trim_end_matches(')')))
-                && !argument.starts_with("p")
+            taken.iter().any(|name| {
+                !argument.starts_with('&')
+                    && argument != name
+                    && argument.contains(name.trim_start_matches("(*").trim_end_matches(')'))
+            }) && !argument.starts_with("p")
         });
         if is_read_too {
             return None;
@@ -477,8 +481,7 @@ impl Writer<'_> {
     }
 
     fn value(&mut self, ty: Ty, depth: usize) -> String {
-        let known: Vec<String> =
-            self.scope.iter().filter(|name| name.ty == ty).map(|name| name.text.clone()).collect();
+        let known: Vec<String> = self.scope.iter().filter(|name| name.ty == ty).map(|name| name.text.clone()).collect();
         if !known.is_empty() && self.chance.one_in(3) {
             return self.chance.of(&known);
         }
@@ -519,7 +522,12 @@ impl Writer<'_> {
         if is_bool {
             let of = self.dtype();
             return match self.chance.below(5) {
-                0 => format!("({} {} {})", self.scalar(dtype, next), self.chance.of(&["&&", "||", "==", "!=", "&", "|"]), self.scalar(dtype, next)),
+                0 => format!(
+                    "({} {} {})",
+                    self.scalar(dtype, next),
+                    self.chance.of(&["&&", "||", "==", "!=", "&", "|"]),
+                    self.scalar(dtype, next)
+                ),
                 1 => format!("!{}", self.scalar(dtype, next)),
                 _ if of != DType::Bool => {
                     let op = self.chance.of(&["<", "<=", ">", ">=", "==", "!="]);
@@ -530,7 +538,9 @@ impl Writer<'_> {
         }
         let a = self.scalar(dtype, next);
         match self.chance.below(16) {
-            0..=4 => format!("({a} {} {})", self.chance.of(&["+", "-", "*", "*", "+", "/", "%"]), self.scalar(dtype, next)),
+            0..=4 => {
+                format!("({a} {} {})", self.chance.of(&["+", "-", "*", "*", "+", "/", "%"]), self.scalar(dtype, next))
+            }
             5 => format!("{}({a}, {})", self.chance.of(&["min", "max"]), self.scalar(dtype, next)),
             6 => format!("select({a}, {}, {})", self.scalar(dtype, next), self.scalar(DType::Bool, next)),
             7 => {
@@ -538,15 +548,28 @@ impl Writer<'_> {
                 format!("{dtype}({})", self.scalar(from, next))
             }
             8 if is_float => {
-                let function = self.chance.of(&["sin", "exp", "sqrt", "floor", "abs", "fract", "log", "atan", "cos", "exp2", "trunc", "ceil", "round", "tanh", "sign"]);
+                let function = self.chance.of(&[
+                    "sin", "exp", "sqrt", "floor", "abs", "fract", "log", "atan", "cos", "exp2", "trunc", "ceil",
+                    "round", "tanh", "sign",
+                ]);
                 format!("{function}({a})")
             }
-            9 if is_float => format!("{}({a}, {})", self.chance.of(&["pow", "atan2", "step"]), self.scalar(dtype, next)),
+            9 if is_float => {
+                format!("{}({a}, {})", self.chance.of(&["pow", "atan2", "step"]), self.scalar(dtype, next))
+            }
             10 if is_float => format!("fma({a}, {}, {})", self.scalar(dtype, next), self.scalar(dtype, next)),
             8 | 9 if !is_float => format!("({a} {} {})", self.chance.of(&["&", "|", "^"]), self.scalar(dtype, next)),
-            10 if !is_float => format!("({a} {} ({} & 31u))", self.chance.of(&["<<", ">>"]), self.scalar(DType::U32, next)),
+            10 if !is_float => {
+                format!("({a} {} ({} & 31u))", self.chance.of(&["<<", ">>"]), self.scalar(DType::U32, next))
+            }
             11 if matches!(dtype, DType::I32 | DType::U32) => {
-                let function = self.chance.of(&["countOneBits", "countLeadingZeros", "reverseBits", "firstLeadingBit", "firstTrailingBit"]);
+                let function = self.chance.of(&[
+                    "countOneBits",
+                    "countLeadingZeros",
+                    "reverseBits",
+                    "firstLeadingBit",
+                    "firstTrailingBit",
+                ]);
                 format!("{function}({a})")
             }
             12 if dtype == DType::U32 => format!("bitcast<u32>({})", self.scalar(DType::I32, next)),

@@ -76,18 +76,3 @@ fn drawn_kernels_give_the_interpreters_bits() {
     let seeds: Vec<u64> = failed.iter().map(|failed| failed.0).collect();
     assert!(failed.is_empty(), "seeds {seeds:?} differ; {}: {}", failed[0].0, failed[0].1);
 }
-
-#[test]
-#[ignore]
-fn zz_show() {
-    let mut n = 0;
-    for seed in 0..100 {
-        let drawn = draw(seed);
-        let source = KernelSource { kind: KernelKind::Element, text: drawn.text.clone(), entry: Some("f".to_owned()), t: None };
-        match TypedKernel::compile(source) {
-            Ok(_) => { n += 1; if n == 5 { eprintln!("{}", drawn.text); } }
-            Err(e) => eprintln!("{e}"),
-        }
-    }
-    eprintln!("{n} kernels");
-}
