@@ -339,6 +339,20 @@ impl<'f> Emitter<'f> {
     }
 }
 
+/// What follows from a mask that is known.
+fn folded(op: Binary, a: Gang, b: Gang) -> Option<Gang> {
+    let (word, constant, other) = match (a.form, b.form) {
+        (Form::Constant(word), _) => (word, a, b),
+        (_, Form::Constant(word)) => (word, b, a),
+        _ => return None,
+    };
+    match op {
+        Binary::And if a.dtype == DType::Bool => Some(if word == 0 { constant } else { other }),
+        Binary::Or if a.dtype == DType::Bool => Some(if word == 0 { other } else { constant }),
+        _ => None,
+    }
+}
+
 /// What emitted code points to: it must live as long.
 pub(super) struct Pointees {
     pub helpers: Vec<Box<Helper>>,
@@ -408,6 +422,9 @@ impl Builder for Emitter<'_> {
     fn binary(&mut self, op: Binary, a: Gang, b: Gang) -> Gang {
         let dtype = a.dtype;
         let (is_float, is_signed) = (dtype.is_float(), dtype.is_signed_integer());
+        if let Some(gang) = folded(op, a, b) {
+            return gang;
+        }
         match op {
             Binary::Add if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fadd(a, b)),
             Binary::Add => self.zip(dtype, a, b, |it, a, b| it.function.ins().iadd(a, b)),

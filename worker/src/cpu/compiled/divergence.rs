@@ -8,7 +8,7 @@
 
 mod liveness;
 
-use naga::MathFunction;
+use naga::{BinaryOperator, MathFunction};
 
 use super::flat::{Block, FrameId, Op, Place, Program, RegisterId, Statement, ValueId};
 use liveness::{Liveness, liveness};
@@ -225,8 +225,26 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a function is cheap enough to be computed for lanes that do not need it, instead of a branch round it.
-pub(super) fn is_cheap(function: MathFunction) -> bool {
-    use MathFunction::*;
-    matches!(function, Abs | Min | Max | Clamp | Saturate | Floor | Ceil | Trunc | Round | Fract | Fma | Sign)
+/// The most statements that are computed for lanes that do not need them, rather than branched round.
+pub(super) const CHEAP_MAX: usize = 12;
+
+/// Whether a statement is cheaper to compute for nobody than a branch round it.
+pub(super) fn is_cheap(program: &Program, statement: &Statement) -> bool {
+    let Statement::Evaluate(value) = statement else { return false };
+    let value = program.value(*value);
+    match value.op {
+        Op::Constant(_) | Op::Leaf(_) | Op::At(_) | Op::Unary(_) | Op::Select | Op::Test(_) | Op::Bitcast => true,
+        Op::Load(place) => place.index.is_none(),
+        Op::Binary(op) => match op {
+            BinaryOperator::Divide => value.dtype.is_float(),
+            BinaryOperator::Modulo | BinaryOperator::ShiftLeft | BinaryOperator::ShiftRight => false,
+            _ => true,
+        },
+        Op::Math(function) => {
+            use MathFunction::*;
+            matches!(function, Abs | Min | Max | Clamp | Saturate | Floor | Ceil | Trunc | Round | Fract | Fma | Sign)
+        }
+        Op::Convert => true,
+        Op::Call(_) | Op::Part(_) => false,
+    }
 }

@@ -9,6 +9,7 @@ use naga::valid::ModuleInfo;
 use naga::{Expression, Handle, Module, Statement as Ir, SwitchValue, TypeInner};
 
 use super::CompileError;
+use super::divergence::{CHEAP_MAX, is_cheap};
 use super::flat::{
     Base, Block, FrameId, Op, Place, Program, RegisterId, Statement, Value, ValueId, Variable, VariableId,
 };
@@ -240,7 +241,7 @@ impl<'a> Flattener<'a> {
                 let condition = self.scalar(frame, *condition, out)?;
                 let accept = self.inner_block(frame, accept)?;
                 let reject = self.inner_block(frame, reject)?;
-                out.push(Statement::If { frame: self.frame(), condition, accept, reject });
+                self.if_else(condition, accept, reject, out)?;
             }
             Ir::Switch { selector, cases } => self.switch(frame, *selector, cases, out)?,
             Ir::Loop { body, continuing, break_if } => {
@@ -274,6 +275,43 @@ impl<'a> Flattener<'a> {
             _ => return Err(CompileError::Operation("this statement")),
         }
         Ok(())
+    }
+
+    /// An `If`; or, where both sides only choose what is stored, the choice: `&&` and `||` are such.
+    fn if_else(
+        &mut self,
+        condition: ValueId,
+        accept: Block,
+        reject: Block,
+        out: &mut Block,
+    ) -> Result<(), CompileError> {
+        if let (Some((place, accepted)), Some((other, rejected))) = (self.choice(&accept), self.choice(&reject))
+            && place == other
+        {
+            let evaluated = accept.into_iter().chain(reject);
+            out.extend(evaluated.filter(|statement| matches!(statement, Statement::Evaluate(_))));
+            let dtype = self.program.dtype(accepted);
+            let word = |value: ValueId| match self.program.value(value).op {
+                Op::Constant(word) if dtype == DType::Bool => Some(word != 0),
+                _ => None,
+            };
+            let chosen = match (word(accepted), word(rejected)) {
+                (Some(true), None) => self.binary(naga::BinaryOperator::LogicalOr, condition, rejected, out)?,
+                (None, Some(false)) => self.binary(naga::BinaryOperator::LogicalAnd, condition, accepted, out)?,
+                _ => self.emit(Op::Select, dtype, &[condition, accepted, rejected], out)?,
+            };
+            return self.store(place, chosen, out);
+        }
+        out.push(Statement::If { frame: self.frame(), condition, accept, reject });
+        Ok(())
+    }
+
+    /// The one word that a block stores, at its end, if all else in it is cheap to compute for nobody.
+    fn choice(&self, block: &Block) -> Option<(Place, ValueId)> {
+        let (last, rest) = block.split_last()?;
+        let Statement::Store { place, value } = *last else { return None };
+        let is_cheap = rest.len() <= CHEAP_MAX && rest.iter().all(|statement| is_cheap(&self.program, statement));
+        (is_cheap && place.index.is_none()).then_some((place, value))
     }
 
     fn store_words(&mut self, place: Place, words: &[ValueId], out: &mut Block) -> Result<(), CompileError> {

@@ -10,12 +10,9 @@ use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 
 use super::builder::{Binary, Builder, Memory, Unary};
-use super::divergence::{Divergence, Open, Part, is_cheap};
+use super::divergence::{CHEAP_MAX, Divergence, Open, Part, is_cheap};
 use super::flat::{Base, Block, FrameId, Op, Place, Program, Statement, ValueId};
 use crate::dtype::DType;
-
-/// Statements that are computed for lanes that do not need them, rather than branched round.
-const STRAIGHT_MAX: usize = 12;
 
 /// Emits a program once, for one gang; gives its results, and the bytes of scratch memory that it takes.
 pub(super) fn lower<B: Builder>(
@@ -266,7 +263,10 @@ impl<'a, B: Builder> Lowering<'a, B> {
         if self.is_straight(block) {
             self.builder().set(self.active, mask);
             self.within(frame, part, block);
-            return if escapes { self.builder().get(self.active) } else { mask };
+            return match block.last() {
+                Some(Statement::Break | Statement::Continue | Statement::Return) => self.no_lanes(),
+                _ => mask,
+            };
         }
         let left = escapes.then(|| self.new_mask(mask));
         let end = {
@@ -292,24 +292,11 @@ impl<'a, B: Builder> Lowering<'a, B> {
     /// Whether computing a block for nobody is cheaper than a branch round it.
     fn is_straight(&self, block: &Block) -> bool {
         let is_cheap = |statement: &Statement| match statement {
-            Statement::Evaluate(value) => {
-                let value = self.program.value(*value);
-                match value.op {
-                    Op::Math(function) => is_cheap(function),
-                    Op::Call(_) => false,
-                    Op::Load(place) => place.index.is_none(),
-                    Op::Binary(op) => {
-                        use naga::BinaryOperator::*;
-                        !matches!(op, Divide | Modulo) && !(matches!(op, ShiftLeft | ShiftRight))
-                    }
-                    _ => true,
-                }
-            }
             Statement::Store { place, .. } => place.index.is_none(),
             Statement::Break | Statement::Continue | Statement::Return => true,
-            _ => false,
+            _ => is_cheap(self.program, statement),
         };
-        block.len() <= STRAIGHT_MAX && block.iter().all(is_cheap)
+        block.len() <= CHEAP_MAX && block.iter().all(is_cheap)
     }
 
     fn divergent_loop(&mut self, frame: FrameId, body: &Block, continuing: &Block, break_if: Option<ValueId>) -> bool {
