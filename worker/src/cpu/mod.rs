@@ -8,6 +8,7 @@
 
 mod at;
 mod compiled;
+mod function;
 mod interpreted;
 mod pipeline;
 mod program;

@@ -47,10 +47,10 @@ impl Prepared {
                 let program = programs.program(map, kernel)?;
                 match &map.reduce {
                     None => Work::Map(program),
-                    Some(reduce) => Work::MapReduce(program, Reducer::new(&reduce.reduction, kernel)?),
+                    Some(reduce) => Work::MapReduce(program, programs.reducer(&reduce.reduction, kernel)?),
                 }
             }
-            Body::Fold(fold) => Work::Fold(Reducer::new(&fold.reduction, kernel)?),
+            Body::Fold(fold) => Work::Fold(programs.reducer(&fold.reduction, kernel)?),
             Body::Relabel(_) => Work::Relabel,
         };
         Ok(Prepared { stage, work })

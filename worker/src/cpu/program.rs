@@ -1,10 +1,14 @@
-//! The element program of a map: nothing to do, interpreted, or machine code.
+//! The element program of a map (nothing to do, interpreted, or machine code) and the functions of reductions, made
+//! once and kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use naga::Handle;
+
 use super::CodeGenerator;
 use super::compiled::{self, Code};
+use super::function::CompiledFunction;
 use super::interpreted::Interpreted;
 use super::tiles::is_uniform;
 use crate::dtype::DType;
@@ -12,7 +16,8 @@ use crate::executor::ExecuteError;
 use crate::ids::KernelHash;
 use crate::interpreter::Interpreter;
 use crate::kernel::{TypedKernel, compose};
-use crate::stage::Map;
+use crate::reduce::{Function, Reducer};
+use crate::stage::{Map, Reduction};
 
 /// Programs whose code is kept for later stages; beyond, all that no stage uses is let go.
 const CODES_MAX: usize = 256;
@@ -36,11 +41,13 @@ pub(super) struct Programs {
     generator: CodeGenerator,
     /// By the program's hash and which of its leaves are uniform.
     codes: HashMap<([u8; 32], Vec<bool>), Arc<Code>>,
+    /// By the kernel's hash and the function's place in its module.
+    functions: HashMap<(KernelHash, usize), Arc<Code>>,
 }
 
 impl Programs {
     pub(super) fn new(generator: CodeGenerator) -> Programs {
-        Programs { generator, codes: HashMap::new() }
+        Programs { generator, codes: HashMap::new(), functions: HashMap::new() }
     }
 
     /// Who runs the programs.
@@ -83,5 +90,46 @@ impl Programs {
         }
         self.codes.insert(key, Arc::clone(&code));
         Ok(ElementProgram::Compiled(Compiled { code, uses_at }))
+    }
+
+    /// What makes a reduction ready.
+    pub(super) fn reducer(
+        &mut self,
+        reduction: &Reduction,
+        kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
+    ) -> Result<Reducer, ExecuteError> {
+        match self.generator {
+            CodeGenerator::Interpreter => Reducer::new(reduction, kernel),
+            CodeGenerator::Cranelift => {
+                Reducer::with_functions(reduction, kernel, &mut |kernel, function| self.function(kernel, function))
+            }
+        }
+    }
+
+    /// A function of a reduction kernel as machine code.
+    fn function(
+        &mut self,
+        kernel: &TypedKernel,
+        function: Handle<naga::Function>,
+    ) -> Result<Box<dyn Function>, ExecuteError> {
+        let key = (kernel.hash(), function.index());
+        let unsupported = |what: String| {
+            ExecuteError::Unsupported { executor: self.generator.executor().to_owned(), what } //
+        };
+        let code = match self.functions.get(&key) {
+            Some(code) => Arc::clone(code),
+            None => {
+                let parameters = compiled::parameters(kernel.module(), function);
+                let code =
+                    parameters.and_then(|words| compiled::compile(kernel.module(), kernel.info(), function, &words));
+                let code = Arc::new(code.map_err(|error| unsupported(error.to_string()))?);
+                if self.functions.len() >= CODES_MAX {
+                    self.functions.retain(|_, code| Arc::strong_count(code) > 1);
+                }
+                self.functions.insert(key, Arc::clone(&code));
+                code
+            }
+        };
+        Ok(Box::new(CompiledFunction::new(code)))
     }
 }

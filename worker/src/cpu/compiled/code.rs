@@ -159,6 +159,11 @@ impl Code {
         (self.scratch_bytes as usize).div_ceil(8)
     }
 
+    /// The dtypes of the leaves, and which are uniform.
+    pub(in super::super) fn leaves(&self) -> &[(DType, bool)] {
+        &self.leaves
+    }
+
     /// The dtypes of the results.
     pub(in super::super) fn results(&self) -> &[DType] {
         &self.results

@@ -35,9 +35,12 @@ pub(super) struct Emitter<'f> {
     slots: Option<StackSlot>,
     /// Where lanes store that are not to store.
     trash: Option<StackSlot>,
-    pub(super) helpers: Vec<Box<Helper>>,
-    pub(super) tables: Vec<(DType, Box<[u64]>)>,
+    helpers: Vec<Box<Helper>>,
+    tables: Vec<Table>,
 }
+
+/// A table of constants, and what they are.
+pub(super) type Table = (DType, Box<[u64]>);
 
 /// The loop over a call's gangs.
 pub(super) struct Gangs {
@@ -65,14 +68,13 @@ fn no_arguments() -> std::iter::Empty<&'static BlockArg> {
 
 impl<'f> Emitter<'f> {
     pub(super) fn new(
-        function: FunctionBuilder<'f>,
+        mut function: FunctionBuilder<'f>,
         lanes: usize,
         mask_width: usize,
         (pointer, call_conv): (Type, CallConv),
         context: ir::Value,
-        tables: Vec<(DType, Box<[u64]>)>,
+        tables: Vec<Table>,
     ) -> Emitter<'f> {
-        let mut function = function;
         let (element, stopped) = (function.declare_var(types::I64), function.create_block());
         function.set_cold_block(stopped);
         Emitter {
@@ -123,7 +125,7 @@ impl<'f> Emitter<'f> {
     /// Hands over the function, and what the code points to.
     pub(super) fn finish(self, config: cranelift_codegen::isa::TargetFrontendConfig) -> Pointees {
         self.function.finalize(config);
-        Pointees { helpers: self.helpers, tables: self.tables }
+        Pointees { _helpers: self.helpers, _tables: self.tables }
     }
 
     fn context_field(&mut self, offset: i32, ty: Type) -> ir::Value {
@@ -355,8 +357,8 @@ fn folded(op: Binary, a: Gang, b: Gang) -> Option<Gang> {
 
 /// What emitted code points to: it must live as long.
 pub(super) struct Pointees {
-    pub helpers: Vec<Box<Helper>>,
-    pub tables: Vec<(DType, Box<[u64]>)>,
+    _helpers: Vec<Box<Helper>>,
+    _tables: Vec<Table>,
 }
 
 impl Builder for Emitter<'_> {

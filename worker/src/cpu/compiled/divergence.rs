@@ -76,7 +76,11 @@ impl Divergence {
                 break;
             }
             if round == ROUNDS_MAX {
-                found.values.iter_mut().for_each(|varies| *varies = true);
+                // What is read from outside is what it is.
+                let is_input = |op: Op| matches!(op, Op::Leaf(_) | Op::At(_));
+                for (value, varies) in program.values.iter().zip(&mut found.values) {
+                    *varies |= !is_input(value.op);
+                }
                 found.registers.iter_mut().for_each(|varies| *varies = true);
                 found.frames.iter_mut().for_each(|frame| frame.is_divergent = true);
                 break;

@@ -14,7 +14,7 @@ use super::flat::{
     Base, Block, FrameId, Op, Place, Program, RegisterId, Statement, Value, ValueId, Variable, VariableId,
 };
 use crate::dtype::DType;
-use crate::interpreter::{TypeWords, dtype_of};
+use crate::interpreter::{InterpretError, NESTING_MAX, TypeWords, dtype_of};
 
 /// The most values and statements of a kernel once its calls are inlined: more would take seconds to compile.
 const ITEMS_MAX: usize = 200_000;
@@ -34,6 +34,8 @@ pub(super) struct Flattener<'a> {
     types: TypeWords,
     program: Program,
     items: usize,
+    /// Statements and calls around.
+    nesting: usize,
 }
 
 /// One inlined call.
@@ -47,8 +49,8 @@ struct Frame<'a> {
     result: Option<VariableId>,
 }
 
-/// Flattens `function` of a validated module and all it calls. Its parameters are scalars, the first words given being
-/// leaves, and the words of the last one `At`'s if there are more.
+/// Flattens `function` of a validated module and all it calls. The first words of its parameters are leaves, as many as
+/// `leaves`; what is left is `At`.
 pub(super) fn flatten(
     module: &Module,
     info: &ModuleInfo,
@@ -56,14 +58,17 @@ pub(super) fn flatten(
     leaves: usize,
 ) -> Result<Program, CompileError> {
     let types = TypeWords::new(module);
-    let mut flattener = Flattener { module, info, types, program: Program::default(), items: 0 };
-    let mut arguments = Vec::new();
-    for (index, argument) in module.functions[function].arguments.iter().enumerate() {
-        let is_leaf = index < leaves;
+    let mut flattener = Flattener { module, info, types, program: Program::default(), items: 0, nesting: 0 };
+    let (mut arguments, mut words_before) = (Vec::new(), 0);
+    for argument in &module.functions[function].arguments {
         let mut words = Vec::new();
-        for (word, dtype) in flattener.dtypes(&module.types[argument.ty].inner)?.into_iter().enumerate() {
-            let op = if is_leaf { Op::Leaf(index as u32) } else { Op::At(word as u32) };
+        for dtype in flattener.dtypes(&module.types[argument.ty].inner)? {
+            let op = match words_before < leaves {
+                true => Op::Leaf(words_before as u32),
+                false => Op::At((words_before - leaves) as u32),
+            };
             words.push(flattener.value(op, dtype, &[])?);
+            words_before += 1;
         }
         arguments.push(Flat::Words(words.into()));
     }
@@ -72,6 +77,38 @@ pub(super) fn flatten(
     let mut program = flattener.program;
     (program.body, program.results) = (body, results.to_vec());
     Ok(program)
+}
+
+/// The dtypes of the words of a function's parameters.
+pub(super) fn parameters(module: &Module, function: Handle<naga::Function>) -> Result<Vec<DType>, CompileError> {
+    let mut words = Vec::new();
+    for argument in &module.functions[function].arguments {
+        words.append(&mut dtypes(module, &TypeWords::new(module), &module.types[argument.ty].inner)?);
+    }
+    Ok(words)
+}
+
+/// The dtypes of a value's words.
+fn dtypes(module: &Module, words: &TypeWords, inner: &TypeInner) -> Result<Vec<DType>, CompileError> {
+    let count = words.of(inner)?;
+    if count > ITEMS_MAX as u64 {
+        return Err(CompileError::TooLarge { max: ITEMS_MAX });
+    }
+    let count = count as usize;
+    Ok(match *inner {
+        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. } => {
+            vec![dtype_of(scalar)?; count]
+        }
+        TypeInner::Array { base, .. } => {
+            let element = dtypes(module, words, &module.types[base].inner)?;
+            element.iter().copied().cycle().take(count).collect()
+        }
+        TypeInner::Struct { ref members, .. } => {
+            let members = members.iter().map(|member| dtypes(module, words, &module.types[member.ty].inner));
+            members.collect::<Result<Vec<_>, _>>()?.concat()
+        }
+        _ => return Err(CompileError::Operation("an opaque type")),
+    })
 }
 
 impl<'a> Flattener<'a> {
@@ -141,27 +178,8 @@ impl<'a> Flattener<'a> {
         Ok(VariableId(self.program.variables.len() as u32 - 1))
     }
 
-    /// The dtypes of a value's words.
     fn dtypes(&self, inner: &TypeInner) -> Result<Vec<DType>, CompileError> {
-        let words = self.types.of(inner).map_err(CompileError::from)?;
-        if words > ITEMS_MAX as u64 {
-            return Err(CompileError::TooLarge { max: ITEMS_MAX });
-        }
-        let types = &self.module.types;
-        Ok(match *inner {
-            TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. } => {
-                vec![dtype_of(scalar)?; words as usize]
-            }
-            TypeInner::Array { base, .. } => {
-                let element = self.dtypes(&types[base].inner)?;
-                element.iter().copied().cycle().take(words as usize).collect()
-            }
-            TypeInner::Struct { ref members, .. } => {
-                let members = members.iter().map(|member| self.dtypes(&types[member.ty].inner));
-                members.collect::<Result<Vec<_>, _>>()?.concat()
-            }
-            _ => return Err(CompileError::Operation("an opaque type")),
-        })
+        dtypes(self.module, &self.types, inner)
     }
 
     /// Inlines a call, and gives the words of its result.
@@ -195,8 +213,7 @@ impl<'a> Flattener<'a> {
                 self.program.variables[id as usize].initial = Some(initial);
             }
         }
-        let mut body = Vec::new();
-        self.block(&mut frame, &function.body, &mut body)?;
+        let body = self.inner_block(&mut frame, &function.body)?;
         let count = function.local_variables.len() + usize::from(result.is_some());
         let locals = first..first + count as u32;
         let call = Statement::Call { frame: self.frame(), locals, body };
@@ -222,8 +239,13 @@ impl<'a> Flattener<'a> {
     }
 
     fn inner_block(&mut self, frame: &mut Frame<'a>, block: &naga::Block) -> Result<Block, CompileError> {
+        self.nesting += 1;
+        if self.nesting > NESTING_MAX {
+            return Err(InterpretError::TooDeep.into());
+        }
         let mut out = Vec::new();
         self.block(frame, block, &mut out)?;
+        self.nesting -= 1;
         Ok(out)
     }
 
@@ -236,7 +258,7 @@ impl<'a> Flattener<'a> {
                     frame.known[expression.index()] = Some(flat);
                 }
             }
-            Ir::Block(block) => self.block(frame, block, out)?,
+            Ir::Block(block) => out.append(&mut self.inner_block(frame, block)?),
             Ir::If { condition, accept, reject } => {
                 let condition = self.scalar(frame, *condition, out)?;
                 let accept = self.inner_block(frame, accept)?;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use super::builder::{Binary, Builder, Memory, Unary};
 use super::divergence::{CHEAP_MAX, Divergence, Open, Part, is_cheap};
-use super::flat::{Base, Block, FrameId, Op, Place, Program, Statement, ValueId};
+use super::flat::{Base, Block, FrameId, Op, Place, Program, RegisterId, Statement, ValueId};
 use crate::dtype::DType;
 
 /// Emits a program once, for one gang; gives its results, and the bytes of scratch memory that it takes.
@@ -207,14 +207,13 @@ impl<'a, B: Builder> Lowering<'a, B> {
 
     fn uniform_if(&mut self, frame: FrameId, condition: ValueId, accept: &Block, reject: &Block) -> bool {
         let condition = self.gang(condition);
-        let (then, otherwise, end) = {
+        let (otherwise, end) = {
             let mut builder = self.builder();
-            let blocks = (builder.block(), builder.block(), builder.block());
-            builder.branch(condition, blocks.0, blocks.1);
-            builder.enter(blocks.0);
-            blocks
+            let (then, otherwise, end) = (builder.block(), builder.block(), builder.block());
+            builder.branch(condition, then, otherwise);
+            builder.enter(then);
+            (otherwise, end)
         };
-        let _ = then;
         let accept_ends = self.within(frame, Part::Accept, accept);
         if !accept_ends {
             self.builder().jump(end);
@@ -516,7 +515,7 @@ impl<'a, B: Builder> Lowering<'a, B> {
         }
     }
 
-    fn register(&mut self, id: super::flat::RegisterId, dtype: DType) -> B::Register {
+    fn register(&mut self, id: RegisterId, dtype: DType) -> B::Register {
         let varies = self.divergence.register_varies(id);
         let builder = self.builder;
         *self.registers[id.0 as usize].get_or_insert_with(|| builder.borrow_mut().register(dtype, varies))

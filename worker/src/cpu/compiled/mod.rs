@@ -58,8 +58,8 @@ const SCRATCH_BYTES_MAX: usize = 256 << 10;
 /// The smallest gang: one vector of 32-bit lanes.
 const LANES_MIN: usize = 4;
 
-/// Compiles a function of a validated module whose first parameters are `leaves`, each of which is a scalar and may be
-/// uniform; one more parameter is `At`.
+/// Compiles a function of a validated module. The words of its parameters are `leaves`, each of which may be uniform;
+/// one more parameter is `At`.
 pub(super) fn compile(
     module: &Module,
     info: &ModuleInfo,
@@ -80,4 +80,9 @@ pub(super) fn compile(
         true => Code::new(&program, &divergence, leaves, LANES_MIN, mask_width),
         false => Ok(code),
     }
+}
+
+/// The dtypes of the words of a function's parameters: all of them as leaves that vary.
+pub(super) fn parameters(module: &Module, function: Handle<Function>) -> Result<Vec<(DType, bool)>, CompileError> {
+    Ok(flatten::parameters(module, function)?.into_iter().map(|dtype| (dtype, false)).collect())
 }

@@ -7,6 +7,8 @@ use gridloom_worker::block::Block;
 use gridloom_worker::cpu::CodeGenerator;
 use gridloom_worker::dtype::DType;
 use gridloom_worker::executor::ExecuteError;
+use gridloom_worker::kernel::Kernel;
+use gridloom_worker::shape::Shape;
 
 use super::machine::{Machine, Pair, block, kernel};
 
@@ -215,6 +217,62 @@ fn deep_nesting_takes_little_stack() {
     (0..60).for_each(|_| text.push_str("}}"));
     text.push_str("return r; }");
     check(&text);
+}
+
+#[test]
+fn reductions_of_users_give_the_interpreters_bits() {
+    let text = "
+        struct A { sum: f32, high: f64, count: u32, odd: vec2<i32> }
+        struct R { mean: f32, high: f64, odd: i32 }
+        fn identity() -> A { return A(); }
+        fn lift(x: u32) -> A {
+            var steps = 0u;
+            for (var n = x; n > 1u; n /= 2u) { steps++; }
+            return A(sqrt(f32(x)), sin(f64(x)), 1u, vec2(i32(x % 2u), i32(steps)));
+        }
+        fn combine(a: A, b: A) -> A {
+            var high = a.high;
+            if b.high > high { high = b.high; }
+            return A(a.sum + b.sum * 1.0001, high, a.count + b.count, a.odd + b.odd);
+        }
+        fn finish(a: A) -> R { return R(a.sum / f32(a.count), a.high, a.odd.x * 1000 + a.odd.y); }";
+    let kernel = Kernel::reduction(text).unwrap().for_arguments(&[DType::U32]).unwrap();
+    let mut pair = Pair::new();
+    for lengths in [&[1u64][..], &[7], &[33], &[5000], &[40, 60], &[3, 2500], &[2500, 3], &[4, 5, 300]] {
+        let shape = Shape::new(lengths).unwrap();
+        let leaf = Block { shape: shape.clone(), ..numbers(shape.elements()) };
+        for axes in 1..1u32 << lengths.len() {
+            let axes: Vec<bool> = (0..lengths.len()).map(|axis| axes >> axis & 1 == 1).collect();
+            let [expected, found] = pair.reduce(&kernel, &leaf, &axes);
+            for (expected, found) in expected.iter().zip(&found) {
+                assert_eq!(expected.bytes(), found.bytes(), "{lengths:?} over {axes:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn deep_calls_are_refused_like_the_interpreter_refuses_them() {
+    for (calls, is_taken) in [(7, true), (60, false)] {
+        let mut text = "fn g0(x: u32) -> u32 { return x + 1u; }\n".to_owned();
+        for at in 1..=calls {
+            let _ = writeln!(text, "fn g{at}(x: u32) -> u32 {{ var r = x;");
+            (0..60).for_each(|depth| drop(write!(text, "if r != {depth}u {{ ")));
+            let _ = write!(text, "r = g{}(r);", at - 1);
+            (0..60).for_each(|_| text.push('}'));
+            text.push_str("return r; }\n");
+        }
+        let _ = write!(text, "fn f(x: u32) -> u32 {{ return g{calls}(x); }}");
+        if is_taken {
+            check(&text);
+            continue;
+        }
+        for generator in [CodeGenerator::Interpreter, CodeGenerator::Cranelift] {
+            let mut machine = Machine::new(generator, Duration::from_secs(60));
+            let error = machine.run(&kernel(&text, None), &[numbers(8)], 0).unwrap_err();
+            assert!(error.to_string().contains("nested deeper"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -12,7 +12,9 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, ClientId};
 use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
 use gridloom_worker::shape::{Region, Shape};
-use gridloom_worker::stage::{Body, Leaf, Map, Piece, Program, Source, Stage, Step, Value};
+use gridloom_worker::stage::{
+    Body, Leaf, Map, Piece, Program, Reduce, ReduceOp, Reduction, Source, Stage, Step, Value,
+};
 use gridloom_worker::view::View;
 
 /// An executor that is asked one thing at a time.
@@ -57,11 +59,41 @@ impl Machine {
         leaves: &[Block],
         literals: usize,
     ) -> Result<Vec<Block>, ExecuteError> {
+        let arguments = (0..leaves.len() as u32).map(Value::Leaf).collect();
+        let fields = 0..kernel.results().len() as u32;
+        let program = Program {
+            steps: vec![Step { kernel: kernel.hash(), arguments }],
+            results: fields.map(|field| Value::Step { step: 0, field }).collect(),
+        };
+        self.stage(kernel, leaves, literals, program, None)
+    }
+
+    /// What the reduction kernel makes of a leaf over `axes`.
+    pub(super) fn reduce(
+        &mut self,
+        kernel: &Arc<TypedKernel>,
+        leaf: &Block,
+        axes: &[bool],
+    ) -> Result<Vec<Block>, ExecuteError> {
+        let inputs = kernel.parameters().iter().map(|parameter| parameter.dtype).collect();
+        let reduction = Reduction { op: ReduceOp::User(kernel.hash()), inputs };
+        let reduce = Reduce { reduction, axes: axes.to_vec(), finish: true };
+        self.stage(kernel, std::slice::from_ref(leaf), 0, Program::identity(), Some(reduce))
+    }
+
+    fn stage(
+        &mut self,
+        kernel: &Arc<TypedKernel>,
+        leaves: &[Block],
+        literals: usize,
+        program: Program,
+        reduce: Option<Reduce>,
+    ) -> Result<Vec<Block>, ExecuteError> {
         let shape = leaves[0].shape.clone();
         let grid = Grid::single(&shape);
         self.stages += 1;
         let array = |sequence| ArrayId { client: ClientId(1), sequence };
-        let blocks = leaves.len() - literals;
+        let blocks = leaves.len().saturating_sub(literals);
         let leaf = |(index, block): (usize, &Block)| {
             let Item::Value(dtype) = block.item else { panic!("leaves are values") };
             let source = match index < blocks {
@@ -70,15 +102,8 @@ impl Machine {
             };
             Leaf { dtype, pieces: vec![Piece { source, view: View::identity(&shape) }] }
         };
-        let arguments = (0..leaves.len() as u32).map(Value::Leaf).collect();
-        let fields = 0..kernel.results().len() as u32;
-        let program = Program {
-            steps: vec![Step { kernel: kernel.hash(), arguments }],
-            results: fields.map(|field| Value::Step { step: 0, field }).collect(),
-        };
         let outputs: Vec<Item> = kernel.results().iter().map(|field| Item::Value(field.dtype)).collect();
-        let map =
-            Map { grid: grid.clone(), leaves: leaves.iter().enumerate().map(leaf).collect(), program, reduce: None };
+        let map = Map { grid: grid.clone(), leaves: leaves.iter().enumerate().map(leaf).collect(), program, reduce };
         let (bytes_output, bytes_peak) = (1 << 20, 1 << 24);
         let stage = Stage { array: array(self.stages), body: Body::Map(map), outputs, bytes_output, bytes_peak };
         self.executor.add_kernel(Arc::clone(kernel));
@@ -129,6 +154,11 @@ impl Pair {
             }
         }
         Ok(())
+    }
+
+    /// What both make of a reduction.
+    pub(super) fn reduce(&mut self, kernel: &Arc<TypedKernel>, leaf: &Block, axes: &[bool]) -> [Vec<Block>; 2] {
+        [&mut self.interpreter, &mut self.cranelift].map(|machine| machine.reduce(kernel, leaf, axes).unwrap())
     }
 
     #[track_caller]

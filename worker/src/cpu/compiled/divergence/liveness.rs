@@ -1,6 +1,6 @@
 //! Which words are read after a frame, or in a loop's continuing part: the words that parked lanes still need.
 
-use super::super::flat::{Block, FrameId, Op, Program, RegisterId, Statement};
+use super::super::flat::{Base, Block, FrameId, Op, Program, RegisterId, Statement};
 
 /// Loops within loops that are followed exactly: each takes two passes over its body, so the cost doubles with each.
 const EXACT_DEPTH_MAX: usize = 4;
@@ -92,8 +92,10 @@ impl Walk<'_> {
                 live
             }
             Statement::Store { place, .. } => {
-                if let Some(register) = self.program.register(*place)
-                    && Some(register) != self.whole_of(place.base)
+                // No store overwrites the whole of a variable in memory.
+                if let Base::Variable(variable) = place.base
+                    && !self.program.variable(variable).is_indexed
+                    && let Some(register) = self.program.register(*place)
                 {
                     live.remove(register);
                 }
@@ -180,14 +182,6 @@ impl Walk<'_> {
                 Statement::Once { body, .. } | Statement::Call { body, .. } => self.reads(body, reads),
                 Statement::Store { .. } | Statement::Break | Statement::Continue | Statement::Return => {}
             }
-        }
-    }
-
-    /// The number of a variable in memory, which no store overwrites whole.
-    fn whole_of(&self, base: super::super::flat::Base) -> Option<RegisterId> {
-        match base {
-            super::super::flat::Base::Variable(variable) => Some(self.program.variable(variable).whole),
-            super::super::flat::Base::Table(_) => None,
         }
     }
 }
