@@ -132,8 +132,8 @@ impl Code {
         // SAFETY: the code was just made with this signature, and lives as long as the module, which `Code` owns.
         let entry = unsafe { std::mem::transmute::<*const u8, Entry>(code) };
         let mut uses_at = [false; AT_WORDS];
-        for value in &program.values {
-            if let Op::At(word) = value.op {
+        for &input in &program.inputs {
+            if let Op::At(word) = program.value(input).op {
                 uses_at[word as usize] = true;
             }
         }

@@ -9,7 +9,7 @@ use super::helper::Helper;
 use crate::dtype::DType;
 
 /// One scalar value: an index into [`Program::values`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ValueId(pub u32);
 
 /// One local variable of one inlined call: an index into [`Program::variables`].
@@ -143,6 +143,8 @@ pub(super) struct Program {
     pub helpers: Vec<Helper>,
     pub body: Block,
     pub results: Vec<ValueId>,
+    /// The leaves and words of `At` that anything uses.
+    pub inputs: Vec<ValueId>,
     /// How many [`RegisterId`]s there are.
     pub registers: u32,
     /// How many frames there are.
@@ -152,6 +154,39 @@ pub(super) struct Program {
 impl Program {
     pub(super) fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0 as usize]
+    }
+
+    /// Finds [`Program::inputs`].
+    pub(super) fn find_inputs(&mut self) {
+        let mut used: Vec<ValueId> = self.values.iter().flat_map(|value| value.operands.iter().copied()).collect();
+        used.extend(&self.results);
+        let mut pending = vec![&self.body];
+        while let Some(block) = pending.pop() {
+            for statement in block {
+                match statement {
+                    Statement::Store { place, value } => used.extend(place.index.iter().chain([value])),
+                    Statement::Evaluate(value) => {
+                        if let Op::Load(place) = self.value(*value).op {
+                            used.extend(place.index);
+                        }
+                    }
+                    Statement::If { condition, accept, reject, .. } => {
+                        used.push(*condition);
+                        pending.extend([accept, reject]);
+                    }
+                    Statement::Loop { body, continuing, break_if, .. } => {
+                        used.extend(*break_if);
+                        pending.extend([body, continuing]);
+                    }
+                    Statement::Once { body, .. } | Statement::Call { body, .. } => pending.push(body),
+                    Statement::Break | Statement::Continue | Statement::Return => {}
+                }
+            }
+        }
+        used.retain(|&id| matches!(self.value(id).op, Op::Leaf(_) | Op::At(_)));
+        used.sort();
+        used.dedup();
+        self.inputs = used;
     }
 
     pub(super) fn dtype(&self, id: ValueId) -> DType {

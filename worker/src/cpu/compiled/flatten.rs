@@ -76,6 +76,7 @@ pub(super) fn flatten(
     let results = flattener.call(function, arguments, &mut body)?;
     let mut program = flattener.program;
     (program.body, program.results) = (body, results.to_vec());
+    program.find_inputs();
     Ok(program)
 }
 
