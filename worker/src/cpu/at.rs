@@ -58,8 +58,7 @@ mod tests {
 
     #[test]
     fn an_axis_at_a_time_is_every_element_at_a_time() {
-        let (start, shape) = (Shape::new(&[3, 0, 7]).unwrap(), Shape::new(&[2, 3, 4]).unwrap());
-        let region = Region::new(start, &shape);
+        let region = Region { start: Shape::new(&[3, 0, 7]).unwrap(), end: Shape::new(&[5, 3, 11]).unwrap() };
         let mut at = At::new(&region, &Shape::new(&[1, 0, 1]).unwrap());
         for axis in 0..RANK_MAX {
             let mut index = [0; 17];

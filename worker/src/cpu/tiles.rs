@@ -86,7 +86,7 @@ impl<'a> Tiles<'a> {
             let leaves: Vec<&[u8]> = self.leaves.iter().map(|tile| tile.bytes(start, 0, length)).collect();
             let at_index = self.at_index.each_ref().map(|index| &index[..]);
             let (at_words, scratch) = (&self.at_words, &mut self.scratch[..]);
-            let call = Call { leaves: &leaves, at_index, at_words, results: results, scratch, stop, elements: whole };
+            let call = Call { leaves: &leaves, at_index, at_words, results, scratch, stop, elements: whole };
             self.code.call(call).map_err(stopped)?;
         }
         if whole < length { self.run_rest(start, whole..length, stop, results) } else { Ok(()) }

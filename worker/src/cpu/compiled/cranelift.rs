@@ -5,6 +5,8 @@ mod gang;
 mod memory;
 mod vector;
 
+use std::sync::Arc;
+
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, AbiParam, BlockArg, InstBuilder, MemFlagsData, Signature, StackSlot, Type, types};
 use cranelift_codegen::isa::CallConv;
@@ -36,7 +38,7 @@ pub(super) struct Emitter<'f> {
     slots: Option<StackSlot>,
     /// Where lanes store that are not to store.
     trash: Option<StackSlot>,
-    helpers: Vec<Box<Helper>>,
+    helpers: Vec<Arc<Helper>>,
     tables: Vec<Table>,
 }
 
@@ -177,7 +179,7 @@ fn folded(op: Binary, a: Gang, b: Gang) -> Option<Gang> {
 
 /// What emitted code points to: it must live as long.
 pub(super) struct Pointees {
-    _helpers: Vec<Box<Helper>>,
+    _helpers: Vec<Arc<Helper>>,
     _tables: Vec<Table>,
 }
 
@@ -351,7 +353,7 @@ impl Builder for Emitter<'_> {
         for (index, &operand) in operands.iter().enumerate() {
             self.write(slots, (index * size_of::<Slot>()) as i32, operand, varies);
         }
-        let (results, helper) = (helper.results.clone(), Box::new(helper));
+        let (results, helper) = (helper.results.clone(), Arc::new(helper));
         let address = std::ptr::from_ref::<Helper>(&helper) as i64;
         self.helpers.push(helper);
         let count = if varies { self.lanes } else { 1 };

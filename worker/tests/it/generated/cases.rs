@@ -128,6 +128,7 @@ fn an_endless_loop_is_stopped_at_its_deadline() {
     for text in [
         "fn f(x: u32) -> u32 { var n = x; loop { n += 1u; if n == 5000u + x { n = x; } if n == 9999u { break; } } return n; }",
         "fn f(x: u32, at: At) -> u32 { loop { if at.rank == 7u { break; } } return x; }",
+        "fn f(x: u32) -> u32 { loop { } }",
         "fn g(x: u32) -> u32 { var n = x; while n < 2000u { n = n / 2u; } return n; } fn f(x: u32) -> u32 { return g(x); }",
     ] {
         let begun = Instant::now();
@@ -207,13 +208,10 @@ fn calls_that_grow_without_bound_are_refused_by_name_soon() {
 #[test]
 fn deep_nesting_takes_little_stack() {
     let mut text = "fn f(x: u32) -> u32 { var r = x;\n".to_owned();
-    (0..60).for_each(|depth| {
-        drop(writeln!(
-            text,
-            "if r % {}u != 1u {{ r += {depth}u; for (var i{depth} = 0u; i{depth} < 1u; i{depth}++) {{",
-            depth + 2
-        ))
-    });
+    for depth in 0..60 {
+        let _ = write!(text, "if r % {}u != 1u {{ r += {depth}u; ", depth + 2);
+        let _ = writeln!(text, "for (var i{depth} = 0u; i{depth} < 1u; i{depth}++) {{");
+    }
     (0..60).for_each(|_| text.push_str("}}"));
     text.push_str("return r; }");
     check(&text);
@@ -257,7 +255,7 @@ fn deep_calls_are_refused_like_the_interpreter_refuses_them() {
         let mut text = "fn g0(x: u32) -> u32 { return x + 1u; }\n".to_owned();
         for at in 1..=calls {
             let _ = writeln!(text, "fn g{at}(x: u32) -> u32 {{ var r = x;");
-            (0..60).for_each(|depth| drop(write!(text, "if r != {depth}u {{ ")));
+            (0..60).for_each(|depth| text.push_str(&format!("if r != {depth}u {{ ")));
             let _ = write!(text, "r = g{}(r);", at - 1);
             (0..60).for_each(|_| text.push('}'));
             text.push_str("return r; }\n");

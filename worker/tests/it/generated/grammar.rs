@@ -84,9 +84,10 @@ struct Writer<'c> {
     loops: usize,
     /// Whether `break` and `continue` may stand here.
     in_loop: bool,
-    in_continuing: bool,
     in_switch: bool,
-    result: String,
+    /// What the function returns.
+    result: Vec<DType>,
+    is_entry: bool,
     statements: usize,
 }
 
@@ -109,9 +110,9 @@ pub(super) fn draw(seed: u64) -> Drawn {
         names: 0,
         loops: 0,
         in_loop: false,
-        in_continuing: false,
         in_switch: false,
-        result: String::new(),
+        result: Vec::new(),
+        is_entry: false,
         statements: 0,
     };
     writer.module(&parameters);
@@ -122,7 +123,8 @@ impl Writer<'_> {
     fn module(&mut self, parameters: &[DType]) {
         let (p, q) = (self.dtype(), self.dtype());
         let _ = writeln!(self.text, "struct S {{ p: {p}, q: vec2<{q}>, r: array<{p}, 3> }}");
-        self.struct_fields(p, q);
+        // The last two are the struct's: see `fields_of_struct`.
+        self.dtypes.extend([p, q]);
         for _ in 0..self.chance.below(4) {
             self.helper();
         }
@@ -139,16 +141,10 @@ impl Writer<'_> {
         self.scope.push(name("at.shape[0]".to_owned(), Ty::Scalar(DType::U32), false));
         self.constants();
         self.statements = 0;
-        self.result = fields.iter().map(DType::to_string).collect::<Vec<_>>().join(",");
+        (self.result, self.is_entry) = (fields, true);
         self.block(0, 6);
         let result = self.out();
         let _ = writeln!(self.text, "return {result};\n}}");
-    }
-
-    fn struct_fields(&mut self, p: DType, q: DType) {
-        // The struct's members are drawn as any other value of theirs: see `place`.
-        self.dtypes.push(p);
-        self.dtypes.push(q);
     }
 
     fn fields_of_struct(&self) -> (DType, DType) {
@@ -203,26 +199,18 @@ impl Writer<'_> {
         let _ = writeln!(self.text, "fn {name_of_helper}({}) -> {result} {{", list.join(", "));
         self.constants();
         self.statements = 20;
-        self.result = result.to_string();
+        self.result = vec![result];
         self.block(0, 3);
         let value = self.out();
         let _ = writeln!(self.text, "return {value};\n}}");
         self.helpers.push(Helper { name: name_of_helper, parameters, result });
     }
 
-    /// What the function returns, from here.
+    /// What the function returns, from here: a scalar, or the entry's struct.
     fn out(&mut self) -> String {
-        let result = self.result.clone();
-        let is_entry = !self.text.contains("struct Out") || result.contains(',');
-        let dtypes: Vec<DType> = result.split(',').map(|name| name.parse().unwrap()).collect();
+        let dtypes = self.result.clone();
         let values: Vec<String> = dtypes.iter().map(|&dtype| self.scalar(dtype, 2)).collect();
-        match self.text.contains("struct Out") {
-            true => format!("Out({})", values.join(", ")),
-            false => {
-                let _ = is_entry;
-                values[0].clone()
-            }
-        }
+        if self.is_entry { format!("Out({})", values.join(", ")) } else { values[0].clone() }
     }
 
     fn block(&mut self, depth: usize, statements: usize) {
@@ -397,9 +385,7 @@ impl Writer<'_> {
             }
             _ => {
                 let _ = writeln!(self.text, "if ({counter} >= {limit}) {{ break; }}\ncontinuing {{ {counter}++; ");
-                let around = std::mem::replace(&mut self.in_continuing, true);
                 self.assign();
-                self.in_continuing = around;
                 let _ = writeln!(self.text, "break if {counter} > 9u; }}\n}}");
             }
         }
@@ -626,6 +612,6 @@ fn literal(dtype: DType, value: u64) -> String {
         DType::U32 => format!("{value}u"),
         DType::I64 => format!("{value}li"),
         DType::U64 => format!("{value}lu"),
-        DType::Bool => if value % 2 == 0 { "false" } else { "true" }.to_owned(),
+        DType::Bool => if value.is_multiple_of(2) { "false" } else { "true" }.to_owned(),
     }
 }

@@ -11,7 +11,7 @@ impl Emitter<'_> {
     pub(super) fn converted(&mut self, a: Gang, to: DType) -> Gang {
         let from = a.dtype;
         if from == DType::Bool {
-            return self.from_bool(a, to);
+            return self.bool_to(a, to);
         }
         if !a.varies() {
             let a = self.scalar(a);
@@ -66,7 +66,7 @@ impl Emitter<'_> {
         Gang { dtype: to, ..a }
     }
 
-    fn from_bool(&mut self, a: Gang, to: DType) -> Gang {
+    fn bool_to(&mut self, a: Gang, to: DType) -> Gang {
         let one = match to {
             DType::F32 => u64::from(1f32.to_bits()),
             DType::F64 => 1f64.to_bits(),

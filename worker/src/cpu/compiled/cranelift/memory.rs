@@ -154,7 +154,7 @@ impl Emitter<'_> {
             lanes.push(self.function.ins().load(ty, plain(), address, 0));
         }
         let stored = if dtype == DType::Bool { DType::U32 } else { dtype };
-        let Gang { form, .. } = self.from_lanes(stored, &lanes);
+        let Gang { form, .. } = self.joined_lanes(stored, &lanes);
         Gang { dtype, form }
     }
 

@@ -142,7 +142,7 @@ impl Emitter<'_> {
     }
 
     /// A gang of these lanes.
-    pub(super) fn from_lanes(&mut self, dtype: DType, lanes: &[ir::Value]) -> Gang {
+    pub(super) fn joined_lanes(&mut self, dtype: DType, lanes: &[ir::Value]) -> Gang {
         let width = dtype.bytes() as usize;
         let vector = vector_type(dtype, width);
         let parts = lanes.chunks(VECTOR_BYTES / width).map(|lanes| {
@@ -170,7 +170,7 @@ impl Emitter<'_> {
         }
         match count {
             1 => Self::uniform(dtype, lanes[0]),
-            _ => self.from_lanes(dtype, &lanes),
+            _ => self.joined_lanes(dtype, &lanes),
         }
     }
 
