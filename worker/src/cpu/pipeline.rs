@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::interpreted::Lanes;
-use super::program::{Compiled, ElementProgram, Programs};
+use super::program::{ElementProgram, Programs};
 use super::tiles::Tiles;
 use crate::block::{Block, BufferMut, Item};
 use crate::dtype::{DType, Element};
@@ -113,8 +113,8 @@ fn store(map: &Map, program: &ElementProgram, task: &Task, stop: &StopFlag) -> R
             }
             Ok(blocks(&program.results, &shape, buffers))
         }
-        ElementProgram::Compiled(Compiled { code, uses_at }) => {
-            let mut lanes = Tiles::new(map, code, *uses_at, &readers, task.block);
+        ElementProgram::Compiled(code) => {
+            let mut lanes = Tiles::new(map, code, &readers, task.block);
             let widths = code.results().iter().map(|dtype| dtype.bytes());
             let mut buffers = widths.clone().map(|width| buffer(elements * width)).collect::<Result<Vec<_>, _>>()?;
             for tile in tiles(elements, lanes.tile()) {
@@ -169,8 +169,8 @@ fn reduce_block(
                 block.feed_words(run, &lanes.results);
             }
         }
-        ElementProgram::Compiled(Compiled { code, uses_at }) => {
-            let mut lanes = Tiles::new(map, code, *uses_at, &readers, task.block);
+        ElementProgram::Compiled(code) => {
+            let mut lanes = Tiles::new(map, code, &readers, task.block);
             let mut tiles: Vec<Vec<u64>> = code.results().iter().map(|_| vec![0; reduce::TILE]).collect();
             for run in block.sweep() {
                 check(stop)?;

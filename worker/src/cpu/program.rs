@@ -7,7 +7,7 @@ use std::sync::Arc;
 use naga::Handle;
 
 use super::CodeGenerator;
-use super::compiled::{self, Code};
+use super::compiled::{self, Code, CompileError};
 use super::function::CompiledFunction;
 use super::interpreted::Interpreted;
 use super::tiles::is_uniform;
@@ -27,30 +27,30 @@ pub(super) enum ElementProgram {
     /// Leaf 0 is the result.
     Identity,
     Interpreted(Box<Interpreted>),
-    Compiled(Compiled),
+    Compiled(Arc<Code>),
 }
 
-/// A program as machine code.
-pub(super) struct Compiled {
-    pub code: Arc<Code>,
-    pub uses_at: bool,
+/// What code is the code of.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// A program by its hash, and which of its leaves are uniform.
+    Program([u8; 32], Vec<bool>),
+    /// A function by its kernel's hash and its place in the kernel's module.
+    Function(KernelHash, usize),
 }
 
-/// Makes element programs.
+/// Makes element programs and the functions of reductions.
 pub(super) struct Programs {
     generator: CodeGenerator,
-    /// By the program's hash and which of its leaves are uniform.
-    codes: HashMap<([u8; 32], Vec<bool>), Arc<Code>>,
-    /// By the kernel's hash and the function's place in its module.
-    functions: HashMap<(KernelHash, usize), Arc<Code>>,
+    codes: HashMap<Key, Arc<Code>>,
 }
 
 impl Programs {
     pub(super) fn new(generator: CodeGenerator) -> Programs {
-        Programs { generator, codes: HashMap::new(), functions: HashMap::new() }
+        Programs { generator, codes: HashMap::new() }
     }
 
-    /// Who runs the programs.
+    /// Who runs what is made here.
     pub(super) fn generator(&self) -> CodeGenerator {
         self.generator
     }
@@ -64,35 +64,23 @@ impl Programs {
         if map.program.is_identity() {
             return Ok(ElementProgram::Identity);
         }
-        let executor = self.generator.executor();
-        let unsupported = |what: &dyn std::error::Error| {
-            ExecuteError::Unsupported { executor: executor.to_owned(), what: what.to_string() } //
-        };
         let leaves: Vec<DType> = map.leaves.iter().map(|leaf| leaf.dtype).collect();
-        let composed = compose(&map.program, &leaves, kernel).map_err(|error| unsupported(&error))?;
-        let uses_at = composed.uses_at;
+        let composed = compose(&map.program, &leaves, kernel).map_err(|error| self.unsupported(&error))?;
         if self.generator == CodeGenerator::Interpreter {
+            let (uses_at, results) = (composed.uses_at, composed.results);
             let interpreter = Interpreter::new(Arc::new(composed.module), composed.function);
-            let interpreter = interpreter.map_err(|error| unsupported(&error))?;
-            let results = composed.results;
+            let interpreter = interpreter.map_err(|error| self.unsupported(&error))?;
             return Ok(ElementProgram::Interpreted(Box::new(Interpreted { interpreter, uses_at, results })));
         }
         let uniform: Vec<bool> = map.leaves.iter().map(is_uniform).collect();
-        let key = (composed.hash(), uniform);
-        if let Some(code) = self.codes.get(&key) {
-            return Ok(ElementProgram::Compiled(Compiled { code: Arc::clone(code), uses_at }));
-        }
-        let leaves: Vec<(DType, bool)> = leaves.into_iter().zip(key.1.iter().copied()).collect();
-        let code = compiled::compile(&composed.module, &composed.info, composed.function, &leaves);
-        let code = Arc::new(code.map_err(|error| unsupported(&error))?);
-        if self.codes.len() >= CODES_MAX {
-            self.codes.retain(|_, code| Arc::strong_count(code) > 1);
-        }
-        self.codes.insert(key, Arc::clone(&code));
-        Ok(ElementProgram::Compiled(Compiled { code, uses_at }))
+        let leaves: Vec<(DType, bool)> = leaves.into_iter().zip(uniform.iter().copied()).collect();
+        let code = self.code(Key::Program(composed.hash(), uniform), || {
+            compiled::compile(&composed.module, &composed.info, composed.function, &leaves)
+        });
+        code.map(ElementProgram::Compiled)
     }
 
-    /// What makes a reduction ready.
+    /// Makes a reduction ready.
     pub(super) fn reducer(
         &mut self,
         reduction: &Reduction,
@@ -112,24 +100,31 @@ impl Programs {
         kernel: &TypedKernel,
         function: Handle<naga::Function>,
     ) -> Result<Box<dyn Function>, ExecuteError> {
-        let key = (kernel.hash(), function.index());
-        let unsupported = |what: String| {
-            ExecuteError::Unsupported { executor: self.generator.executor().to_owned(), what } //
-        };
-        let code = match self.functions.get(&key) {
-            Some(code) => Arc::clone(code),
-            None => {
-                let parameters = compiled::parameters(kernel.module(), function);
-                let code =
-                    parameters.and_then(|words| compiled::compile(kernel.module(), kernel.info(), function, &words));
-                let code = Arc::new(code.map_err(|error| unsupported(error.to_string()))?);
-                if self.functions.len() >= CODES_MAX {
-                    self.functions.retain(|_, code| Arc::strong_count(code) > 1);
-                }
-                self.functions.insert(key, Arc::clone(&code));
-                code
-            }
-        };
-        Ok(Box::new(CompiledFunction::new(code)))
+        let (module, info) = (kernel.module(), kernel.info());
+        let code = self.code(Key::Function(kernel.hash(), function.index()), || {
+            compiled::compile(module, info, function, &compiled::parameters(module, function)?)
+        });
+        Ok(Box::new(CompiledFunction::new(code?)))
+    }
+
+    /// The code of `key`, compiled if it is not there.
+    fn code(
+        &mut self,
+        key: Key,
+        compile: impl FnOnce() -> Result<Code, CompileError>,
+    ) -> Result<Arc<Code>, ExecuteError> {
+        if let Some(code) = self.codes.get(&key) {
+            return Ok(Arc::clone(code));
+        }
+        let code = Arc::new(compile().map_err(|error| self.unsupported(&error))?);
+        if self.codes.len() >= CODES_MAX {
+            self.codes.retain(|_, code| Arc::strong_count(code) > 1);
+        }
+        self.codes.insert(key, Arc::clone(&code));
+        Ok(code)
+    }
+
+    fn unsupported(&self, what: &dyn std::error::Error) -> ExecuteError {
+        ExecuteError::Unsupported { executor: self.generator.executor().to_owned(), what: what.to_string() }
     }
 }

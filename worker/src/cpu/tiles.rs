@@ -44,7 +44,7 @@ struct Tile<'a> {
 }
 
 impl<'a> Tiles<'a> {
-    pub(super) fn new(map: &Map, code: &'a Code, uses_at: bool, readers: &'a [LeafReader], block: u64) -> Tiles<'a> {
+    pub(super) fn new(map: &Map, code: &'a Code, readers: &'a [LeafReader], block: u64) -> Tiles<'a> {
         let region: Region = map.region(block);
         let elements = region.shape().elements();
         let tile = |(leaf, reader): (&Leaf, &'a LeafReader)| {
@@ -53,7 +53,7 @@ impl<'a> Tiles<'a> {
         };
         let leaves: Vec<Tile<'a>> = map.leaves.iter().zip(readers).map(tile).collect();
         let in_place = leaves.iter().all(|tile| tile.in_place || tile.is_uniform);
-        let at = uses_at.then(|| At::new(&region, &map.block_index(block)));
+        let at = code.uses_at().then(|| At::new(&region, &map.block_index(block)));
         let at_words = at.as_ref().map_or([0; AT_WORDS], At::uniform);
         let scratch = vec![0; code.scratch_words()];
         Tiles { code, leaves, at, at_words, at_index: Default::default(), scratch, in_place }

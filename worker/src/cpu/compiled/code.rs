@@ -169,6 +169,11 @@ impl Code {
         &self.results
     }
 
+    /// Whether the code asks for any word of `At`.
+    pub(in super::super) fn uses_at(&self) -> bool {
+        self.uses_at.contains(&true)
+    }
+
     /// Whether the code asks for the elements' index on an axis.
     pub(in super::super) fn uses_index(&self, axis: usize) -> bool {
         self.uses_at[1 + axis]

@@ -14,9 +14,8 @@ use std::collections::HashMap;
 use super::builder::{Builder, Memory};
 use super::divergence::{Divergence, Open, Part};
 use super::flat::{Base, Block, FrameId, Op, Place, Program, RegisterId, Statement, ValueId};
-use control::Ways;
-
 use crate::dtype::DType;
+use control::Ways;
 
 /// Emits a program once, for one gang; gives its results, and the bytes of scratch memory that it takes.
 pub(super) fn lower<B: Builder>(
@@ -40,15 +39,17 @@ pub(super) fn lower<B: Builder>(
         open: Vec::new(),
     };
     lowering.inputs();
-    if lowering.block(&program.body) {
-        // No lane ever returns: only the stop flag ends such a kernel.
-        let unreachable = builder.borrow_mut().block();
-        builder.borrow_mut().enter(unreachable);
+    for statement in &program.body {
+        if lowering.statement(statement) {
+            // No lane ever comes here: only the stop flag ends such a kernel.
+            let unreachable = builder.borrow_mut().block();
+            builder.borrow_mut().enter(unreachable);
+        }
     }
     let results = program.results.iter().map(|&result| {
         let dtype = program.dtype(result);
         let gang = lowering.gang(result);
-        if dtype.is_float() { lowering.canonical(gang, dtype) } else { gang }
+        lowering.canonical(gang, dtype)
     });
     (results.collect(), lowering.memory_max)
 }

@@ -128,6 +128,7 @@ fn an_endless_loop_is_stopped_at_its_deadline() {
     for text in [
         "fn f(x: u32) -> u32 { var n = x; loop { n += 1u; if n == 5000u + x { n = x; } if n == 9999u { break; } } return n; }",
         "fn f(x: u32, at: At) -> u32 { loop { if at.rank == 7u { break; } } return x; }",
+        "fn f(x: u32, at: At) -> u32 { var n = x; loop { if at.rank == 7u { continue; } n++; } return n; }",
         "fn g(x: u32) -> u32 { var n = x; while n < 2000u { n = n / 2u; } return n; } fn f(x: u32) -> u32 { return g(x); }",
     ] {
         let begun = Instant::now();

@@ -86,7 +86,7 @@ impl<B: Builder> Lowering<'_, B> {
         self.word(dtype, word)
     }
 
-    /// The canonical NaN for any NaN.
+    /// The canonical NaN for any NaN; what is no float stays as it is.
     pub(super) fn canonical(&self, a: B::Gang, dtype: DType) -> B::Gang {
         if !dtype.is_float() {
             return a;
