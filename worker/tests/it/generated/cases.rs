@@ -123,6 +123,19 @@ fn what_is_uniform_is_a_real_branch_and_gives_the_same_bits() {
 }
 
 #[test]
+fn what_varies_only_after_many_rounds_of_analysis_is_still_right() {
+    // Each turn hands a number one variable on, so each round finds one more that varies.
+    let mut text = "fn f(x: u32, k: bool) -> u32 {\n".to_owned();
+    (0..40).for_each(|at| text.push_str(&format!("var v{at} = {at}u; ")));
+    text.push_str("var n = 0u;\nloop { if n == 50u { break; } n++; if v0 > 100u { continue; }\n");
+    (0..39).for_each(|at| text.push_str(&format!("v{at} = v{}; ", at + 1)));
+    text.push_str("v39 = x + n; switch v7 { case 3u: { v9 += 1u; break; } default: { if k { v5 = 7u; } } } }\n");
+    text.push_str("if v3 > 700u { return v3; } return v0 + v5 + n; }");
+    let leaves = [numbers(1000), block(DType::Bool, &(0..1000).map(|at| at % 3 / 2).collect::<Vec<_>>())];
+    Pair::new().check(&text, None, &leaves);
+}
+
+#[test]
 fn an_endless_loop_is_stopped_at_its_deadline() {
     let mut machine = Machine::new(CodeGenerator::Cranelift, Duration::from_millis(50));
     for text in [
