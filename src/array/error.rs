@@ -107,6 +107,9 @@ pub enum ArrayError {
     /// A kernel with several results where one is wanted.
     #[error("`{kernel}` returns {fields} fields: use {instead}")]
     Fields { kernel: String, fields: usize, instead: &'static str },
+    /// An axis too long for the 32-bit words of `At`.
+    #[error("`{kernel}` takes `at: At`, whose indices have 32 bits: axis {axis} of length {length} is too long for it")]
+    AtAxis { kernel: String, axis: usize, length: u64 },
     /// More arrays for one kernel than a device binds.
     #[error("{arrays} arrays go into and out of `{kernel}`: at most {max} storage buffers are bound at once")]
     Buffers { kernel: String, arrays: usize, max: usize },

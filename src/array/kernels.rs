@@ -2,6 +2,7 @@
 
 use gridloom_worker::dtype::DType;
 use gridloom_worker::kernel::{Kernel, KernelKind};
+use gridloom_worker::shape::Shape;
 
 use super::elementwise::{call, converted};
 use super::{Array, ArrayError, Failure, Function};
@@ -58,13 +59,24 @@ fn map_fields(kernel: &Kernel, arguments: &[&Array]) -> Result<(Vec<Array>, Stri
     let typed = kernel.for_arguments(&arguments.iter().map(Array::dtype).collect::<Vec<_>>())?;
     let element = typed.element().expect("an element kernel has an element function");
     let results: Vec<DType> = element.signature.results.iter().map(|field| field.dtype).collect();
-    let name = element.signature.name.clone();
+    let (name, uses_at) = (element.signature.name.clone(), element.signature.uses_at);
     check_buffers(&name, &arguments, results.len())?;
     let parameters = element.signature.parameters.iter();
     let arguments: Vec<Array> =
         arguments.iter().zip(parameters).map(|(argument, parameter)| converted(argument, parameter.dtype)).collect();
     let arrays = call(Function::User(typed), &arguments, results)?;
+    if uses_at {
+        check_at(&name, arrays[0].shape())?;
+    }
     Ok((arrays, name))
+}
+
+/// `At` tells where an element is in words of 32 bits.
+fn check_at(kernel: &str, shape: &Shape) -> Result<(), ArrayError> {
+    match shape.iter().position(|&length| length > 1 << 32) {
+        Some(axis) => Err(ArrayError::AtAxis { kernel: kernel.to_owned(), axis, length: shape[axis] }),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a kernel that no fusion could bind: Rust numbers and constants are parameters, the rest may be buffers.
@@ -129,6 +141,11 @@ mod tests {
         // Constants take no buffer.
         let one = Array::ones([2]);
         assert!(Array::map_with(&wide, &[&x, &x, &x, &x, &x, &x, &x, &one]).error().is_none());
+        let row = kernel("fn f(x: f32, at: At) -> u32 { return at.index[0]; }");
+        let long = |length| Array::random([2, length]).with_dtype(DType::F32);
+        assert!(long(1i64 << 32).map_blocks(&row).error().is_none());
+        let message = "`f` takes `at: At`, whose indices have 32 bits: axis 1 of length 4294967297 is too long for it";
+        check_error(&long((1i64 << 32) + 1).map_blocks(&row), message);
         let failed = Array::map_fields(&wide, &[&x]);
         assert_eq!(failed.len(), 1);
         assert!(matches!(failed[0].error().unwrap().error, ArrayError::Kernel(_)));

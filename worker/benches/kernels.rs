@@ -18,7 +18,7 @@ use gridloom_worker::ids::{ArrayId, ClientId};
 use gridloom_worker::kernel::{Kernel, TypedKernel};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, Leaf, Map, Piece, Program, Reduce, ReduceOp, Reduction, Source, Stage, Step, Value,
+    Body, ChunkStep, Leaf, Map, Piece, Program, ReduceOp, Reduction, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::View;
 
@@ -172,7 +172,7 @@ impl Engine {
         let step = Step { kernel: kernel.hash(), arguments: (0..parameters).map(Value::Leaf).collect() };
         let program = Program { steps: vec![step], results: vec![Value::Step { step: 0, field: 0 }] };
         let reduction = || Reduction { op: ReduceOp::Sum, inputs: vec![DType::F32] };
-        let reduce = is_summed.then(|| Reduce { reduction: reduction(), axes: vec![true], finish: true });
+        let reduce = is_summed.then(|| ChunkStep { reduction: reduction(), axes: vec![true], finish: true });
         let map = Map { grid: grid.clone(), leaves: (0..u64::from(parameters)).map(leaf).collect(), program, reduce };
         let outputs = vec![Item::Value(DType::F32)];
         let bytes_output = elements * 4;

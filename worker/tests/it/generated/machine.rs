@@ -13,7 +13,7 @@ use gridloom_worker::ids::{ArrayId, ClientId};
 use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, Leaf, Map, Piece, Program, Reduce, ReduceOp, Reduction, Source, Stage, Step, Value,
+    Body, ChunkStep, Leaf, Map, Piece, Program, ReduceOp, Reduction, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::View;
 
@@ -77,7 +77,7 @@ impl Machine {
     ) -> Result<Vec<Block>, ExecuteError> {
         let inputs = kernel.parameters().iter().map(|parameter| parameter.dtype).collect();
         let reduction = Reduction { op: ReduceOp::User(kernel.hash()), inputs };
-        let reduce = Reduce { reduction, axes: axes.to_vec(), finish: true };
+        let reduce = ChunkStep { reduction, axes: axes.to_vec(), finish: true };
         self.stage(kernel, std::slice::from_ref(leaf), 0, Program::identity(), Some(reduce))
     }
 
@@ -87,7 +87,7 @@ impl Machine {
         leaves: &[Block],
         literals: usize,
         program: Program,
-        reduce: Option<Reduce>,
+        reduce: Option<ChunkStep>,
     ) -> Result<Vec<Block>, ExecuteError> {
         let shape = leaves[0].shape.clone();
         let grid = Grid::single(&shape);
