@@ -90,6 +90,22 @@ pub enum ExecuteError {
         /// How much.
         bytes: u64,
     },
+    /// A block kernel's barrier in control flow that is not uniform.
+    #[error(
+        "{reached} of a workgroup's {invocations} invocations reach the {barrier} in line {line} of `{kernel}`: control flow around a barrier is uniform"
+    )]
+    Barrier {
+        /// The kernel.
+        kernel: String,
+        /// What it called.
+        barrier: String,
+        /// Where, in its text.
+        line: u32,
+        /// How many reached it together.
+        reached: u32,
+        /// How many there are.
+        invocations: u32,
+    },
     /// The executor itself broke: a bug, contained.
     #[error("the executor failed: {what}")]
     Internal {

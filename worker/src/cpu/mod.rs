@@ -6,6 +6,7 @@
 //!
 //! A watchdog sets a slot's stop flag when a task runs longer than its limit; the pipeline and the interpreter poll it.
 
+mod block;
 mod pipeline;
 
 use std::collections::{HashMap, VecDeque};

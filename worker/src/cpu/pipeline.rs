@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::block::{BlockKernel, computed_inputs};
 use crate::block::{Block, BufferMut, Item};
 use crate::dtype::{DType, Element};
 use crate::executor::{ExecuteError, Operand, Task};
@@ -33,6 +34,8 @@ enum Work {
     MapReduce(ElementProgram, Reducer),
     Fold(Reducer),
     Relabel,
+    /// A block kernel, and the program of those of its inputs that are computed.
+    Block(BlockKernel, Option<(Map, ElementProgram)>),
 }
 
 /// The element program of a map.
@@ -64,6 +67,10 @@ impl Prepared {
             }
             Body::Fold(fold) => Work::Fold(Reducer::new(&fold.reduction, kernel)?),
             Body::Relabel(_) => Work::Relabel,
+            Body::Block(call) => {
+                let program = |map: Map| ElementProgram::new(&map, kernel).map(|program| (map, program));
+                Work::Block(BlockKernel::new(call, kernel)?, computed_inputs(call).map(program).transpose()?)
+            }
         };
         Ok(Prepared { stage, work })
     }
@@ -79,6 +86,10 @@ impl Prepared {
                 if fold.finish { reducer.finish(&folded, stop) } else { Ok(vec![folded]) }
             }
             (Body::Relabel(relabel), Work::Relabel) => Ok(relabelled(relabel, task)),
+            (Body::Block(call), Work::Block(kernel, program)) => {
+                let computed = program.as_ref().map(|(map, program)| store(map, program, &task, stop)).transpose()?;
+                kernel.compute(call, &task, computed.unwrap_or_default(), stop)
+            }
             _ => unreachable!("work is made from the body in Prepared::new"),
         }
     }
@@ -263,7 +274,7 @@ impl At {
 }
 
 /// Consecutive tiles that cover `elements`.
-fn tiles(elements: u64) -> impl Iterator<Item = Range<u64>> {
+pub(super) fn tiles(elements: u64) -> impl Iterator<Item = Range<u64>> {
     (0..elements).step_by(TILE as usize).map(move |start| start..(start + TILE).min(elements))
 }
 
@@ -271,10 +282,10 @@ fn check(stop: &StopFlag) -> Result<(), ExecuteError> {
     if stop.is_raised() { Err(ExecuteError::Cancelled) } else { Ok(()) }
 }
 
-fn buffer(bytes: u64) -> Result<BufferMut, ExecuteError> {
+pub(super) fn buffer(bytes: u64) -> Result<BufferMut, ExecuteError> {
     BufferMut::try_new(bytes as usize).map_err(|_| ExecuteError::Memory { bytes })
 }
 
-fn unsupported(what: &dyn std::error::Error) -> ExecuteError {
+pub(super) fn unsupported(what: &dyn std::fmt::Display) -> ExecuteError {
     ExecuteError::Unsupported { executor: super::NAME.to_owned(), what: what.to_string() }
 }

@@ -60,7 +60,7 @@ impl TypeWords {
             TypeInner::Struct { ref members, .. } => members.iter().try_fold(0u64, |sum, member| {
                 sum.checked_add(self.of_type(member.ty)?).ok_or(InterpretError::FrameTooLarge)
             }),
-            TypeInner::Atomic(_) => named("atomic"),
+            TypeInner::Atomic(scalar) => dtype_of(scalar).map(|_| 1),
             TypeInner::Image { .. } => named("texture"),
             TypeInner::Sampler { .. } => named("sampler"),
             TypeInner::BindingArray { .. } => named("binding array"),

@@ -25,9 +25,12 @@ use super::remap::Remap;
 
 /// Contracts every function of a validated module, whose [`ModuleInfo`] is stale afterwards.
 pub(super) fn contract(module: &mut Module, info: &ModuleInfo) {
-    let Module { types, functions, .. } = module;
+    let Module { types, functions, entry_points, .. } = module;
     for (handle, function) in functions.iter_mut() {
         contract_function(function, &Shapes { types, info: &info[handle] });
+    }
+    for (index, entry) in entry_points.iter_mut().enumerate() {
+        contract_function(&mut entry.function, &Shapes { types, info: info.get_entry_point(index) });
     }
 }
 

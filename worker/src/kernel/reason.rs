@@ -2,15 +2,24 @@
 
 use naga::front::Typifier;
 use naga::proc::{ResolveContext, TypeResolution};
-use naga::valid::{CallError, ExpressionError, FunctionError, ValidationError};
+use naga::valid::{CallError, EntryPointError, ExpressionError, FunctionError, ValidationError};
 use naga::{Block, Expression, Function, Handle, Module, Span, Statement, TypeInner};
 
+use super::block;
 use super::names::{inner_name, operator, type_name};
 
 /// What is wrong and where; `None` where naga's own words must do.
 pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String, Span)> {
-    let ValidationError::Function { handle, name, source } = error else { return None };
-    let function = &module.functions[*handle];
+    let (function, own_span, name, source) = match error {
+        ValidationError::Function { handle, name, source } => {
+            (&module.functions[*handle], module.functions.get_span(*handle), name, source)
+        }
+        ValidationError::EntryPoint { name, source: EntryPointError::Function(source), .. } => {
+            let entry = module.entry_points.iter().find(|entry| entry.name == *name)?;
+            (&entry.function, block::span(&entry.function), name, source)
+        }
+        _ => return None,
+    };
     let spans = &function.expressions;
     let type_of = |handle: Handle<Expression>| expression_type(module, function, handle);
     match source {
@@ -23,7 +32,7 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
                 None => format!("`{name}` can end without returning its {expected}"),
             };
             let span = return_span(&function.body, *expression).filter(Span::is_defined);
-            Some((message, span.unwrap_or(module.functions.get_span(*handle))))
+            Some((message, span.unwrap_or(own_span)))
         }
         FunctionError::Expression { handle, source } => {
             let ExpressionError::InvalidBinaryOperandTypes { op, lhs_type, rhs_type, .. } = source else { return None };
