@@ -116,6 +116,7 @@ impl CliError {
 fn execute_code(error: &ExecuteError) -> u8 {
     match error {
         ExecuteError::Deadline { .. }
+        | ExecuteError::Barrier { .. }
         | ExecuteError::Source { .. }
         | ExecuteError::Memory { .. }
         | ExecuteError::Unsupported { .. } => MENDABLE,

@@ -43,7 +43,7 @@ enum Verdict {
 
 fn verdict(error: &ExecuteError) -> Verdict {
     match error {
-        ExecuteError::Deadline { .. } => Verdict::Nobody,
+        ExecuteError::Deadline { .. } | ExecuteError::Barrier { .. } => Verdict::Nobody,
         ExecuteError::Unsupported { .. } | ExecuteError::Source { .. } => Verdict::Elsewhere,
         ExecuteError::Memory { .. } => Verdict::Later,
         ExecuteError::Cancelled => Verdict::Anybody,

@@ -6,7 +6,7 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, ClientId, KernelHash};
 use gridloom_worker::shape::Shape;
 use gridloom_worker::stage::{
-    Body, Fold, Map, NpyFile, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage, Value,
+    BlockCall, Body, Fold, Map, NpyFile, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage, Value,
 };
 use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::Plan;
@@ -72,6 +72,9 @@ pub(super) fn kernels_of(stage: &Stage) -> Vec<KernelHash> {
         }
         Body::Fold(fold) => user(&fold.reduction).into_iter().collect(),
         Body::Relabel(_) => Vec::new(),
+        Body::Block(BlockCall { inputs, kernel, .. }) => {
+            inputs.program.steps.iter().map(|step| step.kernel).chain([*kernel]).collect()
+        }
     }
 }
 
@@ -93,6 +96,12 @@ fn fits(stage: &Stage, known: impl Fn(ArrayId) -> Option<Readable>) -> Result<()
         Body::Relabel(Relabel { input, field, grid }) => {
             ensure(grid.is_sound(), StageFault::Grid)?;
             agrees(*input, grid.blocks(), *field)
+        }
+        Body::Block(BlockCall { inputs, output, .. }) => {
+            ensure(output.is_sound(), StageFault::Grid)?;
+            fits_map(inputs, agrees)?;
+            ensure(inputs.reduce.is_none(), StageFault::Numbers)?;
+            ensure(inputs.grid.block_counts() == output.block_counts(), StageFault::Grid)
         }
     }
 }

@@ -104,6 +104,31 @@ fn a_map_writes_what_numpy_would() {
     assert_eq!(folder.json("reduce max out.npy --json")["values"], serde_json::json!([expected.iter().max()]));
 }
 
+const REVERSE: &str = "@group(0) @binding(0) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read_write> y: array<T>;
+@compute @workgroup_size(4) fn reverse(@builtin(global_invocation_id) id: vec3<u32>) {
+    y[id.x + 3 * id.y] = x[5 - id.x - 3 * id.y];
+}";
+
+#[test]
+fn a_block_kernel_is_told_by_its_entry_point() {
+    let folder = Folder::new();
+    folder.write("reverse.wgsl", REVERSE);
+    let report = folder.json("map reverse.wgsl i32.npy -o out.npy --json");
+    assert_eq!((&report["dtype"], &report["shape"]), (&"i32".into(), &serde_json::json!([2, 3])));
+    assert_eq!(report["values"], serde_json::json!([100, 7, i32::MIN, i32::MAX, 1, 0]));
+    let checked = folder.succeeds("kernel check reverse.wgsl");
+    assert!(checked.starts_with("reverse.wgsl: a valid block kernel\n"), "{checked}");
+    let signature = "T = f32: reverse(x: array<f32>) -> (y: array<f32>), by workgroups of 4x1x1\n";
+    assert!(checked.contains(signature), "{checked}");
+    assert!(folder.succeeds("explain map reverse.wgsl f64.npy").contains("block kernel reverse"));
+    folder.write("parted.wgsl", &REVERSE.replace("    y[", "    if id.x == 1 { workgroupBarrier(); }\n    y["));
+    let parted = "1 of a workgroup's 4 invocations reach the workgroupBarrier in line 4 of `reverse`";
+    folder.refuses("map parted.wgsl i32.npy -o out2.npy", parted);
+    folder.write("wrong.wgsl", &REVERSE.replace("x[5", "z[5"));
+    folder.refuses("map wrong.wgsl i32.npy -o out2.npy", "wrong.wgsl:4:26: no definition in scope for identifier: `z`");
+}
+
 #[test]
 fn reductions_answer_the_same_for_any_workers_and_chunks() {
     let folder = Folder::new();

@@ -25,7 +25,7 @@ const WORKER: Graph = &[
     ("view", &["grid", "shape"]),
     ("block", &["dtype", "shape"]),
     ("stage", &["block", "dtype", "grid", "ids", "shape", "view"]),
-    ("kernel", &["dtype", "ids", "stage"]),
+    ("kernel", &["dtype", "ids", "shape", "stage"]),
     ("executor", &["block", "ids", "shape", "stage"]),
     ("source", &["block", "dtype", "executor", "math", "shape", "stage", "view"]),
     ("interpreter", &["dtype", "math"]),

@@ -67,6 +67,7 @@ impl Rules<'_> {
             let [x, y, z] = entry.workgroup_size.map(u64::from);
             check_count("invocations in one workgroup", x * y * z, WORKGROUP_INVOCATIONS_MAX, span)?;
             check_count("invocations of one workgroup along z", z, WORKGROUP_DEPTH_MAX, span)?;
+            block::check_arguments(self.module, &entry.function)?;
         }
         Ok(())
     }

@@ -37,7 +37,6 @@ pub(super) fn keep_entry(module: &mut Module, name: Option<&str>) -> Result<(), 
 /// The entry point of a validated module that has one. `has_info` says that `BlockInfo` is the engine's.
 pub(super) fn function(module: &Module, has_info: bool) -> Result<BlockFunction, Found> {
     let entry = &module.entry_points[0];
-    check_arguments(module, &entry.function)?;
     let globals = storage_buffers(module)?;
     let mut signature = BlockSignature {
         name: entry.name.clone(),
@@ -146,7 +145,7 @@ fn buffer_problem(variable: &GlobalVariable, why: impl Into<String>) -> Problem 
 }
 
 /// An entry point's arguments are built-in values, alone or in structs.
-fn check_arguments(module: &Module, function: &Function) -> Result<(), Found> {
+pub(super) fn check_arguments(module: &Module, function: &Function) -> Result<(), Found> {
     for argument in &function.arguments {
         let bindings: Vec<Option<&Binding>> = match &module.types[argument.ty].inner {
             TypeInner::Struct { members, .. } => members.iter().map(|member| member.binding.as_ref()).collect(),

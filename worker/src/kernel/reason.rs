@@ -2,8 +2,8 @@
 
 use naga::front::Typifier;
 use naga::proc::{ResolveContext, TypeResolution};
-use naga::valid::{CallError, EntryPointError, ExpressionError, FunctionError, ValidationError};
-use naga::{Block, Expression, Function, Handle, Module, Span, Statement, TypeInner};
+use naga::valid::{CallError, EntryPointError, ExpressionError, FunctionError, GlobalVariableError, ValidationError};
+use naga::{Block, Expression, Function, GlobalVariable, Handle, Module, Span, Statement, TypeInner};
 
 use super::block;
 use super::names::{inner_name, operator, type_name};
@@ -17,6 +17,9 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
         ValidationError::EntryPoint { name, source: EntryPointError::Function(source), .. } => {
             let entry = module.entry_points.iter().find(|entry| entry.name == *name)?;
             (&entry.function, block::span(&entry.function), name, source)
+        }
+        ValidationError::GlobalVariable { handle, name, source } => {
+            return variable_reason(module, *handle, name, source);
         }
         _ => return None,
     };
@@ -48,6 +51,10 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
             let found = type_of(*value)?;
             Some((format!("{found} cannot be stored in a variable of type {place}"), spans.get_span(*value)))
         }
+        FunctionError::InvalidStorePointer(pointer) => {
+            let message = "this can only be read: stores go to variables and to `read_write` buffers";
+            Some((message.to_owned(), spans.get_span(*pointer)))
+        }
         FunctionError::InvalidCall { function: callee_handle, error } => {
             let callee = module.functions[*callee_handle].name.as_deref().unwrap_or_default();
             match *error {
@@ -69,6 +76,22 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
             let is_it =
                 |found: &Statement| matches!(found, Statement::If { condition: found, .. } if found == condition);
             Some((message, find(&function.body, &is_it).unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+fn variable_reason(
+    module: &Module,
+    handle: Handle<GlobalVariable>,
+    name: &str,
+    error: &GlobalVariableError,
+) -> Option<(String, Span)> {
+    let span = module.global_variables.get_span(handle);
+    match error {
+        GlobalVariableError::MissingTypeFlags { .. } | GlobalVariableError::InvalidType(_) => {
+            let ty = type_name(module, module.global_variables[handle].ty);
+            Some((format!("`{name}` cannot be {ty} in this kind of memory"), span))
         }
         _ => None,
     }

@@ -2,6 +2,7 @@
 //! interpreter's parts.
 
 mod arithmetic;
+mod blocks;
 mod builtins;
 mod conversions;
 mod expressions;
