@@ -236,6 +236,12 @@ mod tests {
                 map.leaves[0].pieces[0].view.axes[0] = AxisRead::Along { axis: 0, start: 12, step: -1 };
             }
         });
+        check_refused(&unsound("a1.3 does not fit together: its grid"), |stages| {
+            if let Body::Map(inputs) = stages[2].body.clone() {
+                let output = Grid::single(&inputs.grid.shape());
+                stages[2].body = Body::Block(BlockCall { inputs, kernel: KernelHash([0; 32]), output });
+            }
+        });
     }
 
     proptest! {

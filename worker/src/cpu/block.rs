@@ -1,17 +1,17 @@
 //! Block kernels: whole input blocks, a kernel over them, whole output blocks.
 //!
-//! An input that is nothing but a leaf is read where it lies, if it lies there in one piece, and else into a block of its
-//! own; the others are computed by the pipeline first. The kernel is interpreted.
+//! Inputs that are nothing but leaves are read where they lie, if they lie there in one piece, and else into blocks of
+//! their own; if any of them is computed, the pipeline makes them all. The kernel is interpreted.
 
 use std::sync::Arc;
 
 use super::pipeline::{buffer, tiles, unsupported};
 use crate::block::{Block, BufferMut, Item};
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::executor::{ExecuteError, Task};
 use crate::ids::KernelHash;
 use crate::interpreter::{BarrierMissed, BlockError, BlockInterpreter, StopFlag};
-use crate::kernel::{BlockInfo, BlockSignature, TypedKernel, WORKGROUPS_MAX};
+use crate::kernel::{BlockInfo, BlockSignature, Field, TypedKernel, WORKGROUPS_MAX};
 use crate::shape::Shape;
 use crate::source::{LeafReader, leaf_readers};
 use crate::stage::{BlockCall, Map, Value};
@@ -39,18 +39,26 @@ impl BlockKernel {
         Ok(BlockKernel { kernel, interpreter })
     }
 
-    /// Computes one block, all fields. `computed` are the blocks of [`computed_inputs`], if there are any.
+    /// Computes one block, all fields. `computed` are the input blocks, if [`are_inputs_computed`].
     pub(super) fn compute(
         &self,
         call: &BlockCall,
         task: &Task,
-        computed: Vec<Block>,
+        computed: Option<Vec<Block>>,
         stop: &StopFlag,
     ) -> Result<Vec<Block>, ExecuteError> {
         let signature = &self.kernel.block().expect("checked when it was made ready").signature;
-        let readers = leaf_readers(&call.inputs, task.block, &task.operands)?;
-        let shape = call.inputs.region(task.block).shape();
-        let inputs = inputs(&call.inputs, &readers, computed, &shape, stop)?;
+        let readers = match computed {
+            Some(_) => Vec::new(),
+            None => leaf_readers(&call.inputs, task.block, &task.operands)?,
+        };
+        let inputs = match computed {
+            Some(blocks) => blocks.into_iter().map(Input::Own).collect(),
+            None => read(&call.inputs, &readers, &call.inputs.region(task.block).shape(), stop)?,
+        };
+        if inputs.iter().zip(&signature.inputs).any(|(input, expected)| input.dtype() != Some(expected.dtype)) {
+            return Err(unsupported(&format!("{} is given inputs of other dtypes", self.kernel)));
+        }
         let bytes: Vec<&[u8]> = inputs.iter().map(Input::bytes).collect();
         let info = info(call, task.block, inputs.len());
         let mut outputs = zeroed(signature, &info.shape)?;
@@ -58,7 +66,7 @@ impl BlockKernel {
         let groups = workgroups(signature, &info.shape)?;
         let ran = self.interpreter.run(groups, &bytes, &mut written, &info.bytes(), stop);
         ran.map_err(|error| self.error(error))?;
-        let block = |(buffer, output): (BufferMut, &crate::kernel::Field)| {
+        let block = |(buffer, output): (BufferMut, &Field)| {
             Block::new(Item::Value(output.dtype), info.shape.clone(), buffer.freeze())
         };
         Ok(outputs.into_iter().zip(&signature.outputs).map(block).collect())
@@ -78,59 +86,59 @@ impl BlockKernel {
     }
 }
 
-/// The part of a block kernel's inputs that must be computed: a map without the results that are leaves; `None` if
-/// nothing is left of it.
-pub(super) fn computed_inputs(call: &BlockCall) -> Option<Map> {
-    let mut map = call.inputs.clone();
-    map.program.results.retain(|result| matches!(result, Value::Step { .. }));
-    (!map.program.results.is_empty()).then_some(map)
+/// Whether any input is more than a leaf.
+pub(super) fn are_inputs_computed(call: &BlockCall) -> bool {
+    call.inputs.program.results.iter().any(|result| matches!(result, Value::Step { .. }))
 }
 
 /// An input block: bytes of its own, or a leaf's that lie in one piece.
 enum Input<'a> {
     Own(Block),
-    InPlace(&'a [u8]),
+    InPlace(DType, &'a [u8]),
 }
 
 impl Input<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
             Input::Own(block) => block.bytes(),
-            Input::InPlace(bytes) => bytes,
+            Input::InPlace(_, bytes) => bytes,
+        }
+    }
+
+    fn dtype(&self) -> Option<DType> {
+        match self {
+            Input::Own(Block { item: Item::Value(dtype), .. }) | Input::InPlace(dtype, _) => Some(*dtype),
+            Input::Own(Block { item: Item::Partial { .. }, .. }) => None,
         }
     }
 }
 
-/// The input blocks, in the kernel's order.
-fn inputs<'a>(
+/// The input blocks, all of them leaves, in the kernel's order.
+fn read<'a>(
     map: &Map,
     readers: &'a [LeafReader],
-    computed: Vec<Block>,
     shape: &Shape,
     stop: &StopFlag,
 ) -> Result<Vec<Input<'a>>, ExecuteError> {
-    let mut computed = computed.into_iter();
-    let input = |result: &Value| match *result {
-        Value::Step { .. } => Ok(Input::Own(computed.next().expect("one block per computed input"))),
-        Value::Leaf(leaf) => {
-            let dtype = map.leaves[leaf as usize].dtype;
-            with_element!(dtype, T => leaf_input::<T>(&readers[leaf as usize], Item::Value(dtype), shape, stop))
-        }
+    let input = |result: &Value| {
+        let Value::Leaf(leaf) = *result else { unreachable!("a step is computed") };
+        let dtype = map.leaves[leaf as usize].dtype;
+        with_element!(dtype, T => read_leaf::<T>(&readers[leaf as usize], dtype, shape, stop))
     };
     map.program.results.iter().map(input).collect()
 }
 
-fn leaf_input<'a, T: Element>(
+fn read_leaf<'a, T: Element>(
     reader: &'a LeafReader,
-    item: Item,
+    dtype: DType,
     shape: &Shape,
     stop: &StopFlag,
 ) -> Result<Input<'a>, ExecuteError> {
     let elements = shape.elements();
     if let Some(values) = reader.contiguous::<T>(0, elements as usize) {
-        return Ok(Input::InPlace(bytemuck::cast_slice(values)));
+        return Ok(Input::InPlace(dtype, bytemuck::cast_slice(values)));
     }
-    let mut buffer = buffer(elements * item.bytes())?;
+    let mut buffer = buffer(elements * dtype.bytes())?;
     let target = buffer.elements_mut::<T>();
     for tile in tiles(elements) {
         if stop.is_raised() {
@@ -138,7 +146,7 @@ fn leaf_input<'a, T: Element>(
         }
         reader.read(tile.start, &mut target[tile.start as usize..tile.end as usize])?;
     }
-    Ok(Input::Own(Block::new(item, shape.clone(), buffer.freeze())))
+    Ok(Input::Own(Block::new(Item::Value(dtype), shape.clone(), buffer.freeze())))
 }
 
 /// What the kernel may be told. All inputs are of one grid.

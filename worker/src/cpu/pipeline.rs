@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::block::{BlockKernel, computed_inputs};
+use super::block::{BlockKernel, are_inputs_computed};
 use crate::block::{Block, BufferMut, Item};
 use crate::dtype::{DType, Element};
 use crate::executor::{ExecuteError, Operand, Task};
@@ -34,8 +34,8 @@ enum Work {
     MapReduce(ElementProgram, Reducer),
     Fold(Reducer),
     Relabel,
-    /// A block kernel, and the program of those of its inputs that are computed.
-    Block(BlockKernel, Option<(Map, ElementProgram)>),
+    /// A block kernel, and the program of its inputs if they are computed.
+    Block(BlockKernel, Option<ElementProgram>),
 }
 
 /// The element program of a map.
@@ -68,8 +68,8 @@ impl Prepared {
             Body::Fold(fold) => Work::Fold(Reducer::new(&fold.reduction, kernel)?),
             Body::Relabel(_) => Work::Relabel,
             Body::Block(call) => {
-                let program = |map: Map| ElementProgram::new(&map, kernel).map(|program| (map, program));
-                Work::Block(BlockKernel::new(call, kernel)?, computed_inputs(call).map(program).transpose()?)
+                let program = are_inputs_computed(call).then(|| ElementProgram::new(&call.inputs, kernel));
+                Work::Block(BlockKernel::new(call, kernel)?, program.transpose()?)
             }
         };
         Ok(Prepared { stage, work })
@@ -87,8 +87,8 @@ impl Prepared {
             }
             (Body::Relabel(relabel), Work::Relabel) => Ok(relabelled(relabel, task)),
             (Body::Block(call), Work::Block(kernel, program)) => {
-                let computed = program.as_ref().map(|(map, program)| store(map, program, &task, stop)).transpose()?;
-                kernel.compute(call, &task, computed.unwrap_or_default(), stop)
+                let computed = program.as_ref().map(|program| store(&call.inputs, program, &task, stop));
+                kernel.compute(call, &task, computed.transpose()?, stop)
             }
             _ => unreachable!("work is made from the body in Prepared::new"),
         }

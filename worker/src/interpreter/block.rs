@@ -120,6 +120,32 @@ struct Entry {
     buffers: Vec<DType>,
 }
 
+impl Entry {
+    fn stack(&self) -> Vec<u64> {
+        let mut stack = self.program.shared.clone();
+        stack.resize(self.program.stack_words, 0);
+        stack
+    }
+
+    fn write_arguments(&self, frame: &mut [u64], invocation: &Invocation) {
+        let Invocation { local, group, groups } = *invocation;
+        let [width, height, _] = self.workgroup;
+        let first = |axis: usize| group[axis].wrapping_mul(self.workgroup[axis]);
+        let global = [0, 1, 2].map(|axis| first(axis).wrapping_add(local[axis]));
+        let mut words = frame.iter_mut();
+        let mut write = |values: &[u32]| values.iter().zip(&mut words).for_each(|(&value, to)| *to = value.into());
+        for builtin in &self.arguments {
+            match builtin {
+                Argument::GlobalId => write(&global),
+                Argument::LocalId => write(&local),
+                Argument::LocalIndex => write(&[local[0] + width * (local[1] + height * local[2])]),
+                Argument::GroupId => write(&group),
+                Argument::Groups => write(&groups),
+            }
+        }
+    }
+}
+
 /// What an entry point is told of an invocation: three words, or one for the local index.
 enum Argument {
     GlobalId,
@@ -171,30 +197,4 @@ struct Invocation {
     local: [u32; 3],
     group: [u32; 3],
     groups: [u32; 3],
-}
-
-impl Entry {
-    fn stack(&self) -> Vec<u64> {
-        let mut stack = self.program.shared.clone();
-        stack.resize(self.program.stack_words, 0);
-        stack
-    }
-
-    fn write_arguments(&self, frame: &mut [u64], invocation: &Invocation) {
-        let Invocation { local, group, groups } = *invocation;
-        let [width, height, _] = self.workgroup;
-        let first = |axis: usize| group[axis].wrapping_mul(self.workgroup[axis]);
-        let global = [0, 1, 2].map(|axis| first(axis).wrapping_add(local[axis]));
-        let mut words = frame.iter_mut();
-        let mut write = |values: &[u32]| values.iter().zip(&mut words).for_each(|(&value, to)| *to = value.into());
-        for builtin in &self.arguments {
-            match builtin {
-                Argument::GlobalId => write(&global),
-                Argument::LocalId => write(&local),
-                Argument::LocalIndex => write(&[local[0] + width * (local[1] + height * local[2])]),
-                Argument::GroupId => write(&group),
-                Argument::Groups => write(&groups),
-            }
-        }
-    }
 }

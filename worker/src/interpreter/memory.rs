@@ -66,11 +66,15 @@ impl Buffer<'_> {
         }
     }
 
+    /// How many elements it has.
+    fn length(&self) -> u64 {
+        self.bytes().len() as u64 / self.dtype.bytes()
+    }
+
     /// Where an element lies, if it is inside.
     fn range(&self, at: u64) -> Option<std::ops::Range<usize>> {
         let width = self.dtype.bytes();
-        let is_inside = at < self.bytes().len() as u64 / width;
-        is_inside.then(|| (at * width) as usize..((at + 1) * width) as usize)
+        (at < self.length()).then(|| (at * width) as usize..((at + 1) * width) as usize)
     }
 
     fn load(&self, at: u64) -> Option<u64> {
@@ -118,10 +122,7 @@ impl Outside<'_> {
     /// How many elements a storage buffer has.
     pub(super) fn length(&self, pointer: Pointer) -> u64 {
         match pointer {
-            Pointer::Buffer(buffer, _) => {
-                let Buffer { dtype, .. } = self.buffers[buffer];
-                self.buffers[buffer].bytes().len() as u64 / dtype.bytes()
-            }
+            Pointer::Buffer(buffer, _) => self.buffers[buffer].length(),
             Pointer::Stack(_) | Pointer::Workgroup(_) => {
                 unreachable!("only storage buffers have no length of their own")
             }

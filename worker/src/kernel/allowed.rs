@@ -73,29 +73,28 @@ impl Rules<'_> {
     }
 
     fn check_variables(&self) -> Result<(), Found> {
-        let Module { global_variables, overrides, types, .. } = self.module;
-        let mut private_bytes = 0u32;
+        let Module { global_variables, overrides, .. } = self.module;
+        let (mut shared_bytes, mut private_bytes) = (0u32, 0u32);
         for (handle, variable) in global_variables.iter() {
             let span = global_variables.get_span(handle);
             let name = variable.name.as_deref().unwrap_or_default();
             let refused = |what: &str| Err((self.forbidden(format!("{what} like `{name}`")), span));
             match variable.space {
                 _ if !self.is_block => return refused("module variables"),
-                AddressSpace::Storage { .. } | AddressSpace::WorkGroup => {}
+                AddressSpace::Storage { .. } => {}
+                AddressSpace::WorkGroup => {
+                    shared_bytes = shared_bytes.saturating_add(block::bytes(self.module, variable));
+                }
                 AddressSpace::Private => {
-                    let bytes = types[variable.ty].inner.try_size(self.module.to_ctx()).unwrap_or(u32::MAX);
-                    private_bytes = private_bytes.saturating_add(bytes);
+                    private_bytes = private_bytes.saturating_add(block::bytes(self.module, variable));
                 }
                 AddressSpace::Uniform => return refused("uniform buffers"),
                 AddressSpace::Handle => return refused("textures and samplers"),
                 _ => return refused("module variables"),
             }
+            check_count("bytes of workgroup memory", shared_bytes.into(), WORKGROUP_BYTES_MAX, span)?;
             check_count("bytes of private variables", private_bytes.into(), LOCAL_BYTES_MAX, span)?;
         }
-        let shared = global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup).last();
-        let span = shared.map_or(Span::UNDEFINED, |(handle, _)| global_variables.get_span(handle));
-        let bytes = block::workgroup_bytes(self.module);
-        check_count("bytes of workgroup memory", bytes.into(), WORKGROUP_BYTES_MAX, span)?;
         match overrides.iter().next() {
             Some((handle, _)) => Err((self.forbidden("`override`"), overrides.get_span(handle))),
             None => Ok(()),

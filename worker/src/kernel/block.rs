@@ -23,7 +23,7 @@ pub(super) fn keep_entry(module: &mut Module, name: Option<&str>) -> Result<(), 
     match (module.entry_points.as_slice(), name) {
         ([], None) => Err((Problem::NoEntryPoint, Span::UNDEFINED)),
         ([_], None) => Ok(()),
-        ([_, second, ..], None) => Err((Problem::SeveralFunctions(names()), span(&second.function))),
+        ([_, second, ..], None) => Err((Problem::SeveralEntryPoints(names()), span(&second.function))),
         (entries, Some(name)) if entries.iter().any(|entry| entry.name == name) => {
             module.entry_points.retain(|entry| entry.name == name);
             Ok(())
@@ -38,13 +38,15 @@ pub(super) fn keep_entry(module: &mut Module, name: Option<&str>) -> Result<(), 
 pub(super) fn function(module: &Module, has_info: bool) -> Result<BlockFunction, Found> {
     let entry = &module.entry_points[0];
     let globals = storage_buffers(module)?;
+    let variables = module.global_variables.iter();
+    let shared = variables.filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
     let mut signature = BlockSignature {
         name: entry.name.clone(),
         workgroup: entry.workgroup_size,
         inputs: Vec::new(),
         outputs: Vec::new(),
         uses_info: false,
-        workgroup_bytes: workgroup_bytes(module),
+        workgroup_bytes: shared.map(|(_, variable)| bytes(module, variable)).sum(),
     };
     for &handle in &globals {
         let variable = &module.global_variables[handle];
@@ -57,15 +59,10 @@ pub(super) fn function(module: &Module, has_info: bool) -> Result<BlockFunction,
     }
 }
 
-/// Bytes of workgroup memory as devices count them: each variable rounded up to 16.
-pub(super) fn workgroup_bytes(module: &Module) -> u32 {
-    let variables = module.global_variables.iter().map(|(_, variable)| variable);
-    let shared = variables.filter(|variable| variable.space == AddressSpace::WorkGroup);
-    let bytes = shared.map(|variable| {
-        let bytes = module.types[variable.ty].inner.try_size(module.to_ctx()).unwrap_or(u32::MAX);
-        bytes.checked_next_multiple_of(16).unwrap_or(u32::MAX)
-    });
-    bytes.fold(0, u32::saturating_add)
+/// Bytes of a variable as devices count them: rounded up to 16.
+pub(super) fn bytes(module: &Module, variable: &GlobalVariable) -> u32 {
+    let bytes = module.types[variable.ty].inner.try_size(module.to_ctx());
+    bytes.and_then(|bytes| bytes.checked_next_multiple_of(16)).unwrap_or(u32::MAX)
 }
 
 /// Where an entry point begins: naga keeps no span of its head.

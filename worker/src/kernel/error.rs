@@ -160,6 +160,9 @@ pub enum Problem {
     /// A block kernel without `@compute`.
     #[error("there is no entry point: a block kernel has one, `@compute @workgroup_size(64) fn f(...)`")]
     NoEntryPoint,
+    /// More than one entry point.
+    #[error("there are several entry points ({}): name one, as in `file.wgsl#{}`", .0.join(", "), .0[0])]
+    SeveralEntryPoints(Vec<String>),
     /// A block kernel that writes nothing.
     #[error("nothing is written: a block kernel has an output, `var<storage, read_write> y: array<f32>`")]
     NoOutput,

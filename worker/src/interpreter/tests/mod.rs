@@ -9,6 +9,7 @@ mod expressions;
 mod refusals;
 mod statements;
 mod trees;
+mod walks;
 
 use super::*;
 
