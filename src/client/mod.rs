@@ -3,6 +3,7 @@
 //! A [`Client`] speaks over a `Link` and never knows what carries it. [`Future`] is the one type for results on
 //! their way, blocking and `async` alike.
 
+mod awake;
 mod future;
 mod gather;
 pub(crate) mod link;
@@ -28,7 +29,7 @@ use crate::scheduler::{FromClient, JobError};
 use link::{Link, Receiver};
 use state::{Phase, State};
 
-pub use future::{Blocks, FromFuture, Future, Futures};
+pub use future::{Blocks, FromFuture, Future, Futures, JobHandle};
 pub use op::{Inputs, Reduce, Task};
 pub use value::{FromValue, ResultElement, Value, ValueError};
 

@@ -9,7 +9,7 @@ use gridloom_worker::block::Item;
 use gridloom_worker::ids::KernelHash;
 use gridloom_worker::kernel::TypedKernel;
 use gridloom_worker::stage::{
-    BlockCall, Body, Distribution, Fold, Leaf, Map, Piece, Program, Reduce, Relabel, Source, Stage, Step, Value,
+    BlockCall, Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Relabel, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::{AxisRead, View};
 
@@ -78,7 +78,7 @@ fn write_map(text: &mut String, plan: &Plan, map: &Map) -> fmt::Result {
     write_program(text, plan, &map.program)?;
     match &map.reduce {
         None => Ok(()),
-        Some(Reduce { reduction, axes, finish }) => {
+        Some(ChunkStep { reduction, axes, finish }) => {
             let axes: Vec<usize> = (0..axes.len()).filter(|&axis| axes[axis]).collect();
             let end = if *finish { "finished" } else { "to partials" };
             writeln!(text, "  {} over axes {axes:?}, {end}", reduction_name(reduction.op))

@@ -63,7 +63,7 @@ pub struct Map {
     /// From leaves to results.
     pub program: Program,
     /// The chunk step of a reduction over the results, or none.
-    pub reduce: Option<Reduce>,
+    pub reduce: Option<ChunkStep>,
 }
 
 /// One input of an element program: a value per element of the space.
@@ -271,7 +271,7 @@ pub enum Value {
 
 /// The chunk step: each block is reduced over `axes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reduce {
+pub struct ChunkStep {
     /// What is computed.
     pub reduction: Reduction,
     /// Per axis of the space, whether it is reduced.

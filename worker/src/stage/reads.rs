@@ -66,6 +66,16 @@ impl Stage {
         }
     }
 
+    /// Bytes of the part that a read of this stage is of; `None` where it is the whole block.
+    pub fn bytes_read(&self, read: &Read) -> Option<u64> {
+        match (&self.body, &read.region) {
+            (Body::Map(map) | Body::Block(BlockCall { inputs: map, .. }), Some(region)) => {
+                Some(region.shape().elements() * map.leaves[read.leaf as usize].dtype.bytes())
+            }
+            (Body::Map(_) | Body::Block(_) | Body::Fold(_) | Body::Relabel(_), _) => None,
+        }
+    }
+
     /// The blocks that block `block` needs, as ranges of block indices per input array. A block may come twice.
     pub fn inputs(&self, block: u64) -> Vec<(ArrayId, Range<u64>)> {
         match &self.body {
@@ -218,7 +228,7 @@ mod tests {
     use crate::block::Item;
     use crate::dtype::DType;
     use crate::ids::{ClientId, KernelHash};
-    use crate::stage::{Leaf, Program, Reduce, ReduceOp, Reduction};
+    use crate::stage::{ChunkStep, Leaf, Program, ReduceOp, Reduction};
 
     fn array(sequence: u64) -> ArrayId {
         ArrayId { client: ClientId(1), sequence }
@@ -271,7 +281,7 @@ mod tests {
                 pieces: vec![Piece { source: source.clone(), view: view.clone() }],
             }],
             program: Program::identity(),
-            reduce: Some(Reduce { reduction: reduction.clone(), axes: axes.to_vec(), finish: false }),
+            reduce: Some(ChunkStep { reduction: reduction.clone(), axes: axes.to_vec(), finish: false }),
         };
         let first = stage(Body::Map(map([true, false])));
         assert_eq!(first.inputs(1), vec![(array(1), 3..4)]);
