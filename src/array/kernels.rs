@@ -34,8 +34,8 @@ impl Array {
         Array::or_failed(single(map_fields(kernel, &[self], None), "map_fields"))
     }
 
-    /// A kernel over several arrays, one per parameter, which broadcast and are cut alike. An open `T` is the promoted dtype of
-    /// the arrays that are given for a `T`.
+    /// A kernel over several arrays, one per parameter, which broadcast and are cut alike. An open `T` is the promoted
+    /// dtype of the arrays that are given for a `T`.
     ///
     /// # Errors
     /// As [`Array::map_blocks`]; shapes that do not broadcast; more than eight arrays in and out.

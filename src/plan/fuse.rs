@@ -3,9 +3,8 @@
 //! An element function melts into its consumer, through any affine view, if it is read from one place only: by one
 //! stage through one view. What is read from two places is stored once. Sources are made again wherever they are read.
 //! Reductions and the outputs of block kernels are always stored, and so is what a concatenation joins, if it is
-//! computed. A kernel that asks where its
-//! element stands melts only where the space is its own. A stage that would bind too many buffers, or grow too long a
-//! program, is split.
+//! computed. A kernel that asks where its element stands melts only where the space is its own. A stage that would bind
+//! too many buffers, or grow too long a program, is split.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -5,13 +5,14 @@
 //! [`compose`](fn@compose) (a stage's program over typed kernels, as one module).
 //!
 //! ```text
-//! text -> survey (limits, T, At, BlockInfo) -> text (parse, validate) -> allowed -> contract -> extract (signature) -> TypedKernel
+//! text -> survey (limits, T, At, BlockInfo) -> text (parse, validate) -> allowed -> contract
+//!      -> extract (signature), for block kernels block (their contract) -> TypedKernel
 //!                                                                 Program of TypedKernels -> merge -> compose -> Composed
 //! ```
 //!
 //! User text is parsed and validated alone, with at most `alias T`, `struct At` and `struct BlockInfo` appended after
-//! it, so that an error shows the user's own line. Composition works on validated modules, never on text. Nothing here runs a kernel, knows
-//! a device, or uses a thread, a clock or wgpu.
+//! it, so that an error shows the user's own line. Composition works on validated modules, never on text. Nothing here
+//! runs a kernel, knows a device, or uses a thread, a clock or wgpu.
 
 mod allowed;
 mod block;
