@@ -19,6 +19,7 @@ pub mod interpreter;
 pub mod intervals;
 pub mod kernel;
 pub mod math;
+pub mod net;
 pub mod reduce;
 pub mod serve;
 pub mod shape;
