@@ -34,6 +34,7 @@ const WORKER: Graph = &[
     ("store", &["block", "ids", "intervals", "shape"]),
     ("wire", &["block", "executor", "ids", "intervals", "shape", "stage"]),
     ("agent", &["block", "dtype", "executor", "grid", "ids", "intervals", "shape", "stage", "store", "view", "wire"]),
+    ("net", &["agent", "block", "ids", "shape", "wire"]),
     ("serve", &["agent", "block", "cpu", "executor", "ids", "kernel", "shape", "wire"]),
 ];
 
@@ -55,6 +56,8 @@ const OPEN_TO: &[(&str, &[&str])] = &[
     ("interpreter", &[]),
     // What reductions return, how wide an accumulator is, and the root of the tree.
     ("reduce", &["array", "client", "plan"]),
+    // Who joins and connects; how, is its own affair.
+    ("net", &["cli", "client", "cluster"]),
     ("serve", &["cluster"]),
     ("store", &[]),
 ];
@@ -71,7 +74,8 @@ const IMPURE: &[&str] =
     &["tokio", "quinn", "wgpu", "rand", "std::thread", "std::time::Instant", "std::time::SystemTime"];
 
 /// Crates that one room alone may know.
-const ROOM_OF_CRATE: &[(&str, &str)] = &[("quinn", "net"), ("wgpu", "gpu")];
+const ROOM_OF_CRATE: &[(&str, &str)] =
+    &[("quinn", "net"), ("rustls", "net"), ("tokio", "net"), ("wgpu", "gpu")];
 
 /// Files that may contain `unsafe`.
 const UNSAFE: &[&str] = &[

@@ -4,7 +4,8 @@
 //! [`view`] (how one array reads another) -> [`block`] (bytes with a shape) -> [`kernel`] (WGSL, typed and
 //! composed) -> [`stage`] (what a worker is asked to do) -> [`executor`] (the door to who does it) -> [`source`],
 //! [`interpreter`] and [`reduce`] (what a block goes through) -> [`cpu`] (the executor on CPUs) -> [`store`],
-//! [`agent`] and [`wire`] (what a worker is) -> [`serve`] (where they meet, and nowhere else).
+//! [`agent`] and [`wire`] (what a worker is) -> [`net`] (what carries messages and blocks between processes) ->
+//! [`serve`] (where they meet, and nowhere else).
 //!
 //! This crate knows nothing of arrays as users see them, of how plans are made, or of clients.
 

@@ -1,4 +1,24 @@
-//! The network.
+//! The network: QUIC between the processes of a cluster, and nothing in plain text.
+//!
+//! Reading order: [`identity`] (who is who) -> `hello` and `frame` (how anything is said) -> `tls`, `tuning` and
+//! `endpoint` (what a connection is) -> `admission` and `join` (how one comes in) -> `control` (messages: [`Server`],
+//! [`Dialer`], [`Session`], [`Control`]) -> `bulk` (blocks: [`Bulk`]) -> `traffic` (what a connection has seen).
+//!
+//! ```text
+//! client  --- Dialer ===== control ===== Server ---  scheduler
+//! worker  --- Dialer ===== control ===== Server ---  scheduler       messages, ordered, in one stream
+//! client  --- Bulk   ===== bulk    ===== Bulk   ---  worker
+//! worker  --- Bulk   ===== bulk    ===== Bulk   ---  worker          blocks, a stream each
+//! ```
+//!
+//! A process is a state machine that is told what comes and says what leaves. Here are its ears and its mouth: plain
+//! calls that never wait ([`Control::send`], [`Bulk::fetch`], [`Reply::answer`]) and callbacks on the network's own
+//! threads. Only what begins a process waits ([`Dialer::join`], [`Dialer::connect`]), within a limit.
+//!
+//! What holds, said as what is absent: nothing outside knows quinn, TLS or async; nothing inside knows what a message
+//! means; control and bulk share no connection, socket or thread; a stranger costs bounded time and memory; no secret
+//! travels or is printed.
+
 mod admission;
 mod bulk;
 mod control;

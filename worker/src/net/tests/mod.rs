@@ -1,6 +1,8 @@
 //! Both sides of everything, on loopback. A peer that does not keep to the rules is written with quinn itself.
 
+mod bulk;
 mod control;
+mod decoders;
 mod refusals;
 
 use std::future::Future;
