@@ -74,8 +74,7 @@ const IMPURE: &[&str] =
     &["tokio", "quinn", "wgpu", "rand", "std::thread", "std::time::Instant", "std::time::SystemTime"];
 
 /// Crates that one room alone may know.
-const ROOM_OF_CRATE: &[(&str, &str)] =
-    &[("quinn", "net"), ("rustls", "net"), ("tokio", "net"), ("wgpu", "gpu")];
+const ROOM_OF_CRATE: &[(&str, &str)] = &[("quinn", "net"), ("rustls", "net"), ("wgpu", "gpu")];
 
 /// Files that may contain `unsafe`.
 const UNSAFE: &[&str] = &[

@@ -17,7 +17,8 @@ use gridloom_worker::dtype::DType;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use gridloom_worker::net::identity::{Authority, Party, Role};
 use gridloom_worker::net::{
-    Bulk, BulkOptions, Control, Dialer, PACKET_BYTES_ETHERNET, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Received, Server,
+    Bulk, BulkOptions, Control, Dialer, PACKET_BYTES_ETHERNET, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Received,
+    Server,
 };
 
 const BLOCK_BYTES: usize = 64 << 20;
@@ -50,7 +51,11 @@ impl Pair {
         let worker = || authority.identity(authority.new_party(Role::Worker), now()).map(Arc::new);
         let options = BulkOptions { listen: Some(ANY_PORT), packet_bytes_max, ..BulkOptions::default() };
         let mut buffer = BufferMut::zeroed(BLOCK_BYTES);
-        buffer.bytes_mut().iter_mut().zip(0u32..).for_each(|(byte, at)| *byte = (at.wrapping_mul(2_654_435_761) >> 24) as u8);
+        buffer
+            .bytes_mut()
+            .iter_mut()
+            .zip(0u32..)
+            .for_each(|(byte, at)| *byte = (at.wrapping_mul(2_654_435_761) >> 24) as u8);
         let shape = [(BLOCK_BYTES / 4) as u64].into_iter().collect();
         let data = Block::new(Item::Value(DType::F32), shape, buffer.freeze());
         let identity = worker()?;
@@ -126,10 +131,15 @@ fn blocks(authority: &Authority) -> Result<(), Error> {
     for (at, (size, pair)) in sizes.iter().zip(&pairs).enumerate() {
         let (one, four) = (rate(&mut seconds[1 + 2 * at]), rate(&mut seconds[2 + 2 * at]));
         let (share_one, share_four) = (one / plain, four / plain);
-        println!("64 MiB, QUIC, packets up to {size}: {one:.2} GB/s ({share_one:.2} of TCP); four at once {four:.2} ({share_four:.2})");
+        println!(
+            "64 MiB, QUIC, packets up to {size}: {one:.2} GB/s ({share_one:.2} of TCP); four at once {four:.2} ({share_four:.2})"
+        );
         for (_, traffic) in pair.as_ref().map_err(|error| error.to_string())?.asker.traffic() {
             let (packet, trip) = (traffic.packet_bytes, traffic.round_trip);
-            println!("    packets of {packet}, {} lost of {}, round trip {trip:?}", traffic.packets_lost, traffic.packets_sent);
+            println!(
+                "    packets of {packet}, {} lost of {}, round trip {trip:?}",
+                traffic.packets_lost, traffic.packets_sent
+            );
         }
     }
     Ok(())
@@ -199,9 +209,7 @@ fn round_trips(authority: &Arc<Authority>) -> Result<(), Error> {
         let (pair, ended) = (Pair::new(authority, size)?, AtomicBool::new(false));
         pair.fetch(1)?;
         let seconds = thread::scope(|scope| {
-            scope.spawn(|| {
-                while !ended.load(Ordering::Relaxed) && pair.fetch(2).is_ok() {}
-            });
+            scope.spawn(|| while !ended.load(Ordering::Relaxed) && pair.fetch(2).is_ok() {});
             let seconds = echo.round_trips().map_err(|error| error.to_string());
             ended.store(true, Ordering::Relaxed);
             seconds

@@ -45,15 +45,16 @@ pub(super) struct JoinRequest {
 /// To who joins.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct JoinReply {
-    certificate: Vec<u8>,
-    issuer: Vec<u8>,
+    pub(super) certificate: Vec<u8>,
+    /// The authority's.
+    pub(super) issuer: Vec<u8>,
     /// That the scheduler knows the secret, too.
-    proof: [u8; 32],
+    pub(super) proof: [u8; 32],
 }
 
 /// Which side proves.
 #[derive(Clone, Copy)]
-pub(super) enum Side {
+enum Side {
     Joiner,
     Scheduler,
 }

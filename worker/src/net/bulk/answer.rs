@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::body::{self, Runs};
-use super::{HEADER_BYTES_MAX, PUT_BYTES_MAX, REPLIES_MAX, REQUEST_LIMIT};
+use super::{HEADER_BYTES_MAX, REPLIES_MAX, REQUEST_LIMIT, STALL_LIMIT};
 use crate::agent::{Answer, Part};
 use crate::block::Block;
 use crate::ids::BlockId;
@@ -71,22 +71,24 @@ type Asked = Box<dyn Fn(Party, Question, Reply) + Send + Sync>;
 pub(super) struct Holder {
     asked: Asked,
     replies: Semaphore,
-    /// Bytes of blocks that others bring, counted in units of [`PUT_UNIT`].
+    /// Room for blocks that others bring, in units of [`PUT_UNIT`].
     puts: Arc<Semaphore>,
+    put_bytes_max: u64,
 }
 
 /// Semaphores count in 32 bits.
 const PUT_UNIT: u64 = 4096;
 
 impl Holder {
-    pub(super) fn new(asked: impl Fn(Party, Question, Reply) + Send + Sync + 'static) -> Holder {
-        let puts = Semaphore::new((PUT_BYTES_MAX / PUT_UNIT) as usize);
-        Holder { asked: Box::new(asked), replies: Semaphore::new(REPLIES_MAX), puts: Arc::new(puts) }
+    pub(super) fn new(asked: impl Fn(Party, Question, Reply) + Send + Sync + 'static, put_bytes_max: u64) -> Holder {
+        let units = (put_bytes_max.div_ceil(PUT_UNIT) as usize).min(Semaphore::MAX_PERMITS);
+        let puts = Arc::new(Semaphore::new(units));
+        Holder { asked: Box::new(asked), replies: Semaphore::new(REPLIES_MAX), puts, put_bytes_max }
     }
 
     /// Room for `bytes` of what others bring; `None` if there never will be.
     async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(PUT_UNIT)).ok().filter(|_| bytes <= PUT_BYTES_MAX)?;
+        let units = u32::try_from(bytes.div_ceil(PUT_UNIT)).ok().filter(|_| bytes <= self.put_bytes_max)?;
         // It is never closed.
         Arc::clone(&self.puts).acquire_many_owned(units).await.ok()
     }
@@ -118,12 +120,14 @@ async fn answer(holder: &Holder, party: Party, mut send: SendStream, mut receive
         PeerRequest::Fetch { request, block, field, region } => (request, Question::Fetch { block, field, region }),
         PeerRequest::Put { request, block, fields: headers } => {
             let sizes: Option<Vec<u64>> = headers.iter().map(BlockHeader::bytes).collect();
-            let too_long = WireError::TooLong { bytes: u64::MAX, bytes_max: PUT_BYTES_MAX };
+            let too_long = WireError::TooLong { bytes: u64::MAX, bytes_max: holder.put_bytes_max };
             let sizes = sizes.ok_or(too_long)?;
             let needs = sizes.iter().fold(0u64, |sum, &bytes| sum.saturating_add(bytes));
             _room = holder.room(needs).await;
             if _room.is_none() {
-                return say(&mut send, &PeerReply::Refused { request, needs, has: PUT_BYTES_MAX }).await;
+                // Whoever writes a block that nobody reads would never come to read the answer.
+                drop(receive.stop(VarInt::from_u32(0)));
+                return say(&mut send, &PeerReply::Refused { request, needs, has: holder.put_bytes_max }).await;
             }
             let mut fields = Vec::with_capacity(headers.len());
             for (header, bytes) in headers.into_iter().zip(sizes) {
@@ -168,7 +172,7 @@ async fn say(send: &mut SendStream, reply: &PeerReply) -> Result<(), NetError> {
 /// Waits until the other side has all of it: until then the reply counts, and its block is in use.
 async fn finish(send: &mut SendStream) -> Result<(), NetError> {
     drop(send.finish());
-    within("an answer to be taken", super::STALL_LIMIT, async { Ok(send.stopped().await.map(drop)) })
+    within("an answer to be taken", STALL_LIMIT, async { Ok(send.stopped().await.map(drop)) })
         .await?
         .map_err(|_| NetError::Closed)
 }

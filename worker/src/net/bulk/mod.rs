@@ -30,7 +30,7 @@ use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
 use super::tls::{self, Purpose};
 use super::traffic::Traffic;
 use super::{HANDSHAKE_LIMIT, PACKET_BYTES_MAX, SERVER_NAME, tuning};
-use crate::block::Block;
+use crate::block::{BLOCK_BYTES_MAX, Block};
 use crate::ids::{BlockId, WorkerId};
 use crate::shape::Region;
 use crate::wire::FetchError;
@@ -45,8 +45,6 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 const REQUEST_LIMIT: Duration = HANDSHAKE_LIMIT;
 /// The longest request or reply, without its raw bytes: a block has few fields.
 const HEADER_BYTES_MAX: usize = 64 << 10;
-/// Bytes of blocks that clients bring and that no ledger has taken yet.
-const PUT_BYTES_MAX: u64 = 1 << 30;
 
 /// How a [`Bulk`] is made.
 #[derive(Clone, Copy, Debug)]
@@ -57,17 +55,20 @@ pub struct BulkOptions {
     pub packet_bytes_max: u16,
     /// Threads that encrypt and decrypt.
     pub threads: usize,
+    /// Bytes of blocks that others bring and that no ledger has taken yet: a block larger than this is refused.
+    pub put_bytes_max: u64,
 }
 
 impl Default for BulkOptions {
     fn default() -> BulkOptions {
-        BulkOptions { listen: None, packet_bytes_max: PACKET_BYTES_MAX, threads: 2 }
+        BulkOptions { listen: None, packet_bytes_max: PACKET_BYTES_MAX, threads: 2, put_bytes_max: BLOCK_BYTES_MAX }
     }
 }
 
 /// A process's door for blocks. Dropped, it ends everything that is on its way.
 pub struct Bulk {
     endpoint: Endpoint,
+    is_listening: bool,
     peers: Arc<Peers>,
 }
 
@@ -85,7 +86,23 @@ struct Peers {
 #[derive(Clone)]
 struct Peer {
     address: String,
-    connection: Arc<OnceCell<Connection>>,
+    /// Dialled once: all who wait for it meanwhile share what comes of it.
+    dialled: Arc<OnceCell<Result<Connection, NetError>>>,
+}
+
+impl Peer {
+    fn new(address: String) -> Peer {
+        Peer { address, dialled: Arc::default() }
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        self.dialled.get()?.as_ref().ok()
+    }
+
+    /// Whether what came of dialling is of no more use.
+    fn is_over(&self) -> bool {
+        self.dialled.initialized() && self.connection().is_none_or(|connection| connection.close_reason().is_some())
+    }
 }
 
 impl Bulk {
@@ -104,7 +121,7 @@ impl Bulk {
         let config = tuning::endpoint(packet_bytes_max);
         let endpoint = Endpoint::new("net-bulk", options.threads, options.listen, config, server)?;
         if options.listen.is_some() {
-            let holder = Arc::new(answer::Holder::new(asked));
+            let holder = Arc::new(answer::Holder::new(asked, options.put_bytes_max));
             let established = move |(party, connection)| answer::serve(Arc::clone(&holder), party, connection);
             endpoint.runtime().spawn(listen(endpoint.quinn().clone(), HANDSHAKE_LIMIT, establish, established));
         }
@@ -115,7 +132,7 @@ impl Bulk {
             known: Mutex::default(),
             turns: Semaphore::new(FETCHES_MAX),
         });
-        Ok(Bulk { endpoint, peers })
+        Ok(Bulk { endpoint, is_listening: options.listen.is_some(), peers })
     }
 
     /// Where it is reached from this machine: with the port that the system chose, if it was left to it.
@@ -130,9 +147,9 @@ impl Bulk {
     ///
     /// # Errors
     /// If the certificate cannot be used; then the old one stays.
-    pub fn renewed(&self, identity: Arc<Identity>, options: BulkOptions) -> Result<(), NetError> {
-        if options.listen.is_some() {
-            let config = server_config(&identity, options.packet_bytes_max)?;
+    pub fn renewed(&self, identity: Arc<Identity>) -> Result<(), NetError> {
+        if self.is_listening {
+            let config = server_config(&identity, self.peers.packet_bytes_max)?;
             self.endpoint.quinn().set_server_config(Some(config));
         }
         *lock(&self.peers.identity) = identity;
@@ -141,13 +158,13 @@ impl Bulk {
 
     /// Where a worker is reached. It is dialled when something is first wanted of it.
     pub fn meet(&self, worker: WorkerId, address: String) {
-        lock(&self.peers.known).insert(worker, Peer { address, connection: Arc::default() });
+        lock(&self.peers.known).insert(worker, Peer::new(address));
     }
 
     /// A worker is gone: what is asked of it ends.
     pub fn forget(&self, worker: WorkerId) {
         let peer = lock(&self.peers.known).remove(&worker);
-        if let Some(connection) = peer.as_ref().and_then(|peer| peer.connection.get()) {
+        if let Some(connection) = peer.as_ref().and_then(Peer::connection) {
             super::error::goodbye(connection);
         }
     }
@@ -187,7 +204,7 @@ impl Bulk {
     /// What the connections to the workers that we dialled have seen.
     pub fn traffic(&self) -> Vec<(WorkerId, Traffic)> {
         let known = lock(&self.peers.known);
-        let open = known.iter().filter_map(|(worker, peer)| Some((*worker, Traffic::of(peer.connection.get()?))));
+        let open = known.iter().filter_map(|(worker, peer)| Some((*worker, Traffic::of(peer.connection()?))));
         open.collect()
     }
 
@@ -212,13 +229,13 @@ impl Peers {
             let mut known = lock(&self.known);
             let unknown = || NetError::Address { address: worker.to_string(), why: "nobody said where".to_owned() };
             let peer = known.get_mut(&worker).ok_or_else(unknown)?;
-            if peer.connection.get().is_some_and(|connection| connection.close_reason().is_some()) {
-                peer.connection = Arc::default();
+            if peer.is_over() {
+                *peer = Peer::new(std::mem::take(&mut peer.address));
             }
             peer.clone()
         };
         let dial = || within("connecting", HANDSHAKE_LIMIT, self.dial(worker, &peer.address));
-        peer.connection.get_or_try_init(dial).await.cloned()
+        peer.dialled.get_or_init(dial).await.clone()
     }
 
     async fn dial(&self, worker: WorkerId, address: &str) -> Result<Connection, NetError> {

@@ -15,7 +15,7 @@ use crate::net::hello::greet;
 use crate::net::identity::{CertificateRequest, Expected, Identity, Party, PeerVerifier, Role, Token};
 use crate::net::join::{JOIN_BYTES_MAX, join, now};
 use crate::net::tls::{self, Purpose};
-use crate::net::{HANDSHAKE_LIMIT, SERVER_NAME, frame, tuning};
+use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, SERVER_NAME, frame, tuning};
 
 /// How soon one who was told that there are too many tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -31,7 +31,8 @@ impl Dialer {
     /// # Errors
     /// If the system has none.
     pub fn new() -> Result<Dialer, NetError> {
-        Ok(Dialer { endpoint: Endpoint::new("net-control", 1, None, tuning::endpoint(0), None)? })
+        let config = tuning::endpoint(PACKET_BYTES_ETHERNET);
+        Ok(Dialer { endpoint: Endpoint::new("net-control", 1, None, config, None)? })
     }
 
     /// Shows that we have a token, and gets an identity for it.

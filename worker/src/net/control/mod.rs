@@ -89,7 +89,8 @@ impl Session {
         let line = Arc::new(Line { connection: self.connection, outbox: Mutex::new(outbox), more: Notify::new() });
         let (send, stream) = self.streams;
         self.runtime.spawn(write_all(Arc::clone(&line), send));
-        self.runtime.spawn(read_all(Arc::clone(&line), stream, receive));
+        let ear = Ear { receive, end: NetError::Closed, hears: PhantomData };
+        self.runtime.spawn(read_all(Arc::clone(&line), stream, ear));
         Control { speaker: Arc::new(Speaker { party: self.party, line }), says: PhantomData }
     }
 }
@@ -165,8 +166,7 @@ struct Speaker {
 
 impl Drop for Speaker {
     fn drop(&mut self) {
-        self.line.outbox().end.get_or_insert(NetError::Closed);
-        self.line.more.notify_one();
+        self.line.stop();
     }
 }
 
@@ -189,6 +189,12 @@ impl Line {
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         // Whoever holds the lock leaves whole messages behind.
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes nothing more. What was taken still leaves.
+    fn stop(&self) {
+        self.outbox().end.get_or_insert(NetError::Closed);
+        self.more.notify_one();
     }
 
     /// Ends the connection for this reason, unless it has ended before.
@@ -225,32 +231,38 @@ async fn write_all(line: Arc<Line>, mut stream: SendStream) {
     goodbye(&line.connection);
 }
 
+/// Whoever listens. Told of the end when it is dropped: also when the network ends in the middle of something.
+struct Ear<In, F: FnMut(Received<In>)> {
+    receive: F,
+    end: NetError,
+    hears: PhantomData<fn(In)>,
+}
+
+impl<In, F: FnMut(Received<In>)> Drop for Ear<In, F> {
+    fn drop(&mut self) {
+        (self.receive)(Received::Closed(self.end.clone()));
+    }
+}
+
 /// Reads messages until there are none.
 async fn read_all<In: DeserializeOwned>(
     line: Arc<Line>,
     mut stream: RecvStream,
-    mut receive: impl FnMut(Received<In>) + Send,
+    mut ear: Ear<In, impl FnMut(Received<In>) + Send>,
 ) {
     let error = loop {
         match frame::read_next(&mut stream, MESSAGE_BYTES_MAX).await {
-            Ok(Some(message)) => receive(Received::Message(message)),
+            Ok(Some(message)) => (ear.receive)(Received::Message(message)),
             Ok(None) => break NetError::Closed,
             Err(error) => break error,
         }
     };
-    // A connection that ended from this side says why it did; one that the other side ended says why that did.
-    let end = line.outbox().end.clone();
-    match (&error, end) {
-        (NetError::Closed, Some(end)) => receive(Received::Closed(end)),
-        (NetError::Closed, None) => {
-            // The other side has said all; what is said here still leaves.
-            line.outbox().end = Some(NetError::Closed);
-            line.more.notify_one();
-            receive(Received::Closed(NetError::Closed));
-        }
-        _ => {
-            line.end(error.clone());
-            receive(Received::Closed(error));
-        }
+    // If it ended from this side, the reason is known here; if all is said over there, what is said here still leaves.
+    let is_over = error == NetError::Closed;
+    ear.end = line.outbox().end.clone().filter(|_| is_over).unwrap_or_else(|| error.clone());
+    tracing::debug!(end = %ear.end, traffic = ?Traffic::of(&line.connection), "a control connection has ended");
+    match is_over {
+        true => line.stop(),
+        false => line.end(error),
     }
 }

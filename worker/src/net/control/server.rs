@@ -17,7 +17,7 @@ use crate::net::hello::welcome;
 use crate::net::identity::{Authority, CERTIFICATE_LIFETIME, Expected, Party, PeerVerifier, party_of};
 use crate::net::join::{JOIN_BYTES_MAX, admit, now};
 use crate::net::tls::{self, Purpose};
-use crate::net::{HANDSHAKE_LIMIT, frame, tuning};
+use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, frame, tuning};
 
 /// Where the scheduler is reached.
 pub struct Server {
@@ -37,7 +37,8 @@ impl Server {
         accept: impl Fn(Session) + Send + Sync + 'static,
     ) -> Result<Server, NetError> {
         let config = config(&authority)?;
-        let endpoint = Endpoint::new("net-control", 1, Some(address), tuning::endpoint(0), Some(config))?;
+        let endpoint =
+            Endpoint::new("net-control", 1, Some(address), tuning::endpoint(PACKET_BYTES_ETHERNET), Some(config))?;
         let address = endpoint.address()?;
         let runtime = endpoint.runtime().clone();
         let establish = {

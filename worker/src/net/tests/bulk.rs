@@ -31,14 +31,13 @@ impl Cluster {
     fn worker(&self, asked: impl Fn(Party, Question, Reply) + Send + Sync + 'static) -> (WorkerId, Bulk) {
         let identity = self.identity(Role::Worker);
         let worker = WorkerId(identity.party().id);
-        let options = BulkOptions { listen: Some(ANY_PORT), threads: 1, ..BulkOptions::default() };
+        let options = BulkOptions { listen: Some(ANY_PORT), put_bytes_max: 3 << 20, ..BulkOptions::default() };
         (worker, Bulk::open(identity, options, asked).unwrap())
     }
 
     /// One that only asks.
     fn asker(&self) -> Bulk {
-        let options = BulkOptions { threads: 1, ..BulkOptions::default() };
-        Bulk::open(self.identity(Role::Client), options, |_, _, _| {}).unwrap()
+        Bulk::open(self.identity(Role::Client), BulkOptions::default(), |_, _, _| {}).unwrap()
     }
 }
 
@@ -170,6 +169,24 @@ fn what_is_brought_is_kept_or_refused() {
     let two = vec![brought.clone(), block(&[])];
     assert_eq!(put(&asker, worker, id(5), two), Err(PutError::Refused { needs: 9, has: 5 }));
     assert_eq!(fetch(&asker, worker, id(5), None).err(), Some(FetchError::Missing));
+    // One for which there will never be room is refused before it is read, also if it is more than is sent ahead.
+    let huge = put(&asker, worker, id(6), vec![block(&[20 << 20])]);
+    assert_eq!(huge, Err(PutError::Refused { needs: 80 << 20, has: 3 << 20 }));
+    assert_eq!(put(&asker, worker, id(6), vec![brought]), Ok(()));
+}
+
+/// Sixteen at once pass one after another where there is room for one.
+#[test]
+fn what_is_brought_waits_for_room() {
+    let cluster = Cluster::new();
+    let (shelf, worker, _bulk, asker) = shelf_and_asker(&cluster);
+    let (tell, told) = mpsc::channel();
+    for index in 0..16 {
+        let tell = tell.clone();
+        asker.put(worker, id(index), vec![block(&[500_000])], move |result| _ = tell.send(result));
+    }
+    (0..16).for_each(|_| assert_eq!(told.recv_timeout(PATIENCE), Ok(Ok(()))));
+    assert_eq!(shelf.blocks.lock().unwrap().len(), 16);
 }
 
 #[test]
@@ -350,9 +367,8 @@ fn a_holder_that_lies_is_unreachable() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let verifier = PeerVerifier::new(identity.authority(), Expected::Member);
     let crypto = tls::server(&identity, verifier, &[Purpose::Bulk]).unwrap();
-    let liar = runtime.block_on(async {
-        quinn::Endpoint::server(tuning::server(crypto, tuning::bulk(9, 1452)), ANY_PORT).unwrap()
-    });
+    let liar = runtime
+        .block_on(async { quinn::Endpoint::server(tuning::server(crypto, tuning::bulk(9, 1452)), ANY_PORT).unwrap() });
     let address = liar.local_addr().unwrap().to_string();
     runtime.spawn(async move {
         let connection = liar.accept().await.unwrap().await.unwrap();
@@ -432,9 +448,8 @@ fn a_renewed_identity_is_used_from_then_on() {
     let party = Party { role: Role::Worker, id: worker.0 };
     let expired = now() - 3 * identity::CERTIFICATE_LIFETIME;
     let old = Arc::new(cluster.authority.identity(party, expired).unwrap());
-    let options = BulkOptions { listen: Some(ANY_PORT), ..BulkOptions::default() };
-    bulk.renewed(old, options).unwrap();
+    bulk.renewed(old).unwrap();
     assert_eq!(fetch(&asker, worker, id(0), None).err(), Some(FetchError::Unreachable), "it is expired");
-    bulk.renewed(Arc::new(cluster.authority.identity(party, now()).unwrap()), options).unwrap();
+    bulk.renewed(Arc::new(cluster.authority.identity(party, now()).unwrap())).unwrap();
     assert!(fetch(&asker, worker, id(0), None).is_ok());
 }

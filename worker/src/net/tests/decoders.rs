@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::identity::{CertificateRequest, Token};
-use super::super::join::JoinRequest;
+use super::super::join::{JoinReply, JoinRequest};
 use super::*;
 use crate::block::Item;
 use crate::dtype::DType;
@@ -125,9 +125,11 @@ fn hello() {
 }
 
 #[test]
-fn join_request() {
+fn join() {
     let request = JoinRequest { role: Role::Worker, request: vec![0x30; 100], proof: [0xa5; 32] };
     try_decoder("join-request", encoded([request]), message::<JoinRequest>);
+    let reply = JoinReply { certificate: vec![0x30; 300], issuer: vec![0x31; 200], proof: [0x5a; 32] };
+    try_decoder("join-reply", encoded([reply]), message::<JoinReply>);
 }
 
 #[test]
