@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,37 @@ use super::tuning;
 /// How long the other sides are waited for when an endpoint ends.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A UDP socket, QUIC on it, and the threads that drive both. Dropped, it closes every connection and ends the threads.
+/// How often it is looked whether all last words have left.
+const CLOSE_PAUSE: Duration = Duration::from_millis(1);
+
+/// A UDP socket, QUIC on it, and the threads that drive both. Dropped, it lets last words leave, closes every
+/// connection and ends the threads.
 pub(super) struct Endpoint {
     quinn: quinn::Endpoint,
     /// `None` once dropped.
     runtime: Option<Runtime>,
+    last_words: LastWords,
+}
+
+/// Counts those who have said all and whose words have not all left.
+#[derive(Clone, Default)]
+pub(super) struct LastWords(Arc<AtomicUsize>);
+
+impl LastWords {
+    /// One more, until what is returned is dropped.
+    pub(super) fn begin(&self) -> Leaving {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Leaving(self.clone())
+    }
+}
+
+/// Somebody who has said all.
+pub(super) struct Leaving(LastWords);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Endpoint {
@@ -43,7 +70,7 @@ impl Endpoint {
         let _entered = runtime.enter();
         let quinn = quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
             .map_err(NetError::system("no QUIC endpoint"))?;
-        Ok(Endpoint { quinn, runtime: Some(runtime) })
+        Ok(Endpoint { quinn, runtime: Some(runtime), last_words: LastWords::default() })
     }
 
     pub(super) fn quinn(&self) -> &quinn::Endpoint {
@@ -56,6 +83,10 @@ impl Endpoint {
 
     pub(super) fn runtime(&self) -> &Handle {
         self.runtime.as_ref().expect("it is there until it is dropped").handle()
+    }
+
+    pub(super) fn last_words(&self) -> LastWords {
+        self.last_words.clone()
     }
 
     /// Waits for `work`, at most `limit`.
@@ -71,12 +102,17 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.quinn.close(VarInt::from_u32(0), &[]);
         let Some(runtime) = self.runtime.take() else { return };
         // One of its own threads, told of something, cannot wait for itself.
         if Handle::try_current().is_ok() {
+            self.quinn.close(VarInt::from_u32(0), &[]);
             return runtime.shutdown_background();
         }
+        let begun = Instant::now();
+        while self.last_words.0.load(Ordering::SeqCst) > 0 && begun.elapsed() < CLOSE_PATIENCE {
+            std::thread::sleep(CLOSE_PAUSE);
+        }
+        self.quinn.close(VarInt::from_u32(0), &[]);
         let idle = runtime.block_on(async { timeout(CLOSE_PATIENCE, self.quinn.wait_idle()).await });
         if idle.is_err() {
             tracing::debug!("peers did not answer the last goodbye");

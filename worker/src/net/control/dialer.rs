@@ -8,7 +8,7 @@ use quinn::{ClientConfig, Connection};
 use rustls::pki_types::CertificateDer;
 
 use super::server::RENEWAL_LIMIT;
-use super::{Control, Session};
+use super::{Control, Ground, Session};
 use crate::net::endpoint::{Endpoint, resolve, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::greet;
@@ -62,7 +62,8 @@ impl Dialer {
             let config = config(tls::client(Some(identity), verifier, Purpose::Control)?);
             let greeted = async |connection: Connection| Ok((greet(&connection).await?, connection));
             let (streams, connection) = self.dial(scheduler, config, greeted).await?;
-            Ok(Session::new(Party::SCHEDULER, connection, streams, self.endpoint.runtime().clone()))
+            let (party, ground) = (Party::SCHEDULER, Ground::of(&self.endpoint));
+            Ok(Session { party, connection, streams, ground })
         })
     }
 

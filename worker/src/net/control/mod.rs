@@ -24,6 +24,7 @@ pub use dialer::Dialer;
 pub use server::Server;
 pub(super) use server::party_at;
 
+use super::endpoint::{Endpoint, LastWords, Leaving};
 use super::error::{NetError, Refusal, goodbye};
 use super::frame;
 use super::identity::Party;
@@ -41,7 +42,20 @@ pub struct Session {
     party: Party,
     connection: Connection,
     streams: (SendStream, RecvStream),
+    ground: Ground,
+}
+
+/// Where sessions live.
+#[derive(Clone)]
+struct Ground {
     runtime: Handle,
+    last_words: LastWords,
+}
+
+impl Ground {
+    fn of(endpoint: &Endpoint) -> Ground {
+        Ground { runtime: endpoint.runtime().clone(), last_words: endpoint.last_words() }
+    }
 }
 
 /// What a session tells its owner.
@@ -54,15 +68,6 @@ pub enum Received<In> {
 }
 
 impl Session {
-    pub(super) fn new(
-        party: Party,
-        connection: Connection,
-        streams: (SendStream, RecvStream),
-        runtime: Handle,
-    ) -> Session {
-        Session { party, connection, streams, runtime }
-    }
-
     /// Who is there, as its certificate says.
     pub fn party(&self) -> Party {
         self.party
@@ -85,13 +90,12 @@ impl Session {
         Out: Serialize,
         In: DeserializeOwned + Send + 'static,
     {
-        let outbox = Outbox { bytes: Vec::new(), end: None };
-        let line = Arc::new(Line { connection: self.connection, outbox: Mutex::new(outbox), more: Notify::new() });
-        let (send, stream) = self.streams;
-        self.runtime.spawn(write_all(Arc::clone(&line), send));
+        let Session { party, connection, streams: (send, stream), ground: Ground { runtime, last_words } } = self;
+        let line = Arc::new(Line { connection, outbox: Mutex::default(), more: Notify::new(), last_words });
+        runtime.spawn(write_all(Arc::clone(&line), send));
         let ear = Ear { receive, end: NetError::Closed, hears: PhantomData };
-        self.runtime.spawn(read_all(Arc::clone(&line), stream, ear));
-        Control { speaker: Arc::new(Speaker { party: self.party, line }), says: PhantomData }
+        runtime.spawn(read_all(Arc::clone(&line), stream, ear));
+        Control { speaker: Arc::new(Speaker { party, line }), says: PhantomData }
     }
 }
 
@@ -176,13 +180,17 @@ struct Line {
     outbox: Mutex<Outbox>,
     /// Something was put into the outbox, or it ended.
     more: Notify,
+    last_words: LastWords,
 }
 
+#[derive(Default)]
 struct Outbox {
     /// Framed messages.
     bytes: Vec<u8>,
     /// Why nothing more is taken.
     end: Option<NetError>,
+    /// While what was taken is still to leave.
+    leaving: Option<Leaving>,
 }
 
 impl Line {
@@ -193,7 +201,11 @@ impl Line {
 
     /// Takes nothing more. What was taken still leaves.
     fn stop(&self) {
-        self.outbox().end.get_or_insert(NetError::Closed);
+        let mut outbox = self.outbox();
+        if outbox.end.is_none() {
+            outbox.end = Some(NetError::Closed);
+            outbox.leaving = Some(self.last_words.begin());
+        }
         self.more.notify_one();
     }
 
@@ -203,6 +215,7 @@ impl Line {
         let mut outbox = self.outbox();
         outbox.bytes = Vec::new();
         outbox.end.get_or_insert(error);
+        outbox.leaving = None;
         self.more.notify_one();
     }
 }
@@ -229,6 +242,7 @@ async fn write_all(line: Arc<Line>, mut stream: SendStream) {
         let _ = timeout(FAREWELL, stream.stopped()).await;
     }
     goodbye(&line.connection);
+    line.outbox().leaving = None;
 }
 
 /// Whoever listens. Told of the end when it is dropped: also when the network ends in the middle of something.

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use quinn::{Connection, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::runtime::Handle;
 
-use super::Session;
+use super::{Ground, Session};
 use crate::net::endpoint::{Endpoint, listen, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::welcome;
@@ -40,10 +39,10 @@ impl Server {
         let endpoint =
             Endpoint::new("net-control", 1, Some(address), tuning::endpoint(PACKET_BYTES_ETHERNET), Some(config))?;
         let address = endpoint.address()?;
-        let runtime = endpoint.runtime().clone();
+        let (runtime, ground) = (endpoint.runtime(), Ground::of(&endpoint));
         let establish = {
-            let (authority, runtime) = (Arc::clone(&authority), runtime.clone());
-            move |connection| establish(connection, Arc::clone(&authority), runtime.clone())
+            let authority = Arc::clone(&authority);
+            move |connection| establish(connection, Arc::clone(&authority), ground.clone())
         };
         let established = move |session: Option<Session>| ready(session.into_iter().for_each(&accept));
         runtime.spawn(listen(endpoint.quinn().clone(), HANDSHAKE_LIMIT, establish, established));
@@ -85,7 +84,7 @@ async fn renew_own(endpoint: quinn::Endpoint, authority: Arc<Authority>) {
 async fn establish(
     connection: Connection,
     authority: Arc<Authority>,
-    runtime: Handle,
+    ground: Ground,
 ) -> Result<Option<Session>, NetError> {
     if Purpose::of(&connection) == Some(Purpose::Join) {
         return admit(&connection, &authority).await.map(|()| None);
@@ -93,8 +92,8 @@ async fn establish(
     let party = party_at(&connection)?;
     let streams = welcome(&connection).await?;
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(2));
-    runtime.spawn(renew_theirs(connection.clone(), authority, party));
-    Ok(Some(Session::new(party, connection, streams, runtime)))
+    ground.runtime.spawn(renew_theirs(connection.clone(), authority, party));
+    Ok(Some(Session { party, connection, streams, ground }))
 }
 
 /// Who the other side is. Its certificate was verified, if it showed one.

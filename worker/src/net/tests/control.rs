@@ -39,7 +39,9 @@ fn messages_arrive_in_order_and_the_last_words_too() {
     assert_eq!(from_scheduler.recv_timeout(PATIENCE), Ok(Received::Message(ToWorker::Welcome { worker: WorkerId(7) })));
     const COUNT: u64 = 20_000;
     (0..COUNT).for_each(|number| worker.send(&done(number)).unwrap());
+    // All of it leaves, also if the process ends at once.
     drop(worker);
+    drop(dialer);
     for number in 0..COUNT {
         assert_eq!(from_worker.recv_timeout(PATIENCE), Ok(Received::Message(done(number))));
     }
@@ -49,7 +51,6 @@ fn messages_arrive_in_order_and_the_last_words_too() {
     assert!(from_worker.try_recv().is_err() && from_scheduler.try_recv().is_err(), "nothing after the end");
     let traffic = scheduler.traffic();
     assert!(traffic.bytes_received > COUNT && traffic.packet_bytes >= 1200, "{traffic:?}");
-    drop(dialer);
 }
 
 #[test]
