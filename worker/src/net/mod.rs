@@ -15,6 +15,20 @@
 //! calls that never wait ([`Control::send`], [`Bulk::fetch`], [`Reply::answer`]) and callbacks on the network's own
 //! threads. Only what begins a process waits ([`Dialer::join`], [`Dialer::connect`]), within a limit.
 //!
+//! A worker begins like this:
+//! ```no_run
+//! # use {gridloom_worker::net::{*, identity::*}, gridloom_worker::wire::*, std::{path::Path, sync::Arc}};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (dialer, token) = (Dialer::new()?, Token::read(Path::new("token"))?);
+//! let identity = Arc::new(dialer.join("scheduler:8786", &token, Role::Worker)?);
+//! let options = BulkOptions { listen: Some(([0, 0, 0, 0], 0).into()), ..BulkOptions::default() };
+//! let bulk = Bulk::open(Arc::clone(&identity), options, |_from, _question, _reply| { /* tell the agent */ })?;
+//! let session = dialer.connect("scheduler:8786", &identity)?;
+//! let scheduler = session.start::<FromWorker, ToWorker>(|_received| { /* tell the agent */ });
+//! scheduler.send(&FromWorker::Leaving)?;
+//! # Ok(()) }
+//! ```
+//!
 //! What holds, said as what is absent: nothing outside knows quinn, TLS or async; nothing inside knows what a message
 //! means; control and bulk share no connection, socket or thread; a stranger costs bounded time and memory; no secret
 //! travels or is printed.
@@ -34,7 +48,7 @@ mod tuning;
 
 use std::time::Duration;
 
-pub use bulk::{Bulk, BulkOptions, FETCHES_MAX, PutError, Question, REPLIES_MAX, Reply, STALL_LIMIT};
+pub use bulk::{Bulk, BulkOptions, PutError, Question, Reply, STALL_LIMIT};
 pub use control::{Control, Dialer, Received, Server, Session};
 pub use error::{NetError, Refusal};
 pub use hello::Hello;

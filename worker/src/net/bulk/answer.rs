@@ -6,8 +6,8 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::body::{self, Runs};
-use super::{HEADER_BYTES_MAX, REPLIES_MAX, REQUEST_LIMIT, STALL_LIMIT};
-use crate::agent::{Answer, Part};
+use super::{HEADER_BYTES_MAX, REQUEST_LIMIT, STALL_LIMIT};
+use crate::agent::{Answer, Part, REPLIES_MAX};
 use crate::block::Block;
 use crate::ids::BlockId;
 use crate::net::endpoint::within;

@@ -30,15 +30,12 @@ use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
 use super::tls::{self, Purpose};
 use super::traffic::Traffic;
 use super::{HANDSHAKE_LIMIT, PACKET_BYTES_MAX, SERVER_NAME, tuning};
+use crate::agent::{FETCHES_MAX, REPLIES_MAX};
 use crate::block::{BLOCK_BYTES_MAX, Block};
 use crate::ids::{BlockId, WorkerId};
 use crate::shape::Region;
 use crate::wire::FetchError;
 
-/// Blocks on their way in at once: enough to keep a link busy while others answer.
-pub const FETCHES_MAX: usize = 10;
-/// Blocks on their way out at once.
-pub const REPLIES_MAX: usize = 50;
 /// A stream on which nothing moves for this long is given up.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a request may take to be read, once its stream is open.

@@ -86,8 +86,10 @@ async fn establish(
     authority: Arc<Authority>,
     ground: Ground,
 ) -> Result<Option<Session>, NetError> {
-    if Purpose::of(&connection) == Some(Purpose::Join) {
-        return admit(&connection, &authority).await.map(|()| None);
+    match Purpose::of(&connection) {
+        Some(Purpose::Join) => return admit(&connection, &authority).await.map(|()| None),
+        Some(Purpose::Control) => {}
+        Some(Purpose::Bulk) | None => return Err(NetError::Refuses(Refusal::Malformed)),
     }
     let party = party_at(&connection)?;
     let streams = welcome(&connection).await?;

@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex};
 use super::super::hello::welcome;
 use super::super::{frame, identity};
 use super::*;
-use crate::agent::{Answer, Part};
+use crate::agent::{Answer, FETCHES_MAX, Part, REPLIES_MAX};
 use crate::block::{Block, BufferMut, Item};
 use crate::dtype::DType;
 use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
