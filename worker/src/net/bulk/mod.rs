@@ -256,13 +256,11 @@ fn server_config(identity: &Identity, packet_bytes_max: u16) -> Result<quinn::Se
     Ok(tuning::server(crypto, tuning::bulk(REPLIES_MAX as u32, packet_bytes_max)))
 }
 
-fn establish(connection: Connection) -> impl Future<Output = Result<(Party, Connection), NetError>> + Send {
-    async move {
-        let party = party_at(&connection)?;
-        let (mut send, _) = welcome(&connection).await?;
-        drop(send.finish());
-        Ok((party, connection))
-    }
+async fn establish(connection: Connection) -> Result<(Party, Connection), NetError> {
+    let party = party_at(&connection)?;
+    let (mut send, _) = welcome(&connection).await?;
+    drop(send.finish());
+    Ok((party, connection))
 }
 
 /// An answer that is owed. Dropped before it is kept (the network has ended), it is `otherwise`.
