@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::body::{self, Runs};
@@ -114,26 +114,24 @@ pub(super) async fn serve(holder: Arc<Holder>, party: Party, connection: Connect
 /// One request and its answer. A stream that is dropped in between is reset, and whoever asked knows.
 async fn answer(holder: &Holder, party: Party, mut send: SendStream, mut receive: RecvStream) -> Result<(), NetError> {
     let request = within("reading a request", REQUEST_LIMIT, frame::read(&mut receive, HEADER_BYTES_MAX)).await?;
-    // Kept until the owner has answered: what it keeps is in its own ledger by then.
-    let mut _room = None;
-    let (request, question) = match request {
-        PeerRequest::Fetch { request, block, field, region } => (request, Question::Fetch { block, field, region }),
+    // Room is held until the owner has answered: what it keeps is in its own ledger by then.
+    let (request, question, _room) = match request {
+        PeerRequest::Fetch { request, block, field, region } => {
+            (request, Question::Fetch { block, field, region }, None)
+        }
         PeerRequest::Put { request, block, fields: headers } => {
             let sizes: Option<Vec<u64>> = headers.iter().map(BlockHeader::bytes).collect();
             let too_long = WireError::TooLong { bytes: u64::MAX, bytes_max: holder.put_bytes_max };
             let sizes = sizes.ok_or(too_long)?;
             let needs = sizes.iter().fold(0u64, |sum, &bytes| sum.saturating_add(bytes));
-            _room = holder.room(needs).await;
-            if _room.is_none() {
-                // Whoever writes a block that nobody reads would never come to read the answer.
-                drop(receive.stop(VarInt::from_u32(0)));
+            let Some(room) = holder.room(needs).await else {
                 return say(&mut send, &PeerReply::Refused { request, needs, has: holder.put_bytes_max }).await;
-            }
+            };
             let mut fields = Vec::with_capacity(headers.len());
             for (header, bytes) in headers.into_iter().zip(sizes) {
                 fields.push(body::read(&mut receive, header, bytes).await?);
             }
-            (request, Question::Put { block, fields })
+            (request, Question::Put { block, fields }, Some(room))
         }
     };
     // It is never closed; and a reply takes its turn before it holds a block.

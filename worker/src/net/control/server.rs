@@ -44,7 +44,10 @@ impl Server {
             let authority = Arc::clone(&authority);
             move |connection| establish(connection, Arc::clone(&authority), ground.clone())
         };
-        let established = move |session: Option<Session>| ready(session.into_iter().for_each(&accept));
+        let established = move |session: Option<Session>| {
+            session.into_iter().for_each(&accept);
+            ready(())
+        };
         runtime.spawn(listen(endpoint.quinn().clone(), HANDSHAKE_LIMIT, establish, established));
         runtime.spawn(renew_own(endpoint.quinn().clone(), authority));
         Ok(Server { endpoint, address })
