@@ -209,7 +209,13 @@ fn round_trips(authority: &Arc<Authority>) -> Result<(), Error> {
         let (pair, ended) = (Pair::new(authority, size)?, AtomicBool::new(false));
         pair.fetch(1)?;
         let seconds = thread::scope(|scope| {
-            scope.spawn(|| while !ended.load(Ordering::Relaxed) && pair.fetch(2).is_ok() {});
+            scope.spawn(|| {
+                loop {
+                    if ended.load(Ordering::Relaxed) || pair.fetch(2).is_err() {
+                        break;
+                    }
+                }
+            });
             let seconds = echo.round_trips().map_err(|error| error.to_string());
             ended.store(true, Ordering::Relaxed);
             seconds
