@@ -78,13 +78,13 @@ fn from_ndarray<T: HostElement, S: Data<Elem = T>, D: Dimension>(values: &ArrayB
     let mut bytes = Vec::with_capacity(values.len() * T::DTYPE.bytes() as usize);
     values.iter().for_each(|value| value.store(&mut bytes));
     let cut = Cut::auto(&shape, T::DTYPE);
-    Ok(Array::node(shape.clone(), T::DTYPE, cut, expression(shape, bytes.into())))
+    Ok(Array::node(shape.clone(), T::DTYPE, cut, expression(shape, bytes)))
 }
 
 /// The expression of these values under a shape.
-pub(super) fn expression(shape: Shape, bytes: Arc<[u8]>) -> Expression {
+fn expression(shape: Shape, bytes: Vec<u8>) -> Expression {
     match bytes.len() as u64 <= LITERAL_BYTES_MAX {
-        true => Expression::Source(Source::Literal { shape, bytes }),
-        false => Expression::Scattered(bytes),
+        true => Expression::Source(Source::Literal { shape, bytes: bytes.into() }),
+        false => Expression::Scattered(Arc::new(bytes)),
     }
 }

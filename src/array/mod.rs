@@ -72,7 +72,7 @@ pub(crate) enum Expression {
     /// A worker makes it from a description. Never [`Source::Array`]. The source's shape is the array's.
     Source(Source),
     /// The client's own data, C order, little-endian, to be put on workers.
-    Scattered(Arc<[u8]>),
+    Scattered(Arc<Vec<u8>>),
     /// Blocks that workers hold, or are about to.
     Resident(Resident),
     /// The elements of another array, elsewhere. The view's domain is the whole shape.
@@ -134,6 +134,11 @@ impl Keep {
     /// Holds `what` until the last clone is dropped.
     pub fn of(what: Arc<dyn Any + Send + Sync>) -> Keep {
         Keep(Some(what))
+    }
+
+    /// Whether nobody else holds it.
+    fn is_last(&self) -> bool {
+        self.0.as_ref().is_some_and(|what| Arc::strong_count(what) == 1)
     }
 }
 
@@ -219,8 +224,19 @@ impl Array {
     pub(crate) fn keep(&self) -> Keep {
         match &self.0.expression {
             Expression::Resident(resident) => resident.keep.clone(),
+            Expression::View { input, .. } => input.keep(),
             _ => Keep::of(Arc::new(self.clone())),
         }
+    }
+
+    /// Whether this is the last handle to blocks that workers hold: when it is gone, nobody can read them.
+    pub(crate) fn is_last(&self) -> bool {
+        let is_last_input = || match &self.0.expression {
+            Expression::Resident(resident) => resident.keep.is_last(),
+            Expression::View { input, .. } => input.is_last(),
+            _ => false,
+        };
+        Arc::strong_count(&self.0) == 1 && is_last_input()
     }
 
     pub(crate) fn expression(&self) -> &Expression {

@@ -9,7 +9,6 @@ use gridloom_worker::shape::Shape;
 use gridloom_worker::stage::{Random, Source};
 
 use super::chunks::Cut;
-use super::host;
 use super::lengths::shape_of;
 use super::views::{constant_like, with_ones};
 use super::{Array, ArrayError, Expression, Failure, IntoLengths};
@@ -97,7 +96,7 @@ fn reshaped_source(array: &Array, to: &Shape, regrouped: Option<&Grid>) -> Optio
             Source::Literal { bytes, .. } => Source::Literal { shape, bytes },
             Source::Npy(_) | Source::Array { .. } => return None,
         }),
-        Expression::Scattered(bytes) => host::expression(shape, bytes.clone()),
+        Expression::Scattered(bytes) => Expression::Scattered(bytes.clone()),
         _ => return None,
     };
     Some(Array::node(to.clone(), array.dtype(), cut, expression))

@@ -13,7 +13,7 @@ use super::error::CliError;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether somebody pressed Ctrl-C, and what then is to be stopped.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Interrupt(Arc<Inner>);
 
 #[derive(Default)]

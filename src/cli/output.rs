@@ -1,7 +1,7 @@
 //! Result files: streamed into a temporary file beside the target, which appears whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use gridloom_worker::block::{Block, Item};
@@ -66,8 +66,7 @@ impl Output {
         if let Err(error) = self.temporary.as_file_mut().write_all(&header) {
             return Err(self.error(error));
         }
-        let written = header.len() as u64;
-        Ok(NpyOutput { output: self, dtype, shape: shape.clone(), header_bytes: written, at: written })
+        Ok(NpyOutput { output: self, dtype, shape: shape.clone(), header_bytes: header.len() as u64 })
     }
 
     fn error(&self, error: io::Error) -> OutputError {
@@ -108,13 +107,11 @@ pub struct NpyOutput {
     dtype: DType,
     shape: Shape,
     header_bytes: u64,
-    /// Where the file's cursor stands.
-    at: u64,
 }
 
 impl NpyOutput {
     /// Writes the block that stands at `region`.
-    pub fn place(&mut self, region: &Region, block: &Block) -> Result<(), OutputError> {
+    pub fn place(&self, region: &Region, block: &Block) -> Result<(), OutputError> {
         debug_assert_eq!(block.item, Item::Value(self.dtype));
         let narrowed: Vec<u8>;
         let (bytes, width) = match self.dtype {
@@ -129,18 +126,9 @@ impl NpyOutput {
         for (to, from, elements) in runs(&shape, region) {
             let from = (from * width) as usize;
             let run = &bytes[from..from + (elements * width) as usize];
-            self.write_at(self.header_bytes + to * width, run).map_err(|error| self.output.error(error))?;
+            let file = self.output.temporary.as_file();
+            write_at(file, run, self.header_bytes + to * width).map_err(|error| self.output.error(error))?;
         }
-        Ok(())
-    }
-
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let file: &mut File = self.output.temporary.as_file_mut();
-        if self.at != at {
-            file.seek(SeekFrom::Start(at))?;
-        }
-        file.write_all(bytes)?;
-        self.at = at + bytes.len() as u64;
         Ok(())
     }
 
@@ -149,6 +137,17 @@ impl NpyOutput {
         let Output { path, target, temporary } = self.output;
         temporary.persist(&target).map(drop).map_err(|error| OutputError { path, problem: error.error.into() })
     }
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(not(unix))]
+fn write_at(mut file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    io::Seek::seek(&mut file, io::SeekFrom::Start(at))?;
+    file.write_all(bytes)
 }
 
 #[cfg(test)]
@@ -175,7 +174,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let shape = shape(&[3, 4]);
         let grid = Grid::regular(&shape, &[2, 3]);
-        let mut file = Output::create(&path).unwrap().into_npy(DType::I32, &shape).unwrap();
+        let file = Output::create(&path).unwrap().into_npy(DType::I32, &shape).unwrap();
         let header = file.header_bytes as usize;
         // Backwards: any order will do.
         for index in Region::whole(&grid.block_counts()).indices().collect::<Vec<_>>().into_iter().rev() {

@@ -15,14 +15,14 @@ use super::progress::Progress;
 use super::report::Report;
 use super::work::Work;
 use crate::array::Array;
-use crate::client::Future;
+use crate::client::{Blocks, Future, JobHandle};
 use crate::cluster::LocalCluster;
 use crate::host;
 
 /// How often the bar moves.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// Computes `work`. The result is on its way to `output` only when all of it was computed.
+/// Computes `work` and writes the result to `output` as it comes; the file appears when all of it is there.
 pub(super) fn run(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<Report, CliError> {
     let interrupt = Interrupt::catch()?;
     let done = run_interruptible(work, args, output, &interrupt);
@@ -43,13 +43,12 @@ fn run_interruptible(
     let cluster = start(args)?;
     let client = cluster.client();
     let started = Instant::now();
-    let future = client.persist(&work.array)?;
-    let cancelled = future.clone();
+    let future: Future<Array> = client.compute(&work.array)?;
+    let job = future.job();
+    let cancelled = job.clone();
     interrupt.on_press(move || cancelled.cancel());
-    wait(&future)?;
-    let corners = collect(&work.array, &future, file, interrupt)?;
+    let corners = with_progress(&job, || collect(&work.array, future.blocks(), file, interrupt))?;
     let wall = started.elapsed();
-    drop(future);
     client.close()?;
     Ok(Report {
         dtype: work.array.dtype(),
@@ -87,8 +86,8 @@ fn devices(args: &RunArgs) -> String {
     format!("cpu: {} of {}", counted(args.workers, "worker"), counted(threads, "thread"))
 }
 
-/// Until all blocks are computed, with a bar that a thread of its own keeps moving.
-fn wait(future: &Future<Array>) -> Result<(), CliError> {
+/// Does `work` with a bar that a thread of its own keeps moving.
+fn with_progress<T>(job: &JobHandle, work: impl FnOnce() -> T) -> T {
     let mut progress = Progress::start();
     let (ended, end) = mpsc::channel::<()>();
     thread::scope(|scope| {
@@ -96,37 +95,55 @@ fn wait(future: &Future<Array>) -> Result<(), CliError> {
             scope.spawn(|| {
                 let end = end;
                 while end.recv_timeout(PROGRESS_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    if let Some((done, all)) = future.progress() {
+                    if let Some((done, all)) = job.progress() {
                         progress.set(done, all);
                     }
                 }
             });
         }
-        let done = future.clone().wait();
+        let done = work();
         drop(ended);
         done
-    })?;
-    Ok(())
+    })
 }
 
 /// Takes the blocks as they come: the printed elements out of each, and all of it into the output.
-fn collect(
-    array: &Array,
-    future: &Future<Array>,
-    output: Option<Output>,
-    interrupt: &Interrupt,
-) -> Result<Corners, CliError> {
+fn collect(array: &Array, blocks: Blocks, output: Option<Output>, interrupt: &Interrupt) -> Result<Corners, CliError> {
     let mut corners = Corners::new(array.dtype(), array.shape());
-    let mut npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
-    for arrived in future.blocks() {
+    let npy: Option<NpyOutput> = output.map(|output| output.into_npy(array.dtype(), array.shape())).transpose()?;
+    for arrived in blocks {
         interrupt.check()?;
         let (region, block) = arrived?;
         corners.place(&region, &block);
-        if let Some(npy) = &mut npy {
+        if let Some(npy) = &npy {
             npy.place(&region, &block)?;
         }
     }
     interrupt.check()?;
     npy.map_or(Ok(()), NpyOutput::persist)?;
     Ok(corners)
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::kernel::Kernel;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_same_however_little_memory_the_workers_have() {
+        let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
+        let array = Array::random([512, 1024]).chunks([4, 1024]).map_blocks(&poly);
+        let folder = tempfile::tempdir().unwrap();
+        // A result of 4 MiB on workers of an eighth of that, and on others.
+        let files = [512 << 10, 64 << 20].map(|limit| {
+            let cluster = LocalCluster::options().workers(2).threads(NonZeroUsize::MIN).memory_limit(limit).start();
+            let client = cluster.unwrap().client();
+            let path = folder.path().join(format!("{limit}.npy"));
+            let future: Future<Array> = client.compute(&array).unwrap();
+            collect(&array, future.blocks(), Some(Output::create(&path).unwrap()), &Interrupt::default()).unwrap();
+            std::fs::read(path).unwrap()
+        });
+        assert!(files[0] == files[1] && files[0].len() > 512 * 1024 * 8);
+    }
 }

@@ -23,6 +23,9 @@ use crate::scheduler::FromClient;
 ///
 /// `T` is what it becomes: an `ndarray` array, a `Vec`, a number, a [`Value`] of any dtype, `()` for its completion
 /// alone, or an [`Array`] that stays where it is. The result is released when the last handle to it is dropped.
+///
+/// What is brought to the client through the last handle is taken off the workers block by block, as it is computed:
+/// such a result may be larger than their memory. Clone the future, or keep its [`Future::array`], for it to stay.
 pub struct Future<T> {
     held: Held,
     gathering: Option<(Gather, Value)>,
@@ -80,35 +83,38 @@ impl<T> Future<T> {
 
     /// Whether the result is complete, or never will be.
     pub fn is_done(&self) -> bool {
-        !matches!(self.phase(None), Phase::Pending)
+        matches!(self.phase(None), Phase::Done(_) | Phase::Failed(_))
     }
 
     /// Blocks computed and blocks in all, over every stage of the job, while it runs and as far as is known.
     pub fn progress(&self) -> Option<(u64, u64)> {
-        self.held.core.state.progress(self.held.output.array)
+        self.job().progress()
     }
 
     /// Gives up the job that makes it, if that has not ended. Everything else that the job makes is given up too.
     pub fn cancel(&self) {
-        if let Some(job) = self.held.core.state.job_of(self.held.output.array) {
-            self.held.core.link.send(FromClient::Cancel { job });
-        }
+        self.job().cancel();
     }
 
-    /// The result's blocks, in row-major order of the grid, each with its place, once all are complete: for results
-    /// that the workers' memory holds and this program does not want as a whole.
-    pub fn blocks(&self) -> Blocks {
-        Blocks { gather: self.gather(), ended: false, held: self.held.clone() }
+    /// The job that makes it, to be watched and given up by others than who waits for the result.
+    pub fn job(&self) -> JobHandle {
+        JobHandle { core: Arc::clone(&self.held.core), array: self.held.output.array }
+    }
+
+    /// The result's blocks, each with its place, in the order in which they come: for results that are larger than
+    /// this program wants to hold at once.
+    pub fn blocks(self) -> Blocks {
+        Blocks { gather: self.gather(), ended: false, held: self.held }
     }
 
     fn gather(&self) -> Gather {
-        Gather::new(Arc::clone(&self.held.core), self.held.output.clone())
+        Gather::new(Arc::clone(&self.held.core), self.held.output.clone(), self.held.array.is_last())
     }
 
     /// Ready when the result is complete on the workers.
     fn poll_done(&self, context: &Context<'_>) -> Poll<Result<(), ClientError>> {
         match self.phase(Some(context.waker())) {
-            Phase::Pending => Poll::Pending,
+            Phase::Pending | Phase::Begun => Poll::Pending,
             Phase::Done(_) => Poll::Ready(Ok(())),
             Phase::Failed(error) => Poll::Ready(Err(error.into())),
         }
@@ -118,7 +124,7 @@ impl<T> Future<T> {
     pub(super) fn outcome(&self) -> Result<(), ClientError> {
         match self.phase(None) {
             Phase::Failed(error) => Err(error.into()),
-            Phase::Pending | Phase::Done(_) => Ok(()),
+            Phase::Pending | Phase::Begun | Phase::Done(_) => Ok(()),
         }
     }
 
@@ -130,10 +136,10 @@ impl<T> Future<T> {
     fn poll_value(&mut self, context: &Context<'_>) -> Poll<Result<Value, ClientError>> {
         if self.gathering.is_none() {
             // Room is made once it is known that there is something to put there.
-            match self.poll_done(context) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+            match self.phase(Some(context.waker())) {
+                Phase::Pending => return Poll::Pending,
+                Phase::Begun | Phase::Done(_) => {}
+                Phase::Failed(error) => return Poll::Ready(Err(error.into())),
             }
             let value = Value::zeroed(self.held.output.dtype, self.held.output.grid.shape())?;
             self.gathering = Some((self.gather(), value));
@@ -149,6 +155,28 @@ impl<T> Future<T> {
         }
         let (_, value) = self.gathering.take().expect("set above");
         Poll::Ready(Ok(value.reshaped(&self.held.output.shape)))
+    }
+}
+
+/// A job, from outside: it keeps no result, and none keeps it.
+#[derive(Clone)]
+pub struct JobHandle {
+    core: Arc<Core>,
+    /// One that it makes.
+    array: ArrayId,
+}
+
+impl JobHandle {
+    /// Blocks computed and blocks in all, over every stage of the job, while it runs and as far as is known.
+    pub fn progress(&self) -> Option<(u64, u64)> {
+        self.core.state.progress(self.array)
+    }
+
+    /// Gives it up, if it has not ended.
+    pub fn cancel(&self) {
+        if let Some(job) = self.core.state.job_of(self.array) {
+            self.core.link.send(FromClient::Cancel { job });
+        }
     }
 }
 
@@ -179,7 +207,7 @@ impl<T> Clone for Future<T> {
 impl<T> fmt::Debug for Future<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase(None) {
-            Phase::Pending => "pending",
+            Phase::Pending | Phase::Begun => "pending",
             Phase::Done(_) => "done",
             Phase::Failed(_) => "failed",
         };

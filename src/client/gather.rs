@@ -1,8 +1,12 @@
-//! The blocks of an array on their way to the client: waited for, fetched in a window, handed out in order.
+//! The blocks of an array on their way to the client: waited for, fetched in a window, handed out as they come.
 //!
-//! Where a reduction's last level of partials is what the workers hold, its root is folded and finished here.
+//! Where a reduction's last level of partials is what the workers hold, its root is folded and finished here: of each
+//! result block alone, over its own partials in order, so that the order in which they come changes no bit.
+//!
+//! Blocks that nobody else wants are *taken*: fetched as soon as they are computed, while others still are, and freed
+//! on the workers. So a result may be larger than all their memory, and of this program's it takes a window.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -12,7 +16,7 @@ use std::time::Duration;
 use gridloom_worker::block::Block;
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{BlockId, WorkerId};
-use gridloom_worker::intervals::Interval;
+use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::reduce::{Reducer, StopFlag};
 use gridloom_worker::shape::Region;
 use gridloom_worker::wire::FetchError;
@@ -21,36 +25,39 @@ use super::state::Phase;
 use super::{ClientError, Core};
 use crate::array::Root;
 use crate::plan::Output;
-use crate::scheduler::{FromClient, Holding};
+use crate::scheduler::{FromClient, Holding, JobError};
 
 /// Blocks asked for and not yet handed out. Each is at most one GPU binding, and most are far smaller.
-const WINDOW: u64 = 8;
+const WINDOW: usize = 8;
 
-/// How often blocks are located again, with none handed out in between, that were not where they were said to be.
-const RETRIES_MAX: u32 = 8;
+/// Questions where blocks are, with none received in between, after which a fetch that fails is the last.
+const QUESTIONS_MAX: u32 = 32;
 
 /// How long a user's kernel may take over one root.
 const ROOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The blocks of an output, in order.
+/// The blocks of an output, in the order in which they come.
 pub(crate) struct Gather {
     core: Arc<Core>,
     output: Output,
     /// Blocks to fetch: of the array, or its partials.
     blocks: u64,
-    holders: Vec<Holding>,
-    /// The question where blocks are, if one is open.
+    /// Whether they are taken.
+    takes: bool,
+    /// Whether there is something to fetch: not before the array has begun or, if nothing is taken, is complete.
+    begun: bool,
+    /// Where blocks are that are still to be fetched. Those that were fetched meanwhile are passed over.
+    places: VecDeque<Holding>,
+    /// The question where more are, if one is open.
     request: Option<u64>,
-    /// The next block to ask for, and the next to hand out.
-    asked: u64,
-    taken: u64,
-    retries: u32,
+    /// Blocks on their way, or here.
+    asked: IntervalSet,
+    in_flight: usize,
+    questions: u32,
     mailbox: Arc<Mailbox>,
-    arrived: BTreeMap<u64, Block>,
-    /// Partials of the result block that is next.
-    partials: Vec<Block>,
-    /// How many result blocks were handed out.
-    given: u64,
+    arrived: VecDeque<(u64, Block)>,
+    /// Partials of result blocks that miss others.
+    partials: BTreeMap<u64, BTreeMap<u64, Block>>,
 }
 
 /// What was asked for of whom, and what came.
@@ -79,41 +86,38 @@ impl Mailbox {
 }
 
 impl Gather {
-    pub(crate) fn new(core: Arc<Core>, output: Output) -> Gather {
+    pub(crate) fn new(core: Arc<Core>, output: Output, takes: bool) -> Gather {
         let blocks = output.grid.blocks() * output.root.as_ref().map_or(1, |root| root.count);
         Gather {
             core,
             output,
             blocks,
-            holders: Vec::new(),
+            takes,
+            begun: false,
+            places: VecDeque::new(),
             request: None,
-            asked: 0,
-            taken: 0,
-            retries: 0,
+            asked: IntervalSet::new(),
+            in_flight: 0,
+            questions: 0,
             mailbox: Arc::default(),
-            arrived: BTreeMap::new(),
-            partials: Vec::new(),
-            given: 0,
+            arrived: VecDeque::new(),
+            partials: BTreeMap::new(),
         }
     }
 
     /// The next block and where it belongs; `None` after the last.
     pub(crate) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Result<(Region, Block), ClientError>>> {
         loop {
-            if self.taken == self.blocks {
-                return Poll::Ready(None);
-            }
-            if let Some(block) = self.arrived.remove(&self.taken) {
-                self.taken += 1;
-                self.retries = 0;
-                if self.request.is_none() {
-                    self.ask();
-                }
-                match self.rooted(block) {
+            if let Some((index, block)) = self.arrived.pop_front() {
+                self.ask();
+                match self.rooted(index, block) {
                     Ok(None) => continue,
-                    Ok(Some(block)) => return Poll::Ready(Some(Ok((self.next_region(), block)))),
+                    Ok(Some((index, block))) => return Poll::Ready(Some(Ok((self.region(index), block)))),
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
+            }
+            if self.is_all_here() {
+                return Poll::Ready(None);
             }
             match self.poll_arrivals(context) {
                 Poll::Pending => return Poll::Pending,
@@ -123,72 +127,91 @@ impl Gather {
         }
     }
 
-    fn next_region(&mut self) -> Region {
-        let index = self.output.grid.block_counts().index_at(self.given);
-        self.given += 1;
-        self.output.grid.region(&index)
+    fn is_all_asked(&self) -> bool {
+        self.asked.covers(Interval::new(0, self.blocks))
+    }
+
+    fn is_all_here(&self) -> bool {
+        self.in_flight == 0 && self.is_all_asked()
+    }
+
+    fn region(&self, index: u64) -> Region {
+        self.output.grid.region(&self.output.grid.block_counts().index_at(index))
     }
 
     /// The block itself or, of a reduction, the finished result once the last of its partials is there.
-    fn rooted(&mut self, block: Block) -> Result<Option<Block>, ClientError> {
+    fn rooted(&mut self, index: u64, block: Block) -> Result<Option<(u64, Block)>, ClientError> {
         let Some(Root { reduction, kernel, count, .. }) = &self.output.root else {
-            return Ok(Some(block));
+            return Ok(Some((index, block)));
         };
-        self.partials.push(block);
-        if (self.partials.len() as u64) < *count {
+        let result = index / count;
+        let partials = self.partials.entry(result).or_default();
+        partials.insert(index, block);
+        if (partials.len() as u64) < *count {
             return Ok(None);
         }
-        let partials = std::mem::take(&mut self.partials);
+        let partials: Vec<Block> = self.partials.remove(&result).unwrap_or_default().into_values().collect();
         let reducer = Reducer::new(reduction, &|_| kernel.clone()).map_err(ClientError::Root)?;
         let root = |stop: &StopFlag| reducer.finish(&reducer.fold(&partials, stop)?, stop);
         let fields = if kernel.is_some() { within_limit(root) } else { root(&StopFlag::new()) };
         let mut fields = fields.map_err(ClientError::Root)?;
-        Ok(Some(fields.swap_remove(self.output.field as usize)))
+        Ok(Some((result, fields.swap_remove(self.output.field as usize))))
     }
 
     /// Ready when something happened: blocks came, or it became known where they are.
     fn poll_arrivals(&mut self, context: &Context<'_>) -> Poll<Result<(), ClientError>> {
-        if let Some(request) = self.request {
-            match self.core.state.answer(request, context.waker()) {
-                None => return Poll::Pending,
-                Some(Err(error)) => return Poll::Ready(Err(error.into())),
-                Some(Ok(holders)) => {
-                    self.request = None;
-                    self.holders = holders;
-                }
-            }
-        }
-        if self.asked == 0 && self.holders.is_empty() {
+        if !self.begun {
             match self.core.state.phase(self.output.array, Some(context.waker())) {
-                Phase::Pending => return Poll::Pending,
                 Phase::Failed(error) => return Poll::Ready(Err(error.into())),
-                Phase::Done(holders) => self.holders = holders,
+                Phase::Done(holders) => self.places.extend(holders),
+                Phase::Begun if self.takes => {}
+                Phase::Pending | Phase::Begun => return Poll::Pending,
             }
+            self.begun = true;
         }
         self.ask();
-        if self.request.is_some() {
-            return Poll::Ready(Ok(()));
+        if let Some(answer) = self.request.and_then(|request| self.core.state.answer(request, context.waker())) {
+            self.request = None;
+            return Poll::Ready(self.located(answer));
         }
         let letters = self.mailbox.take(context.waker());
-        if letters.is_empty() {
-            return Poll::Pending;
+        match letters.is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(self.receive(letters)),
         }
-        Poll::Ready(letters.into_iter().try_for_each(|letter| self.receive(letter)))
     }
 
-    /// Asks for blocks until the window is full, or for where the next is.
+    fn located(&mut self, answer: Result<Vec<Holding>, JobError>) -> Result<(), ClientError> {
+        match (answer, self.core.state.phase(self.output.array, None)) {
+            (Ok(places), _) => self.places.extend(places),
+            // The scheduler forgets what has failed; here it is known why.
+            (Err(_), Phase::Failed(error)) | (Err(error), _) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Fetches blocks until the window is full; asks where more are when it knows no place of those that it misses.
     fn ask(&mut self) {
-        while self.asked < self.blocks.min(self.taken + WINDOW) {
-            let at = self.holders.partition_point(|holding| holding.blocks.end <= self.asked);
-            match self.holders.get(at) {
-                Some(holding) if holding.blocks.start <= self.asked => self.fetch(self.asked, holding.worker),
-                _ => return self.locate(Interval { start: self.asked, end: self.blocks }),
+        while self.in_flight + self.arrived.len() < WINDOW
+            && let Some(place) = self.places.front_mut()
+        {
+            let (worker, index) = (place.worker, place.blocks.start);
+            place.blocks.start += 1;
+            if place.blocks.is_empty() {
+                self.places.pop_front();
             }
-            self.asked += 1;
+            if !self.asked.contains(index) {
+                self.fetch(index, worker);
+            }
+        }
+        if self.places.is_empty() && self.request.is_none() && !self.is_all_asked() {
+            self.locate();
         }
     }
 
-    fn fetch(&self, index: u64, holder: WorkerId) {
+    fn fetch(&mut self, index: u64, holder: WorkerId) {
+        self.asked.insert(Interval::one(index));
+        self.in_flight += 1;
         let block = BlockId { array: self.output.array, index };
         // Partials have one field; which field of the result is wanted shows only at the root.
         let field = if self.output.root.is_some() { 0 } else { self.output.field };
@@ -196,35 +219,45 @@ impl Gather {
         self.core.link.fetch(holder, block, field, Box::new(move |result| mailbox.put((index, holder, result))));
     }
 
-    fn locate(&mut self, blocks: Interval) {
-        let request = self.core.next();
+    /// Asks where blocks are: of those that are to be taken any, of others the first that are missing.
+    fn locate(&mut self) {
+        let (request, array) = (self.core.next(), self.output.array);
         self.request = Some(request);
+        self.questions += 1;
         self.core.state.ask(request);
-        self.core.link.send(FromClient::Locate { request, array: self.output.array, blocks });
+        let start = self.asked.first_gap(Interval::new(0, self.blocks)).unwrap_or(0);
+        let end = self.asked.within(Interval::new(start, self.blocks)).next().map_or(self.blocks, |next| next.start);
+        self.core.link.send(match self.takes {
+            true => FromClient::Stream { request, array },
+            false => FromClient::Locate { request, array, blocks: Interval { start, end } },
+        });
     }
 
-    /// A block came, or did not: then it is located again.
-    fn receive(&mut self, (index, holder, result): Letter) -> Result<(), ClientError> {
-        match result {
-            Ok(block) => {
-                // What was asked for twice, and handed out already, is dropped.
-                if index >= self.taken {
-                    self.arrived.insert(index, block);
+    /// Blocks came, or did not: then they are located again.
+    fn receive(&mut self, letters: Vec<Letter>) -> Result<(), ClientError> {
+        let array = self.output.array;
+        let mut taken = IntervalSet::new();
+        for (index, holder, result) in letters {
+            self.in_flight -= 1;
+            match result {
+                Ok(block) => {
+                    self.questions = 0;
+                    taken.insert(Interval::one(index));
+                    self.arrived.push_back((index, block));
                 }
-            }
-            Err(error) => {
-                let block = BlockId { array: self.output.array, index };
-                self.core.link.send(FromClient::FetchFailed { block, holder, error });
-                // What was asked for beyond it comes all the same; only what did not come is asked for again.
-                self.asked = self.asked.min(index);
-                if self.request.is_none() {
-                    self.retries += 1;
-                    if self.retries > RETRIES_MAX {
+                Err(error) => {
+                    let block = BlockId { array, index };
+                    self.core.link.send(FromClient::FetchFailed { block, holder, error });
+                    self.asked.remove(Interval::one(index));
+                    if self.questions > QUESTIONS_MAX {
                         return Err(ClientError::Fetch { block, error });
                     }
-                    self.locate(Interval { start: self.asked, end: self.blocks });
                 }
             }
+        }
+        // The last ones are released with the array.
+        if self.takes && !taken.is_empty() && !self.is_all_here() {
+            self.core.link.send(FromClient::Taken { array, blocks: taken.iter().collect() });
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::scheduler::{FromClient, JobError};
 use link::{Link, Receiver};
 use state::{Phase, State};
 
-pub use future::{Blocks, FromFuture, Future, Futures};
+pub use future::{Blocks, FromFuture, Future, Futures, JobHandle};
 pub use op::{Inputs, Reduce, Task};
 pub use value::{FromValue, ResultElement, Value, ValueError};
 

@@ -42,6 +42,8 @@ struct Tracked {
 pub(crate) enum Phase {
     /// Being computed.
     Pending,
+    /// Being computed for some time, and some of it is there.
+    Begun,
     /// Complete. Where its blocks are, if that is known and was short enough to be told.
     Done(Vec<Holding>),
     /// Never to be complete, or lost.
@@ -89,13 +91,13 @@ impl State {
         drop(forgotten);
     }
 
-    /// How far an array is. While it is pending the waker is kept, if one is given.
+    /// How far an array is. Until it is settled the waker is kept, if one is given, and also woken once it has begun.
     pub(crate) fn phase(&self, array: ArrayId, waker: Option<&Waker>) -> Phase {
         let mut inner = self.lock();
         match inner.arrays.get_mut(&array) {
             None => Phase::Failed(JobError::UnknownArray { array }),
             Some(tracked) => {
-                if let (Phase::Pending, Some(waker)) = (&tracked.phase, waker)
+                if let (Phase::Pending | Phase::Begun, Some(waker)) = (&tracked.phase, waker)
                     && !tracked.wakers.iter().any(|kept| kept.will_wake(waker))
                 {
                     tracked.wakers.push(waker.clone());
@@ -184,11 +186,11 @@ impl Inner {
                 self.workers.remove(&worker);
                 Vec::new()
             }
-            ToClient::Progress { job, array, done, total, .. } => {
+            ToClient::Progress { job, array, done, total } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
                     job.progress.insert(array, (done, total));
                 }
-                Vec::new()
+                self.begin(array)
             }
             ToClient::ArrayDone { array, holders } => self.settle(array, Phase::Done(holders)),
             ToClient::JobDone { job } => {
@@ -208,6 +210,17 @@ impl Inner {
                 },
                 None => Vec::new(),
             },
+        }
+    }
+
+    /// Some of an array is there.
+    fn begin(&mut self, array: ArrayId) -> Vec<Waker> {
+        match self.arrays.get_mut(&array) {
+            Some(tracked) if matches!(tracked.phase, Phase::Pending) => {
+                tracked.phase = Phase::Begun;
+                tracked.wakers.clone()
+            }
+            _ => Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod engine;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,8 +35,9 @@ const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
 /// Clients are told apart in the whole process, so that an array of one cluster means nothing to another.
 static NEXT_CLIENT: AtomicU64 = AtomicU64::new(1);
 
-/// The share of the machine's memory that the workers' ledgers may fill, in percent.
-const MEMORY_PERCENT: u64 = 60;
+/// The share of the process's memory that all workers together may fill, in percent: the rest is for the program itself
+/// and for what it gathers.
+const BUDGET_PERCENT: u64 = 80;
 
 /// A cluster could not be started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +80,10 @@ impl ClusterOptions {
         self
     }
 
-    /// Bytes that the blocks of each worker may take. By default 60% of the memory this process may use, shared out
-    /// among the workers that the cluster starts with; workers that are added share 60% of what is available then.
+    /// Bytes that the blocks of each worker may take. By default all workers have one budget, fixed at the start: 80% of
+    /// the memory this process may use. Workers that are started together share three quarters of what is not given out
+    /// of it yet, so that the first ones have 60% and there is always some left to scale up; a worker that ends gives
+    /// its part back.
     pub fn memory_limit(mut self, bytes: u64) -> ClusterOptions {
         self.memory_bytes = Some(bytes);
         self
@@ -117,6 +121,7 @@ struct Inner {
     engine: Arc<Engine>,
     options: ClusterOptions,
     workers: Mutex<Vec<WorkerId>>,
+    budget: Mutex<Budget>,
     timer: Mutex<Option<JoinHandle<()>>>,
     next_worker: AtomicU64,
 }
@@ -141,6 +146,7 @@ impl LocalCluster {
             engine,
             options,
             workers: Mutex::default(),
+            budget: Mutex::new(Budget::of_this_process()),
             timer: Mutex::new(Some(timer)),
             next_worker: AtomicU64::new(1),
         }));
@@ -169,9 +175,10 @@ impl LocalCluster {
             return Err(ClusterError::NoWorkers);
         }
         let mut present = lock(&self.0.workers);
-        let (first, missing) = (present.is_empty(), workers.saturating_sub(present.len()));
+        let missing = workers.saturating_sub(present.len());
+        let share = lock(&self.0.budget).share(missing);
         for _ in 0..missing {
-            present.push(self.0.start_worker(missing, first)?);
+            present.push(self.0.start_worker(missing, share)?);
         }
         let keep = present.len().min(workers);
         let leaving = present.split_off(keep);
@@ -183,19 +190,13 @@ impl LocalCluster {
 }
 
 impl Inner {
-    /// Starts one of `added` workers, with its share of the cores, and of the memory that may be used: of all of it
-    /// for the first workers, of what is still available for later ones.
-    fn start_worker(&self, added: usize, first: bool) -> Result<WorkerId, ClusterError> {
+    /// Starts one of `added` workers with its share of the cores, and `share` bytes unless another limit was asked for.
+    fn start_worker(&self, added: usize, share: u64) -> Result<WorkerId, ClusterError> {
         let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let slots = self.options.threads.map_or((host::cores() / added).max(1), NonZeroUsize::get);
-        let memory = if first { host::memory_bytes() } else { host::memory_available_bytes() };
-        // Where nothing can be read, assume little rather than too much.
-        let memory = memory.into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
-        let share = memory / 100 * MEMORY_PERCENT / added as u64;
-        let options = WorkerOptions {
-            cpu: CpuOptions { slots, block_timeout: self.options.block_timeout },
-            memory_bytes: self.options.memory_bytes.unwrap_or(share),
-        };
+        let memory_bytes = self.options.memory_bytes.unwrap_or(share);
+        let cpu = CpuOptions { slots, block_timeout: self.options.block_timeout };
+        let options = WorkerOptions { cpu, memory_bytes };
         // A weak handle: an executor must not keep the machines that own it alive.
         let engine = Arc::downgrade(&self.engine);
         let sink = move |event| {
@@ -205,6 +206,7 @@ impl Inner {
         };
         let machine = Box::new(Worker::start(options, Box::new(sink))?);
         self.engine.call(Input::Join { worker: id, machine });
+        lock(&self.budget).given.insert(id, memory_bytes);
         Ok(id)
     }
 
@@ -212,6 +214,7 @@ impl Inner {
     fn end_worker(&self, worker: WorkerId, patience: Duration) {
         let ended = self.engine.wait_ended(worker, patience);
         drop(ended.or_else(|| self.remove_worker(worker)));
+        lock(&self.budget).given.remove(&worker);
     }
 
     fn remove_worker(&self, worker: WorkerId) -> Option<Box<Worker>> {
@@ -232,6 +235,27 @@ impl Drop for Inner {
             let _ = timer.join();
         }
         gridloom_worker::block::trim();
+    }
+}
+
+/// The memory of all workers together.
+#[derive(Debug)]
+struct Budget {
+    bytes: u64,
+    given: BTreeMap<WorkerId, u64>,
+}
+
+impl Budget {
+    fn of_this_process() -> Budget {
+        // Where nothing can be read, assume little rather than too much.
+        let memory = host::memory_bytes().into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
+        Budget { bytes: memory / 100 * BUDGET_PERCENT, given: BTreeMap::new() }
+    }
+
+    /// What each of `added` workers may have.
+    fn share(&self, added: usize) -> u64 {
+        let left = self.bytes.saturating_sub(self.given.values().sum());
+        left / 4 * 3 / added.max(1) as u64
     }
 }
 
@@ -258,4 +282,41 @@ impl Link for EmbeddedLink {
 /// A lock whose holders leave nothing half changed, so that a panic elsewhere does not spread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_never_have_more_than_the_budget_and_there_is_always_some_left() {
+        let mut budget = Budget { bytes: 1600, given: BTreeMap::new() };
+        let add = |budget: &mut Budget, ids: std::ops::Range<u64>| {
+            let share = budget.share(ids.clone().count());
+            budget.given.extend(ids.map(|id| (WorkerId(id), share)));
+            share
+        };
+        assert_eq!(add(&mut budget, 0..3), 400);
+        assert_eq!(add(&mut budget, 3..4), 300);
+        assert_eq!(add(&mut budget, 4..6), 37);
+        budget.given.remove(&WorkerId(3));
+        assert_eq!(add(&mut budget, 6..7), 243);
+        assert!(budget.given.values().sum::<u64>() <= budget.bytes);
+        // Limits that were asked for may be more than there is.
+        budget.given.insert(WorkerId(7), 5000);
+        assert_eq!(budget.share(1), 0);
+    }
+
+    #[test]
+    fn a_cluster_gives_memory_out_and_takes_it_back() {
+        let cluster = LocalCluster::options().workers(2).threads(NonZeroUsize::MIN).start().unwrap();
+        let given = || lock(&cluster.0.budget).given.values().copied().collect::<Vec<u64>>();
+        let first = given();
+        cluster.scale(3).unwrap();
+        let scaled = given();
+        assert_eq!((scaled.len(), &scaled[..2]), (3, &first[..]));
+        assert!(scaled[2] > 0 && scaled.iter().sum::<u64>() <= lock(&cluster.0.budget).bytes);
+        cluster.scale(1).unwrap();
+        assert_eq!(given(), first[..1]);
+    }
 }

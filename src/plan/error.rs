@@ -4,7 +4,7 @@ use gridloom_worker::ids::ArrayId;
 
 use crate::array::CarriedError;
 
-/// Why a plan cannot be made, or cannot run.
+/// Why a plan cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -20,9 +20,4 @@ pub enum PlanError {
         "a block of {array} in {grid} would read {blocks} blocks, and at most {max} are gathered at once: rechunk in two steps, with chunks between the two"
     )]
     FanIn { array: ArrayId, grid: String, blocks: u64, max: u64 },
-    /// A block in flight that takes more memory than there is.
-    #[error(
-        "a block of {array} takes {bytes} bytes while it is computed, and there are {limit}: use smaller chunks or give workers more memory"
-    )]
-    Memory { array: ArrayId, bytes: u64, limit: u64 },
 }

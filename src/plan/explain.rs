@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 use gridloom_worker::block::Item;
 use gridloom_worker::stage::{
-    Body, Distribution, Fold, Leaf, Map, Piece, Program, Reduce, Relabel, Source, Stage, Step, Value,
+    Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Relabel, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::{AxisRead, View};
 
@@ -69,7 +69,7 @@ fn write_map(text: &mut String, plan: &Plan, map: &Map) -> fmt::Result {
     write_program(text, plan, &map.program)?;
     match &map.reduce {
         None => Ok(()),
-        Some(Reduce { reduction, axes, finish }) => {
+        Some(ChunkStep { reduction, axes, finish }) => {
             let axes: Vec<usize> = (0..axes.len()).filter(|&axis| axes[axis]).collect();
             let end = if *finish { "finished" } else { "to partials" };
             writeln!(text, "  {} over axes {axes:?}, {end}", reduction_name(reduction.op))

@@ -9,7 +9,7 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, KernelHash};
 use gridloom_worker::kernel::TypedKernel;
 use gridloom_worker::shape::Region;
-use gridloom_worker::stage::{Body, Leaf, Map, Piece, Program, Reduce, Reduction, Relabel, Source, Step, Value};
+use gridloom_worker::stage::{Body, ChunkStep, Leaf, Map, Piece, Program, Reduction, Relabel, Source, Step, Value};
 use gridloom_worker::view::{AxisRead, View};
 
 use super::fuse::space;
@@ -156,7 +156,7 @@ impl Lowering<'_> {
         };
         let fields = (0..reduce.results.len() as u32).collect();
         let mut home = Home { array: self.ids.make(), grid: kept, fields, root: None };
-        let chunk = Reduce { reduction, axes: reduce.axes.clone(), finish };
+        let chunk = ChunkStep { reduction, axes: reduce.axes.clone(), finish };
         self.map_stage(&home, program, reduce.grid.clone(), Some(chunk), items)?;
         if !finish {
             home.array = tree::folded(home.array, &mut root, self.ids, &mut self.plan.stages)?;
@@ -205,7 +205,7 @@ impl Lowering<'_> {
         home: &Home,
         (leaves, program): (Vec<Leaf>, Program),
         grid: Grid,
-        reduce: Option<Reduce>,
+        reduce: Option<ChunkStep>,
         items: Vec<Item>,
     ) -> Result<(), PlanError> {
         let map = Map { grid, leaves, program, reduce };

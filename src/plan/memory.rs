@@ -1,10 +1,9 @@
-//! How much memory a block takes, and what is refused for taking too much.
+//! How much memory a block takes, and what is refused for taking too much anywhere. What is too much for the workers
+//! that there are, the scheduler refuses: a plan knows none.
 //!
 //! `bytes_output` is the largest output block, all fields. `bytes_peak` is what a block in flight may take on the host:
 //! the parts of other blocks that it reads, once more where they are gathered from several blocks, the accumulators of
 //! a reduction, and the output. Tiles of the fused program are the executor's own and as small as a cache.
-
-use std::sync::Arc;
 
 use gridloom_worker::block::{BLOCK_BYTES_MAX, Item};
 use gridloom_worker::grid::{AxisGrid, Grid};
@@ -35,14 +34,6 @@ pub(super) fn stage(
     }
     let bytes_output = outputs.iter().map(field).fold(0, u64::saturating_add);
     Ok(Stage { array, body, outputs, bytes_output, bytes_peak: bytes_output.saturating_add(operands) })
-}
-
-/// Refuses stages with a block that does not fit into `limit`.
-pub(super) fn check(stages: &[Arc<Stage>], limit: u64) -> Result<(), PlanError> {
-    match stages.iter().find(|stage| stage.bytes_peak > limit) {
-        Some(stage) => Err(PlanError::Memory { array: stage.array, bytes: stage.bytes_peak, limit }),
-        None => Ok(()),
-    }
 }
 
 /// Refuses a space with blocks that could not be bound as what is read or made there.

@@ -142,12 +142,4 @@ impl Plan {
         }
         wire::Plan { kernels: self.kernels.iter().map(kernel).collect(), stages: self.stages.clone(), outputs }
     }
-
-    /// Refuses a plan with a block that does not fit into `limit` bytes of host memory.
-    ///
-    /// # Errors
-    /// [`PlanError::Memory`], with the numbers.
-    pub fn check_memory(&self, limit: u64) -> Result<(), PlanError> {
-        memory::check(&self.stages, limit)
-    }
 }

@@ -17,8 +17,8 @@ pub struct Scatter {
     pub grid: Grid,
     /// What the elements are.
     pub dtype: DType,
-    /// All elements, C order, little-endian, as stored.
-    pub bytes: Arc<[u8]>,
+    /// All elements, C order, little-endian, as stored. Not a shared slice: making one of a vector would copy it.
+    pub bytes: Arc<Vec<u8>>,
 }
 
 impl Scatter {

@@ -2,7 +2,7 @@
 //!
 //! A block is in exactly one state, and every edge is one method here:
 //! ```text
-//!            inputs held         handed out            computed            all readers done
+//!            inputs held         handed out            computed          nobody needs it
 //!  waiting ---------------> ready ----------> dispensed ----------> held ---------------> spent
 //!     ^ ^  <---------------   ^                   |                 | |                     |
 //!     | |    input lost       |                   | given back      | | last copy lost      |
@@ -10,9 +10,11 @@
 //!     +-------------------------------------------------------------|-+---------------------+
 //!                          needed again (derived)                   +-> held elsewhere
 //! ```
-//! *Unfinished* is waiting, ready or dispensed. A block that is computed twice is held although somebody still works
-//! on it; it is finished all the same. A *suspect* was in flight when a worker died: once ready it stands in line, to
-//! be handed out alone.
+//! A block is needed while its array is pinned and the client has not *taken* it, or an unfinished block reads it.
+//! *Unfinished* is waiting, ready or dispensed, and needed. A block that is computed twice is held although somebody
+//! still works on it; it is finished all the same. One that is lost just when the client takes it is given up: from
+//! whatever state it goes to spent, and a worker that has it in hand works in vain. A *suspect* was in flight when a
+//! worker died: once ready it stands in line, to be handed out alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +33,9 @@ pub(super) struct Recipe {
     pub(super) relation: Relation,
     pub(super) kernels: Vec<KernelBytes>,
     pub(super) bytes_peak: u64,
+    /// What its workers leave free beside it: a block of each stage on the longest way from it to the job's outputs,
+    /// so that what reads its blocks, and frees them, always has room.
+    pub(super) bytes_spare: u64,
 }
 
 /// A question that waits until the blocks are there.
@@ -38,7 +43,16 @@ pub(super) struct Recipe {
 pub(super) struct Question {
     pub(super) client: ClientId,
     pub(super) request: u64,
-    pub(super) blocks: Interval,
+    pub(super) about: About,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum About {
+    /// All of these.
+    All(Interval),
+    /// Any that were not told in a stream.
+    Untold,
 }
 
 /// One array.
@@ -75,8 +89,10 @@ pub(super) struct Array {
     pub(super) done: IntervalSet,
     pub(super) suspects: IntervalSet,
 
-    /// Computed since the client was told.
-    pub(super) fresh: IntervalSet,
+    /// The client has these and wants them no more.
+    pub(super) taken: IntervalSet,
+    /// Held, and the client is about to fetch and take them.
+    pub(super) told: IntervalSet,
     pub(super) questions: Vec<Question>,
     /// One more than the times that blocks of it were given back or lost.
     pub(super) attempt: u32,
@@ -110,7 +126,8 @@ impl Array {
             held: BTreeMap::new(),
             done: IntervalSet::new(),
             suspects: IntervalSet::new(),
-            fresh: IntervalSet::new(),
+            taken: IntervalSet::new(),
+            told: IntervalSet::new(),
             questions: Vec::new(),
             attempt: 1,
             paces: BTreeMap::new(),
@@ -130,8 +147,16 @@ impl Array {
         self.recipe.as_ref().map_or(&[], |recipe| recipe.relation.inputs())
     }
 
+    /// Whether each block is held or was taken, of an array that is pinned.
     pub(super) fn is_complete(&self) -> bool {
-        self.done.count() == self.blocks
+        self.taken.covers_all(&self.unfinished)
+    }
+
+    /// What a stream has not told its client yet.
+    pub(super) fn untold(&self) -> IntervalSet {
+        let mut untold = self.done.difference(&self.told);
+        untold.remove_all(&self.taken);
+        untold
     }
 }
 
@@ -213,22 +238,39 @@ impl Array {
     /// How many intervals say all this.
     pub(super) fn interval_count(&self) -> usize {
         let of_workers = [&self.homes, &self.dispensed, &self.held].into_iter().flat_map(BTreeMap::values);
-        let own =
-            [&self.unfinished, &self.waiting, &self.homeless, &self.line, &self.done, &self.suspects, &self.fresh];
-        of_workers.chain(own).map(IntervalSet::interval_count).sum()
+        let own = [&self.unfinished, &self.waiting, &self.homeless, &self.line, &self.done, &self.suspects];
+        of_workers.chain(own).chain([&self.taken, &self.told]).map(IntervalSet::interval_count).sum()
     }
 }
 
 /// Edges.
 impl Array {
-    /// Spent (or never wanted) to waiting: they are needed.
+    /// Spent (or never wanted, or lost) to waiting: they are needed. But for those that somebody is computing just now.
     pub(super) fn want(&mut self, blocks: &IntervalSet) {
         debug_assert!(
             !self.unfinished.overlaps(blocks) && !self.done.overlaps(blocks),
             "only what is spent is derived"
         );
         self.unfinished.insert_all(blocks);
-        self.waiting.insert_all(blocks);
+        let mut waiting = blocks.clone();
+        self.dispensed.values().for_each(|set| waiting.remove_all(set));
+        self.waiting.insert_all(&waiting);
+    }
+
+    /// Unfinished to spent: nobody needs them any more. Returns those that were unfinished.
+    pub(super) fn give_up(&mut self, blocks: &IntervalSet) -> IntervalSet {
+        let given_up = blocks.intersection(&self.unfinished);
+        self.unfinished.remove_all(&given_up);
+        self.waiting.remove_all(&given_up);
+        self.suspects.remove_all(&given_up);
+        drop(self.take_ready(&given_up));
+        given_up
+    }
+
+    /// The client has these now.
+    pub(super) fn take(&mut self, blocks: &IntervalSet) {
+        self.taken.insert_all(blocks);
+        self.told.remove_all(blocks);
     }
 
     /// Waiting to ready, at no home yet. Suspects stand in line; the others are returned, to be placed.
@@ -312,11 +354,7 @@ impl Array {
 
     /// Any state to held: `worker` has them. Returns those that were unfinished.
     pub(super) fn hold(&mut self, worker: WorkerId, blocks: &IntervalSet) -> IntervalSet {
-        let newly = blocks.intersection(&self.unfinished);
-        self.unfinished.remove_all(&newly);
-        self.waiting.remove_all(&newly);
-        drop(self.take_ready(&newly));
-        self.suspects.remove_all(&newly);
+        let newly = self.give_up(blocks);
         self.done.insert_all(blocks);
         if !blocks.is_empty() {
             self.held.entry(worker).or_default().insert_all(blocks);
@@ -327,6 +365,7 @@ impl Array {
     /// Held to spent: nobody needs them. Returns what each holder is to drop.
     pub(super) fn free(&mut self, blocks: &IntervalSet) -> Vec<(WorkerId, IntervalSet)> {
         self.done.remove_all(blocks);
+        self.told.remove_all(blocks);
         let parts = self.held.iter().map(|(&worker, set)| (worker, set.intersection(blocks)));
         let parts: Vec<(WorkerId, IntervalSet)> = parts.filter(|(_, part)| !part.is_empty()).collect();
         parts.iter().for_each(|(worker, part)| remove_of(&mut self.held, *worker, part));
@@ -340,15 +379,13 @@ impl Array {
         remove_of(&mut self.held, worker, &gone);
         self.held.values().for_each(|set| gone.remove_all(set));
         self.done.remove_all(&gone);
+        self.told.remove_all(&gone);
         gone
     }
 
-    /// Lost to unfinished: waiting, but for those that somebody is computing a second time just now.
+    /// Lost to unfinished.
     pub(super) fn derive(&mut self, lost: &IntervalSet) {
-        self.unfinished.insert_all(lost);
-        let mut waiting = lost.clone();
-        self.dispensed.values().for_each(|set| waiting.remove_all(set));
-        self.waiting.insert_all(&waiting);
+        self.want(lost);
         self.attempt = self.attempt.saturating_add(1);
     }
 
@@ -357,7 +394,7 @@ impl Array {
         for set in [&mut self.unfinished, &mut self.waiting, &mut self.homeless, &mut self.line, &mut self.done] {
             drop(set.take());
         }
-        drop((self.suspects.take(), self.fresh.take()));
+        drop((self.suspects.take(), self.taken.take(), self.told.take()));
         [&mut self.homes, &mut self.dispensed, &mut self.held].into_iter().for_each(BTreeMap::clear);
         self.failures.clear();
     }

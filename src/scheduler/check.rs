@@ -29,7 +29,13 @@ impl Scheduler {
     fn check_needs(&self, id: ArrayId, array: &Array) -> Result<(), String> {
         let mut known = array.done.clone();
         known.insert_all(&array.unfinished);
-        ensure(!array.pinned || known.covers(array.whole()), "a block is pinned, and neither there nor on its way")?;
+        known.insert_all(&array.taken);
+        ensure(array.done.covers_all(&array.told), "the client was told of a block that is not there")?;
+        ensure(!array.told.overlaps(&array.taken), "the client was told of a block that it has taken")?;
+        ensure(
+            !array.pinned || known.covers(array.whole()),
+            "a block is pinned, and neither there nor on its way nor taken",
+        )?;
         let Some(recipe) = &array.recipe else {
             return ensure(array.unfinished.is_empty(), "scattered data waits for itself");
         };
@@ -52,7 +58,7 @@ impl Scheduler {
                 readers.into_iter().any(|blocks| reader.unfinished.touches(blocks))
             })
         };
-        let kept = |block: u64| array.pinned || unfinished_reader(block);
+        let kept = |block: u64| (array.pinned && !array.taken.contains(block)) || unfinished_reader(block);
         ensure(array.done.indices().all(kept), "a block is held that nobody needs")
     }
 
@@ -104,18 +110,20 @@ impl Scheduler {
 /// Each block is in one state.
 fn check_states(array: &Array) -> Result<(), String> {
     let mut seen = IntervalSet::new();
-    let mut disjoint = |set: &IntervalSet| {
+    let disjoint = |set: &IntervalSet, seen: &mut IntervalSet| {
         let fresh = !seen.overlaps(set);
         seen.insert_all(set);
         fresh
     };
-    let ready = [array.waiting(), array.homeless(), array.line()].into_iter().chain(array.homes().values());
-    ensure(ready.into_iter().all(&mut disjoint), "a block is in two states")?;
+    let mut ready = [array.waiting(), array.homeless(), array.line()].into_iter().chain(array.homes().values());
+    ensure(ready.all(|set| disjoint(set, &mut seen)), "a block is in two states")?;
+    ensure(array.unfinished.covers_all(&seen), "a block that nobody needs is waiting or ready")?;
     for set in array.dispensed().values() {
-        ensure(disjoint(set), "a block is dispensed twice, or dispensed and ready")?;
+        ensure(disjoint(set, &mut seen), "a block is dispensed twice, or dispensed and ready")?;
     }
-    seen.remove_all(&array.done);
-    ensure(seen == array.unfinished, "the unfinished blocks are not those waiting, ready and dispensed")?;
+    ensure(seen.covers_all(&array.unfinished), "an unfinished block is not waiting, ready or dispensed")?;
+    [&array.done, &array.unfinished, &array.taken].into_iter().for_each(|set| seen.remove_all(set));
+    ensure(seen.is_empty(), "a block is dispensed that nobody needs")?;
     let mut held = IntervalSet::new();
     array.held().values().for_each(|set| held.insert_all(set));
     ensure(held == array.done, "the blocks done are not those held")?;

@@ -6,7 +6,7 @@ use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::wire::ToWorker;
 
-use super::message::{HOLDINGS_MAX, Holding, ToClient};
+use super::message::{HOLDINGS_MAX, ToClient};
 use super::story::Happening;
 use super::{Mutant, Scheduler};
 
@@ -72,7 +72,7 @@ impl Scheduler {
         if !self.deaths.is_empty() {
             self.deaths.retain(|block, _| block.array != id || !newly.contains(block.index));
         }
-        self.note_progress(id, newly);
+        self.note_progress(id);
         self.wake_readers(id, newly);
         self.free_inputs(id, newly);
         self.free_unneeded(id, newly);
@@ -136,16 +136,23 @@ impl Scheduler {
     }
 
     /// Inputs of blocks that are done may be needed no more.
-    fn free_inputs(&mut self, id: ArrayId, blocks: &IntervalSet) {
+    pub(super) fn free_inputs(&mut self, id: ArrayId, blocks: &IntervalSet) {
         let recipe = self.arrays.get(&id).and_then(|array| array.recipe.as_ref());
         let read = recipe.map(|recipe| recipe.relation.inputs_of(blocks)).unwrap_or_default();
         read.into_iter().for_each(|(input, blocks)| self.free_unneeded(input, &blocks));
     }
 
-    /// Frees what of `candidates` is held, not pinned, and read by no unfinished block.
+    /// Frees what of `candidates` is held and not needed.
     pub(super) fn free_unneeded(&mut self, id: ArrayId, candidates: &IntervalSet) {
-        let Some(array) = self.arrays.get(&id).filter(|array| !array.pinned) else { return };
-        let mut free = candidates.intersection(&array.done);
+        let Some(array) = self.arrays.get(&id) else { return };
+        let free = self.unneeded(id, &candidates.intersection(&array.done));
+        self.free(id, &free);
+    }
+
+    /// Those of `candidates` that the client does not want, or has taken, and that no unfinished block reads.
+    pub(super) fn unneeded(&self, id: ArrayId, candidates: &IntervalSet) -> IntervalSet {
+        let Some(array) = self.arrays.get(&id) else { return IntervalSet::new() };
+        let mut free = if array.pinned { candidates.intersection(&array.taken) } else { candidates.clone() };
         for reader in array.readers.iter().filter_map(|reader| self.arrays.get(reader)) {
             let Some(recipe) = &reader.recipe else { continue };
             if recipe.relation.is_blockwise() {
@@ -166,7 +173,7 @@ impl Scheduler {
             }
             free.remove_all(&needed);
         }
-        self.free(id, &free);
+        free
     }
 
     fn free(&mut self, id: ArrayId, blocks: &IntervalSet) {
@@ -177,21 +184,23 @@ impl Scheduler {
         self.note_all(id, blocks, Happening::Freed);
         for (worker, part) in parts {
             self.tell(worker, ToWorker::Free { array: id, blocks: part.iter().collect() });
+            // There is room now for what it refused.
+            if let Some(known) = self.workers.get_mut(&worker) {
+                known.recover();
+                self.hungry.insert(worker);
+            }
         }
         if !self.strikes.is_empty() {
             self.strikes.retain(|(block, _)| block.array != id || !blocks.contains(block.index));
         }
     }
 
-    fn note_progress(&mut self, id: ArrayId, newly: &IntervalSet) {
-        let Some(array) = self.arrays.get_mut(&id) else { return };
-        let Some((name, job)) = array.job.and_then(|job| Some((job, self.jobs.get_mut(&job)?))) else { return };
+    fn note_progress(&mut self, id: ArrayId) {
+        let Some(name) = self.arrays.get(&id).and_then(|array| array.job) else { return };
+        let Some(job) = self.jobs.get_mut(&name) else { return };
         job.refused = None;
         if job.ended {
             return;
-        }
-        if array.pinned {
-            array.fresh.insert_all(newly);
         }
         self.changed.insert((name, id));
         self.progress_due.get_or_insert(self.now + self.limits.progress_interval);
@@ -204,8 +213,8 @@ impl Scheduler {
             return;
         }
         array.announced = true;
-        drop(array.fresh.take());
-        let holders = if array.done.interval_count() <= HOLDINGS_MAX { self.holdings(id, None) } else { Vec::new() };
+        let done = array.done.clone();
+        let holders = self.holdings(id, &done, HOLDINGS_MAX + 1);
         let holders = if holders.len() <= HOLDINGS_MAX { holders } else { Vec::new() };
         self.tell_client(id.client, ToClient::ArrayDone { array: id, holders });
         self.end_job_if_done(id);
@@ -221,21 +230,6 @@ impl Scheduler {
             self.changed.retain(|(job, _)| *job != name);
             self.tell_client(name.client, ToClient::JobDone { job: name });
         }
-    }
-
-    /// Who holds `blocks` (all where `None`), each block once.
-    pub(super) fn holdings(&self, id: ArrayId, blocks: Option<Interval>) -> Vec<Holding> {
-        let Some(array) = self.arrays.get(&id) else { return Vec::new() };
-        let blocks = blocks.unwrap_or(array.whole());
-        let mut holdings: Vec<Holding> = Vec::new();
-        let mut at = blocks.start;
-        while at < blocks.end {
-            // The holder that goes on the longest makes the shortest list.
-            let Some((worker, end)) = array.holders_from(at).into_iter().max_by_key(|&(_, end)| end) else { break };
-            holdings.push(Holding { blocks: Interval::new(at, end.min(blocks.end)), worker });
-            at = end;
-        }
-        holdings
     }
 
     /// What a block is and was, for errors and for people.

@@ -7,16 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gridloom_worker::ids::{ArrayId, ClientId, JobId, WorkerId};
-use gridloom_worker::intervals::Interval;
 use gridloom_worker::wire::ToWorker;
 
 use super::Scheduler;
-use super::array::Question;
 use super::error::{JobError, Wanted};
 use super::message::ToClient;
-
-/// Intervals in one message of progress at most; what is left comes with the next.
-const FRESH_MAX: usize = 4096;
 
 /// What is not wanted.
 impl Scheduler {
@@ -24,6 +19,7 @@ impl Scheduler {
     pub(super) fn release(&mut self, id: ArrayId) {
         let Some(array) = self.arrays.get_mut(&id) else { return };
         array.pinned = false;
+        drop(array.told.take());
         self.refuse_questions(id, &JobError::UnknownArray { array: id });
         self.end_job_if_done(id);
         self.drop_or_free(id);
@@ -31,8 +27,8 @@ impl Scheduler {
 
     /// Somebody stopped wanting something of it.
     fn drop_or_free(&mut self, id: ArrayId) {
-        let Some(array) = self.arrays.get(&id).filter(|array| !array.pinned) else { return };
-        if array.readers.is_empty() {
+        let Some(array) = self.arrays.get(&id) else { return };
+        if !array.pinned && array.readers.is_empty() {
             self.forget(id);
         } else {
             let whole = array.done.clone();
@@ -156,41 +152,6 @@ impl Scheduler {
     }
 }
 
-/// Questions of clients.
-impl Scheduler {
-    /// Answers at once if everything is there, or as soon as it is.
-    pub(super) fn locate(&mut self, client: ClientId, request: u64, id: ArrayId, blocks: Interval) {
-        let unknown = JobError::UnknownArray { array: id };
-        let known = self.arrays.get_mut(&id).filter(|array| array.pinned && blocks.end <= array.blocks);
-        match known {
-            Some(array) => {
-                array.questions.push(Question { client, request, blocks });
-                self.answer_questions(id);
-            }
-            None => self.tell_client(client, ToClient::Located { request, result: Err(unknown) }),
-        }
-    }
-
-    pub(super) fn answer_questions(&mut self, id: ArrayId) {
-        let Some(array) = self.arrays.get_mut(&id).filter(|array| !array.questions.is_empty()) else { return };
-        let done = &array.done;
-        let (now, later) = array.questions.iter().partition(|question| done.covers(question.blocks));
-        array.questions = later;
-        let now: Vec<Question> = now;
-        for Question { client, request, blocks } in now {
-            let result = Ok(self.holdings(id, Some(blocks)));
-            self.tell_client(client, ToClient::Located { request, result });
-        }
-    }
-
-    fn refuse_questions(&mut self, id: ArrayId, error: &JobError) {
-        let questions = self.arrays.get_mut(&id).map(|array| std::mem::take(&mut array.questions));
-        for Question { client, request, .. } in questions.unwrap_or_default() {
-            self.tell_client(client, ToClient::Located { request, result: Err(error.clone()) });
-        }
-    }
-}
-
 /// Time.
 impl Scheduler {
     /// Whatever has waited too long ends.
@@ -269,16 +230,9 @@ impl Scheduler {
     fn tell_progress(&mut self) {
         self.progress_due = None;
         for (job, id) in std::mem::take(&mut self.changed) {
-            let Some(array) = self.arrays.get_mut(&id) else { continue };
-            let fresh: Vec<Interval> = array.fresh.iter().take(FRESH_MAX).collect();
-            fresh.iter().for_each(|&blocks| array.fresh.remove(blocks));
-            let rest = !array.fresh.is_empty();
+            let Some(array) = self.arrays.get(&id) else { continue };
             let (done, total) = (array.blocks - array.unfinished.count(), array.blocks);
-            self.tell_client(id.client, ToClient::Progress { job, array: id, done, total, fresh });
-            if rest {
-                self.changed.insert((job, id));
-                self.progress_due.get_or_insert(self.now + self.limits.progress_interval);
-            }
+            self.tell_client(id.client, ToClient::Progress { job, array: id, done, total });
         }
     }
 }

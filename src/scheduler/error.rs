@@ -51,7 +51,9 @@ pub enum JobError {
         wanted: Wanted,
     },
     /// No worker has the memory.
-    #[error("a block of {array} needs {needs} bytes and no worker has more than {has}")]
+    #[error(
+        "a block of {array} needs {needs} bytes and no worker has more than {has}: use smaller chunks or give workers more memory"
+    )]
     Memory {
         /// What was to be computed.
         array: ArrayId,
@@ -71,7 +73,7 @@ pub enum JobError {
     },
     /// The plan is not sound.
     #[error("the plan is not sound: {0}")]
-    Plan(#[from] PlanError),
+    Plan(#[from] PlanFault),
     /// The scheduler cannot be reached.
     #[error("the scheduler is gone")]
     SchedulerLost,
@@ -104,7 +106,7 @@ pub enum Wanted {
 /// Why a plan is refused before anything is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum PlanError {
+pub enum PlanFault {
     /// An array or job that is not named after the client that sends it, or that is named twice.
     #[error("{array} is not a new array of this client")]
     Name {

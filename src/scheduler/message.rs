@@ -77,7 +77,7 @@ pub enum Action {
 /// From a client to the scheduler. Arrays and jobs are named by the client, never twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromClient {
-    /// Compute this and keep the outputs.
+    /// Compute this and keep the outputs until they are released, or their blocks taken.
     Submit {
         /// Its name.
         job: JobId,
@@ -116,7 +116,23 @@ pub enum FromClient {
         /// Which.
         blocks: Interval,
     },
-    /// A block was not to be had where it was said to be. Locate it again.
+    /// Where are blocks that this was not answered with before? Answered by one [`ToClient::Located`] as soon as there
+    /// are any: so the client fetches them while others are being computed. Only one reader of an array may ask so.
+    Stream {
+        /// Comes back with the answer.
+        request: u64,
+        /// Whose.
+        array: ArrayId,
+    },
+    /// The client has these blocks of an output and wants them no more: they are freed once nothing else reads them,
+    /// and not made again for the client. When all are taken, the array is still to be released.
+    Taken {
+        /// Whose.
+        array: ArrayId,
+        /// Which.
+        blocks: Vec<Interval>,
+    },
+    /// A block was not to be had where it was said to be. Locate it again; a stream comes back to it by itself.
     FetchFailed {
         /// Which.
         block: BlockId,
@@ -154,8 +170,6 @@ pub enum ToClient {
         done: u64,
         /// Of how many.
         total: u64,
-        /// For outputs, the blocks computed since this was last said; each block comes at least once.
-        fresh: Vec<Interval>,
     },
     /// An output is complete.
     ArrayDone {
@@ -183,16 +197,17 @@ pub enum ToClient {
         /// Why.
         error: JobError,
     },
-    /// The answer to [`FromClient::Locate`].
+    /// The answer to [`FromClient::Locate`] or [`FromClient::Stream`].
     Located {
         /// Of the question.
         request: u64,
-        /// Where the blocks are, in order; together all that were asked for.
+        /// Where the blocks are, in order: all that were asked for, or some of a stream's.
         result: Result<Vec<Holding>, JobError>,
     },
 }
 
 /// How many holdings [`ToClient::ArrayDone`] carries at most: what a small result needs, so that it takes no question.
+/// Also how many one answer to [`FromClient::Stream`] carries.
 pub const HOLDINGS_MAX: usize = 64;
 
 /// Blocks of an array and a worker that holds them.
@@ -211,8 +226,10 @@ pub struct Limits {
     pub client_grace: Duration,
     /// A job that no worker can serve for this long fails.
     pub worker_wait: Duration,
-    /// A job all of whose blocks are refused for this long fails.
+    /// A job all of whose blocks are refused for this long, while no client takes any, fails.
     pub memory_wait: Duration,
+    /// The same while a client is about to take blocks: it may be slow, but not stand still for ever.
+    pub take_wait: Duration,
     /// Between two [`ToClient::Progress`] of one array.
     pub progress_interval: Duration,
 }
@@ -223,6 +240,7 @@ impl Default for Limits {
             client_grace: Duration::from_secs(30),
             worker_wait: Duration::from_secs(30),
             memory_wait: Duration::from_secs(30),
+            take_wait: Duration::from_secs(600),
             progress_interval: Duration::from_millis(20),
         }
     }

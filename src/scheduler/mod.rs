@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`message`] (what goes in and out) -> `array` (a block's life-cycle, as sets) -> `party` (workers,
 //! clients, jobs) -> `relation` (which blocks need which) -> `submit` -> `place` and `dispense` (with
-//! `policy`) -> `complete` -> `recover` -> `leave` -> `end` -> `check`.
+//! `policy`) -> `complete` -> `hand_over` -> `recover` -> `leave` -> `end` -> `check`.
 //!
 //! Pure: `handle(now, event)`, `poll() -> action`, `next_timeout()`. No clock, thread, socket or random source; time
 //! is what it is told, and everything is kept in order, so the same events give the same actions. It never sees the
@@ -15,6 +15,7 @@ mod complete;
 mod dispense;
 mod end;
 pub mod error;
+mod hand_over;
 mod leave;
 pub mod message;
 mod party;
@@ -37,7 +38,7 @@ use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::wire::{FromWorker, Register, ToWorker};
 
-pub use error::{JobError, PlanError, StageFault, Wanted};
+pub use error::{JobError, PlanFault, StageFault, Wanted};
 pub use message::{Action, Event, FromClient, HOLDINGS_MAX, Holding, Limits, ToClient};
 pub use story::{BlockState, Chapter, Happening};
 
@@ -55,6 +56,8 @@ pub enum Mutant {
     AcceptDuplicate,
     /// Blocks lost with a worker are not derived again.
     SkipDerivation,
+    /// What a client has taken is derived again, as if it were lost.
+    DeriveTaken,
 }
 
 /// The state of everything that was submitted.
@@ -89,6 +92,8 @@ pub struct Scheduler {
     /// Blocks on their way from a worker that leaves to another.
     moves: BTreeMap<(WorkerId, WorkerId, ArrayId), IntervalSet>,
     progress_due: Option<Duration>,
+    /// When a client last took blocks.
+    taken_last: Duration,
     story: Story,
     actions: VecDeque<Action>,
     mutant: Option<Mutant>,
@@ -117,6 +122,7 @@ impl Scheduler {
             strikes: BTreeSet::new(),
             moves: BTreeMap::new(),
             progress_due: None,
+            taken_last: Duration::ZERO,
             story: Story::default(),
             actions: VecDeque::new(),
             mutant: None,
@@ -248,7 +254,9 @@ impl Scheduler {
                 self.scattered(client, array, Array::new(blocks, fields, bytes), &holders);
             }
             FromClient::Locate { request, array, blocks } => self.locate(client, request, array, blocks),
-            FromClient::FetchFailed { block, holder, error } => self.strike(block, holder, error),
+            FromClient::Stream { request, array } => self.stream(client, request, array),
+            FromClient::Taken { array, blocks } => self.taken(client, array, &blocks),
+            FromClient::FetchFailed { block, holder, error } => self.not_fetched(client, block, holder, error),
             FromClient::Close => self.drop_client(client),
         }
     }

@@ -143,12 +143,14 @@ impl Scheduler {
         self.wait_again(id, &back);
     }
 
-    /// Whether nothing of the job was completed since blocks of it were first refused, long ago.
+    /// Whether nothing of the job was completed, and nothing at all taken, since blocks of it were first refused, long
+    /// ago.
     fn has_waited_for_memory(&mut self, id: ArrayId) -> bool {
         let job = self.arrays.get(&id).and_then(|array| array.job);
         let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) else { return false };
-        let since = *job.refused.get_or_insert(self.now);
-        self.now.saturating_sub(since) >= self.limits.memory_wait
+        let since = (*job.refused.get_or_insert(self.now)).max(self.taken_last);
+        let patience = if self.awaits_clients() { self.limits.take_wait } else { self.limits.memory_wait };
+        self.now.saturating_sub(since) >= patience
     }
 
     pub(super) fn block_failed(

@@ -65,6 +65,8 @@ pub enum Happening {
     },
     /// To be computed again, for what needs it.
     Derived,
+    /// Its client has it.
+    Taken,
     /// Needed no more.
     Freed,
 }

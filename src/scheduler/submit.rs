@@ -10,7 +10,7 @@ use gridloom_worker::wire::{KernelBytes, Plan};
 
 use super::Scheduler;
 use super::array::{Array, Recipe};
-use super::error::{JobError, PlanError};
+use super::error::{JobError, PlanFault};
 use super::message::{Holding, ToClient};
 use super::party::Job;
 use super::relation::Relation;
@@ -22,7 +22,7 @@ const LOOKED_AT_MAX: u64 = 1 << 16;
 impl Scheduler {
     pub(super) fn submit(&mut self, client: ClientId, name: JobId, plan: Plan) {
         if name.client != client || self.jobs.contains_key(&name) {
-            let error = PlanError::JobName.into();
+            let error = PlanFault::JobName.into();
             self.tell_client(client, ToClient::JobFailed { job: name, error });
             return;
         }
@@ -39,6 +39,7 @@ impl Scheduler {
         let job = Job { arrays: made.iter().copied().collect(), ..Job::default() };
         self.jobs.insert(name, job);
         self.add_arrays(name, plan);
+        made.iter().rev().for_each(|&id| self.set_spare(id));
         made.iter().rev().for_each(|&id| self.want_needed(id));
         for &id in &made {
             let ready = self.ready_at_first(id);
@@ -83,11 +84,22 @@ impl Scheduler {
         let named = validate::kernels_of(&stage);
         let kernels = named.iter().filter_map(|kernel| kernels.get(kernel).cloned()).collect();
         let mut array = Array::new(stage.blocks(), stage.outputs.len() as u32, stage.bytes_output);
-        array.recipe = Some(Recipe { kernels, bytes_peak: stage.bytes_peak, relation: Relation::new(stage) });
+        array.recipe =
+            Some(Recipe { kernels, bytes_peak: stage.bytes_peak, bytes_spare: 0, relation: Relation::new(stage) });
         array.job = Some(name);
         let depths = array.inputs().iter().filter_map(|input| self.arrays.get(input)).map(|input| input.depth + 1);
         array.depth = depths.max().unwrap_or(0);
         array
+    }
+
+    /// What the stages after this one (whose own is known) need at once.
+    fn set_spare(&mut self, id: ArrayId) {
+        let readers = self.arrays.get(&id).map_or(&[][..], |array| &array.readers).iter();
+        let recipes = readers.filter_map(|reader| self.arrays.get(reader)?.recipe.as_ref());
+        let spare = recipes.map(|recipe| recipe.bytes_peak.saturating_add(recipe.bytes_spare)).max().unwrap_or(0);
+        if let Some(recipe) = self.arrays.get_mut(&id).and_then(|array| array.recipe.as_mut()) {
+            recipe.bytes_spare = spare;
+        }
     }
 
     /// Wants the blocks of an array that its client or its readers (whose own wants are known) need.
@@ -139,7 +151,7 @@ impl Scheduler {
     /// Data that a client has put on workers. It is held where the client says, or it is lost.
     pub(super) fn scattered(&mut self, client: ClientId, id: ArrayId, mut array: Array, holders: &[Holding]) {
         if id.client != client || self.arrays.contains_key(&id) {
-            let error = PlanError::Name { array: id }.into();
+            let error = PlanFault::Name { array: id }.into();
             self.tell_client(client, ToClient::ArrayLost { array: id, error });
             return;
         }

@@ -12,7 +12,7 @@ use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::Plan;
 
 use super::array::Array;
-use super::error::{JobError, PlanError, StageFault};
+use super::error::{JobError, PlanFault, StageFault};
 use super::relation::Relation;
 
 /// Blocks of one array at most: what is counted in 60 bits.
@@ -35,29 +35,30 @@ pub(super) fn check(plan: &Plan, client: ClientId, arrays: &BTreeMap<ArrayId, Ar
     for stage in &plan.stages {
         let array = stage.array;
         if array.client != client || arrays.contains_key(&array) || made.contains_key(&array) {
-            return Err(PlanError::Name { array }.into());
+            return Err(PlanFault::Name { array }.into());
         }
         let known = |input: ArrayId| {
             let readable = |array: &Array| Readable { blocks: array.blocks, fields: array.fields };
-            let earlier = || arrays.get(&input).filter(|array| array.pinned && input.client == client).map(readable);
+            let whole = |array: &&Array| array.pinned && array.taken.is_empty() && input.client == client;
+            let earlier = || arrays.get(&input).filter(whole).map(readable);
             made.get(&input).copied().or_else(earlier)
         };
-        fits(stage, known).map_err(|what| PlanError::Stage { array, what })?;
+        fits(stage, known).map_err(|what| PlanFault::Stage { array, what })?;
         if let Some(input) = stage.input_arrays().into_iter().find(|input| known(*input).is_none()) {
             return Err(JobError::UnknownArray { array: input });
         }
         let read = stage.input_arrays().into_iter().filter_map(known).map(|readable| readable.blocks);
         let blocks = read.chain([stage.blocks()]).max().unwrap_or(0);
         if blocks > BLOCKS_IRREGULAR_MAX && !Relation::new(stage.clone()).is_regular() {
-            return Err(PlanError::TooManyBlocks { array, blocks, blocks_max: BLOCKS_IRREGULAR_MAX }.into());
+            return Err(PlanFault::TooManyBlocks { array, blocks, blocks_max: BLOCKS_IRREGULAR_MAX }.into());
         }
         if !kernels_of(stage).iter().all(|kernel| kernels.contains(kernel)) {
-            return Err(PlanError::Kernel { array }.into());
+            return Err(PlanFault::Kernel { array }.into());
         }
         made.insert(array, Readable { blocks: stage.blocks(), fields: stage.outputs.len() as u32 });
     }
     match plan.outputs.iter().find(|output| !made.contains_key(output)) {
-        Some(&array) => Err(PlanError::Output { array }.into()),
+        Some(&array) => Err(PlanFault::Output { array }.into()),
         None => Ok(()),
     }
 }

@@ -105,6 +105,20 @@ fn a_map_writes_what_numpy_would() {
 }
 
 #[test]
+fn a_large_result_goes_to_its_file_as_it_is_computed() {
+    let folder = Folder::new();
+    let report = folder.json("map poly.wgsl random:1024x4096 --chunks 16,4096 -o out.npy --json");
+    let bytes = 32 << 20;
+    let written = fs::metadata(folder.path().join("out.npy")).unwrap().len();
+    assert!((bytes..bytes + 1000).contains(&written), "{written}");
+    let peak = report["memory_peak_bytes"].as_u64().unwrap();
+    assert!(peak < bytes, "{peak} bytes of memory for a result of {bytes}");
+    // It is what a plain sum says of the same numbers: 2 * n / 3 + 3 * n / 2 + n, nearly.
+    let mean = folder.json("reduce mean out.npy --json")["values"][0].as_f64().unwrap();
+    assert!((mean - (2.0 / 3.0 + 1.5 + 1.0)).abs() < 1e-3, "{mean}");
+}
+
+#[test]
 fn reductions_answer_the_same_for_any_workers_and_chunks() {
     let folder = Folder::new();
     let whole = folder.json("reduce mean random:200x300?seed=7 --axis -1 --json");

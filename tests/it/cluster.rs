@@ -10,6 +10,7 @@ use gridloom::plan::PlanError;
 use gridloom::scheduler::JobError;
 use gridloom::{Array, Client, DType, Future, Kernel, LocalCluster, Reduce, Value};
 use gridloom_worker::executor::ExecuteError;
+use gridloom_worker::ids::ClientId;
 use ndarray::{Array1, Array2, ArrayD, arr1, arr2};
 
 fn cluster(workers: usize) -> LocalCluster {
@@ -264,4 +265,76 @@ fn user_reductions_give_the_same_bits_on_any_number_of_workers() {
         let cluster = cluster(workers);
         assert_eq!(compute_all(&cluster.client()), expected, "{workers} workers");
     }
+}
+
+/// Workers of one thread and 2 MiB each.
+fn small_cluster(workers: usize) -> LocalCluster {
+    LocalCluster::options().workers(workers).threads(NonZeroUsize::MIN).memory_limit(2 << 20).start().unwrap()
+}
+
+/// 16 MiB in blocks of 64 KiB.
+fn large_array() -> Array {
+    let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
+    Array::random([2048, 1024]).chunks([8, 1024]).map_blocks(&poly)
+}
+
+/// (The ledger of a worker asserts that it never goes over its limit.)
+#[test]
+fn a_result_larger_than_the_workers_memory_is_taken_as_it_is_computed() {
+    let ample = LocalCluster::start().unwrap().client();
+    let mapped = large_array();
+    // Here what is stored in between and what reads it compete for memory.
+    let neighbours = &mapped.slice(ndarray::s![1.., ..]) + &mapped.slice(ndarray::s![..-1, ..]);
+    let plan = gridloom::plan::plan(std::slice::from_ref(&neighbours), &mut gridloom::plan::ArrayIds::new(ClientId(1)))
+        .unwrap();
+    assert_eq!(plan.stages.len(), 2);
+    for array in [mapped, neighbours] {
+        let expected = compute(&ample, &array);
+        for workers in [1, 2] {
+            let client = small_cluster(workers).client();
+            assert!(compute(&client, &array) == expected, "other values on {workers} workers");
+        }
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_the_workers_up_and_nothing_fails() {
+    let client = small_cluster(2).client();
+    let mut elements = 0;
+    for (at, block) in client.compute::<Value>(&large_array()).unwrap().blocks().enumerate() {
+        let (region, block) = block.unwrap();
+        assert_eq!(block.shape, region.shape());
+        elements += region.shape().elements();
+        if at < 50 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    assert_eq!(elements, 2048 * 1024);
+}
+
+#[test]
+fn what_somebody_else_holds_is_not_taken() {
+    let client = cluster(2).client();
+    let x = Array::random([1000, 100]).chunks([10, 100]);
+    let first: Future<Value> = client.compute(&x).unwrap();
+    let (second, array) = (first.clone(), first.array());
+    let value = first.wait().unwrap();
+    assert_eq!(second.wait().unwrap(), value);
+    assert_eq!(compute(&client, &array), value);
+    // One task's result feeds others that still run while it is gathered itself.
+    let inc = Kernel::element("fn inc(x: T) -> T { return x + 1; }").unwrap();
+    let one: Future<Value> = client.submit(&inc, &array).unwrap();
+    let two: Future<Value> = client.submit(&inc, &one).unwrap();
+    let (one, two) = (one.wait().unwrap(), two.wait().unwrap());
+    assert_eq!(compute(&client, &(&array + 1.0)), one);
+    assert_eq!(compute(&client, &(&array + 1.0 + 1.0)), two);
+}
+
+#[test]
+fn what_a_worker_holds_already_needs_no_second_place() {
+    let client = LocalCluster::options().threads(NonZeroUsize::MIN).memory_limit(64 << 20).start().unwrap().client();
+    let x = Array::random([5_000_000]).chunks([5_000_000]);
+    let held = client.persist(&x).unwrap().wait().unwrap();
+    let mean: f64 = client.compute(&held.mean(())).unwrap().wait().unwrap();
+    assert!((mean - 0.5).abs() < 1e-3);
 }

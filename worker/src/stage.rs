@@ -59,7 +59,7 @@ pub struct Map {
     /// From leaves to results.
     pub program: Program,
     /// The chunk step of a reduction over the results, or none.
-    pub reduce: Option<Reduce>,
+    pub reduce: Option<ChunkStep>,
 }
 
 /// One input of an element program: a value per element of the space.
@@ -267,7 +267,7 @@ pub enum Value {
 
 /// The chunk step: each block is reduced over `axes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reduce {
+pub struct ChunkStep {
     /// What is computed.
     pub reduction: Reduction,
     /// Per axis of the space, whether it is reduced.
@@ -389,6 +389,16 @@ impl Stage {
             Body::Map(map) => map.reads(block),
             Body::Fold(fold) => fold.inputs(block).map(|index| whole(fold.input, index, 0)).collect(),
             Body::Relabel(relabel) => vec![whole(relabel.input, block, relabel.field)],
+        }
+    }
+
+    /// Bytes of the part that a read of this stage is of; `None` where it is the whole block.
+    pub fn bytes_read(&self, read: &Read) -> Option<u64> {
+        match (&self.body, &read.region) {
+            (Body::Map(map), Some(region)) => {
+                Some(region.shape().elements() * map.leaves[read.leaf as usize].dtype.bytes())
+            }
+            (Body::Map(_) | Body::Fold(_) | Body::Relabel(_), _) => None,
         }
     }
 
@@ -617,7 +627,7 @@ mod tests {
                 pieces: vec![Piece { source: source.clone(), view: view.clone() }],
             }],
             program: Program::identity(),
-            reduce: Some(Reduce { reduction: reduction.clone(), axes: axes.to_vec(), finish: false }),
+            reduce: Some(ChunkStep { reduction: reduction.clone(), axes: axes.to_vec(), finish: false }),
         };
         let first = stage(Body::Map(map([true, false])));
         assert_eq!(first.inputs(1), vec![(array(1), 3..4)]);

@@ -137,16 +137,23 @@ impl<B: Payload> Store<B> {
         self.held.keys().copied()
     }
 
+    /// Whether bytes could be set aside now.
+    pub fn has_room(&self, bytes: u64) -> Result<(), Shortage> {
+        let has = self.limit_bytes - self.held_bytes;
+        match bytes > has - self.reserved_bytes {
+            true => Err(Shortage { needs: bytes, has }),
+            false => Ok(()),
+        }
+    }
+
     /// Sets bytes aside, giving up cached parts for them if need be.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), Shortage> {
-        let has = self.limit_bytes - self.held_bytes;
-        if bytes > has - self.reserved_bytes {
-            return Err(Shortage { needs: bytes, has });
-        }
+        self.has_room(bytes)?;
         while self.used_bytes() + bytes > self.limit_bytes {
             self.evict_oldest();
         }
         self.reserved_bytes += bytes;
+        debug_assert!(self.used_bytes() <= self.limit_bytes, "the ledger is over its limit");
         Ok(())
     }
 

@@ -1,6 +1,7 @@
-//! A client of the simulated cluster: it scatters, submits, reads what is done and compares it, cancels, releases.
+//! A client of the simulated cluster: it scatters, submits, reads what is done and compares it, takes what it is told
+//! of while the rest is computed, cancels, releases.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ pub(crate) enum Step {
     ReleaseSome,
     /// Asks again where an array is.
     Ask(ArrayId),
+    /// From now on an array is read by nobody else, and taken block by block.
+    Stream(ArrayId),
+    /// A slow reader goes on.
+    GoOn(ArrayId),
 }
 
 /// How far an array is that the client wants.
@@ -31,10 +36,28 @@ enum Progress {
     Pending,
     /// There, and being read.
     Reading { left: BTreeSet<(u64, u32)> },
+    /// Read while it is computed, and freed.
+    Taking(Taking),
+    /// Read, right, and freed.
+    Taken,
     /// Read, and right.
     Read,
     /// Gone.
     Lost(JobError),
+}
+
+/// What is read block by block.
+#[derive(Clone, Debug, PartialEq)]
+struct Taking {
+    /// Fields of blocks that are not here.
+    left: BTreeSet<(u64, u32)>,
+    /// Those of them that are on their way.
+    flying: BTreeSet<(u64, u32)>,
+    places: VecDeque<(u64, WorkerId)>,
+    /// Whether it waits to be told of more.
+    asked: bool,
+    /// Here, and not said to be.
+    unsaid: Vec<Interval>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +66,8 @@ struct Output {
     blocks: u64,
     fields: u32,
     progress: Progress,
+    /// Whether it was said to be complete.
+    is_complete: bool,
     /// The plan that makes it; `None` for what was scattered.
     job: Option<JobId>,
 }
@@ -103,7 +128,7 @@ impl Client {
 
     /// Whether every job has ended and everything that is there has been read.
     pub(crate) fn is_done(&self) -> bool {
-        let read = |output: &Output| matches!(output.progress, Progress::Read | Progress::Lost(_));
+        let read = |output: &Output| matches!(output.progress, Progress::Read | Progress::Taken | Progress::Lost(_));
         self.steps == 0
             && self.scatters.is_empty()
             && self.jobs.values().all(Option::is_some)
@@ -114,7 +139,8 @@ impl Client {
     pub(crate) fn waits_for(&self) -> String {
         let jobs: Vec<String> =
             self.jobs.iter().filter(|(_, end)| end.is_none()).map(|(job, _)| job.to_string()).collect();
-        let reading = self.outputs.iter().filter(|(_, output)| !matches!(output.progress, Progress::Read));
+        let reading =
+            self.outputs.iter().filter(|(_, output)| !matches!(output.progress, Progress::Read | Progress::Taken));
         let outputs: Vec<String> = reading.map(|(array, output)| format!("{array} {:?}", output.progress)).collect();
         format!("{jobs:?}, {outputs:?}, {} steps, {} scatters", self.steps, self.scatters.len())
     }
@@ -143,12 +169,16 @@ impl Client {
             Step::CancelSome => self.cancel_some(world),
             Step::ReleaseSome => self.release_some(world),
             Step::Ask(array) => self.ask(world, array),
+            Step::Stream(array) => self.stream(world, array),
+            Step::GoOn(array) => self.go_on(world, array),
         }
         Ok(())
     }
 
     fn submit(&mut self, world: &mut World) {
-        let usable = self.outputs.values().filter(|output| !matches!(output.progress, Progress::Lost(_)));
+        let is_usable =
+            |output: &&Output| matches!(output.progress, Progress::Pending | Progress::Reading { .. } | Progress::Read);
+        let usable = self.outputs.values().filter(is_usable);
         let readable: Vec<Readable> = usable.filter_map(|output| output.readable.clone()).collect();
         let planned = self.planner.plan(&mut world.chance, &readable, &mut world.oracle);
         self.sequence += 1;
@@ -157,8 +187,13 @@ impl Client {
             let Some(stage) = world.oracle.stages.get(&array) else { continue };
             let readable = planned.readable.iter().find(|readable| readable.array == array).cloned();
             let (blocks, fields) = (stage.blocks(), stage.outputs.len() as u32);
-            let output = Output { readable, blocks, fields, progress: Progress::Pending, job: Some(job) };
-            self.outputs.insert(array, output);
+            let progress = Progress::Pending;
+            self.outputs
+                .insert(array, Output { readable, blocks, fields, progress, is_complete: false, job: Some(job) });
+            if world.chance.permille(400) {
+                let at = world.now + world.chance.time(Duration::from_micros(10), Duration::from_secs(1));
+                self.plan_step(world, at, Step::Stream(array));
+            }
         }
         if world.chance.permille(30)
             && let Some(stage) = world.chance.pick(&planned.plan.stages)
@@ -238,18 +273,27 @@ impl Client {
             ToClient::WorkerLeft { worker } => drop(self.workers.remove(&worker)),
             ToClient::Progress { done, total, .. } if done > total => return Err("more done than there is".to_owned()),
             ToClient::Progress { .. } => {}
-            ToClient::ArrayDone { array, holders } => self.read(world, array, &holders, true),
+            ToClient::ArrayDone { array, holders } => {
+                self.outputs.get_mut(&array).into_iter().for_each(|output| output.is_complete = true);
+                self.read(world, array, &holders, true);
+            }
             ToClient::Located { request, result } => {
                 let Some(array) = self.questions.remove(&request) else {
                     return Err("an answer without its question".to_owned());
                 };
-                match result {
-                    Ok(holders) => self.read(world, array, &holders, false),
-                    Err(error) => self.lose(array, error),
+                match (result, self.outputs.get_mut(&array).map(|output| &mut output.progress)) {
+                    (Ok(holders), Some(Progress::Taking(taking))) => {
+                        taking.asked = false;
+                        let place = |Holding { blocks, worker }| blocks.indices().map(move |index| (index, worker));
+                        taking.places.extend(holders.into_iter().flat_map(place));
+                        self.go_on(world, array);
+                    }
+                    (Ok(holders), _) => self.read(world, array, &holders, false),
+                    (Err(error), _) => self.lose(array, error),
                 }
             }
             ToClient::JobDone { job } => {
-                let waiting = |output: &Output| output.job == Some(job) && output.progress == Progress::Pending;
+                let waiting = |output: &Output| output.job == Some(job) && !output.is_complete;
                 if self.outputs.values().any(waiting) {
                     return Err(format!("{job} is done before its outputs"));
                 }
@@ -289,7 +333,7 @@ impl Client {
     /// Fetches all that was not read yet.
     fn read(&mut self, world: &mut World, array: ArrayId, holders: &[Holding], first: bool) {
         let Some(output) = self.outputs.get_mut(&array) else { return };
-        if first {
+        if first && output.progress == Progress::Pending {
             let fields = output.fields;
             let all = (0..output.blocks).flat_map(|block| (0..fields).map(move |field| (block, field)));
             output.progress = Progress::Reading { left: all.collect() };
@@ -341,7 +385,14 @@ impl Client {
         answer: Option<Answer<Data>>,
     ) -> Result<(), String> {
         let Some(output) = self.outputs.get_mut(&block.array) else { return Ok(()) };
-        let Progress::Reading { left } = &mut output.progress else { return Ok(()) };
+        let left = match &mut output.progress {
+            Progress::Reading { left } => left,
+            Progress::Taking(taking) => {
+                taking.flying.remove(&(block.index, field));
+                &mut taking.left
+            }
+            Progress::Pending | Progress::Read | Progress::Taken | Progress::Lost(_) => return Ok(()),
+        };
         let error = match answer {
             Some(Answer::Data(part)) => {
                 let right = part.data.block == block
@@ -351,7 +402,10 @@ impl Client {
                     return Err(format!("{block} is wrong: {:?}", part.data));
                 }
                 self.compared += u64::from(left.remove(&(block.index, field)));
-                if left.is_empty() {
+                let is_all = left.is_empty();
+                if matches!(output.progress, Progress::Taking(_)) {
+                    self.received(world, block);
+                } else if is_all {
                     output.progress = Progress::Read;
                 }
                 return Ok(());
@@ -361,8 +415,85 @@ impl Client {
         };
         self.say(world, FromClient::FetchFailed { block, holder, error });
         let again = world.now + Duration::from_millis(5);
-        self.plan_step(world, again, Step::Ask(block.array));
+        let is_taken =
+            matches!(self.outputs.get(&block.array).map(|output| &output.progress), Some(Progress::Taking(_)));
+        self.plan_step(world, again, if is_taken { Step::GoOn(block.array) } else { Step::Ask(block.array) });
         Ok(())
+    }
+
+    /// Begins to take an array that nobody else will ask for; plans that read it may be running.
+    fn stream(&mut self, world: &mut World, array: ArrayId) {
+        let Some(output) = self.outputs.get_mut(&array) else { return };
+        if !matches!(output.progress, Progress::Pending | Progress::Read) {
+            return;
+        }
+        let fields = output.fields;
+        let left = (0..output.blocks).flat_map(|block| (0..fields).map(move |field| (block, field))).collect();
+        output.progress = Progress::Taking(Taking {
+            left,
+            flying: BTreeSet::new(),
+            places: VecDeque::new(),
+            asked: false,
+            unsaid: Vec::new(),
+        });
+        self.go_on(world, array);
+    }
+
+    /// Fetches a few blocks, or asks for more.
+    fn go_on(&mut self, world: &mut World, array: ArrayId) {
+        let Some(Progress::Taking(taking)) = self.outputs.get_mut(&array).map(|output| &mut output.progress) else {
+            return;
+        };
+        if taking.left.is_empty() {
+            let blocks = std::mem::take(&mut taking.unsaid);
+            self.outputs.get_mut(&array).into_iter().for_each(|output| output.progress = Progress::Taken);
+            return self.say(world, FromClient::Taken { array, blocks });
+        }
+        let mut wanted = Vec::new();
+        while taking.flying.len() < 4
+            && let Some((index, holder)) = taking.places.pop_front()
+        {
+            let fields: Vec<(u64, u32)> = taking.left.range((index, 0)..(index + 1, 0)).copied().collect();
+            let new = fields.into_iter().filter(|field| taking.flying.insert(*field));
+            wanted.extend(new.map(|(index, field)| (BlockId { array, index }, field, holder)));
+        }
+        let asks = taking.places.is_empty() && taking.left.len() > taking.flying.len() && !taking.asked;
+        taking.asked |= asks;
+        if asks {
+            self.sequence += 1;
+            self.questions.insert(self.sequence, array);
+            self.say(world, FromClient::Stream { request: self.sequence, array });
+        }
+        for (block, field, holder) in wanted {
+            let request = self.request(Request::Fetch { block, field, holder });
+            let who = Requester::Client(self.id, request);
+            let fetch = Arrival::Fetch { holder, who, block, field, region: None };
+            world.send(Party::Client(self.id), Party::Worker(holder), fetch);
+        }
+    }
+
+    /// A field of a block that is being taken is here. What is here is said now or later.
+    fn received(&mut self, world: &mut World, block: BlockId) {
+        let (array, index) = (block.array, block.index);
+        let (says, is_slow) = (world.chance.permille(700), world.chance.permille(200));
+        let Some(Progress::Taking(taking)) = self.outputs.get_mut(&array).map(|output| &mut output.progress) else {
+            return;
+        };
+        if taking.left.range((index, 0)..(index + 1, 0)).next().is_none() {
+            taking.unsaid.push(Interval::one(index));
+        }
+        // Who says nothing and waits for more could wait for itself.
+        let blocks = if says || taking.flying.is_empty() { std::mem::take(&mut taking.unsaid) } else { Vec::new() };
+        if !blocks.is_empty() {
+            self.say(world, FromClient::Taken { array, blocks });
+        }
+        match is_slow {
+            true => {
+                let at = world.now + world.chance.time(Duration::from_millis(1), Duration::from_millis(500));
+                self.plan_step(world, at, Step::GoOn(array));
+            }
+            false => self.go_on(world, array),
+        }
     }
 
     fn put(&mut self, world: &mut World, array: ArrayId, holding: Holding, stored: bool) {
@@ -383,7 +514,8 @@ impl Client {
         let (blocks, fields) = (readable.grid.blocks(), readable.fields);
         let bytes = readable.field_bytes * u64::from(fields);
         let progress = Progress::Read;
-        self.outputs.insert(array, Output { readable: Some(readable), blocks, fields, progress, job: None });
+        let readable = Some(readable);
+        self.outputs.insert(array, Output { readable, blocks, fields, progress, is_complete: true, job: None });
         self.say(world, FromClient::Scattered { array, blocks, fields, bytes, holders });
     }
 }

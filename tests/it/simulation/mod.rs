@@ -34,7 +34,7 @@ use world::{Arrival, Party, World};
 const SEEDS: u64 = 1000;
 
 /// What must have happened in as many seeds.
-const FAULTS: [&str; 15] = [
+const FAULTS: [&str; 17] = [
     "cancelled",
     "close",
     "duplicate",
@@ -48,6 +48,8 @@ const FAULTS: [&str; 15] = [
     "memory",
     "missing",
     "refused",
+    "taken",
+    "taken late",
     "unreachable",
     "worker gone",
 ];
@@ -315,4 +317,9 @@ fn a_duplicate_taken_as_new_is_caught() {
 #[test]
 fn a_skipped_derivation_is_caught() {
     check_mutant(|_| Mutant::SkipDerivation);
+}
+
+#[test]
+fn a_derivation_of_what_was_taken_is_caught() {
+    check_mutant(|_| Mutant::DeriveTaken);
 }

@@ -9,7 +9,7 @@ use gridloom_worker::grid::{AxisGrid, Grid};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, Distribution, Fold, Leaf, Map, Piece, Program, Random, Reduce, ReduceOp, Reduction, Relabel, Source, Stage,
+    Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage,
 };
 use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::Plan;
@@ -192,7 +192,7 @@ impl Planner {
         };
         let mut count = grid.blocks() / kept.blocks().max(1);
         let leaves = vec![leaf(array_source(chance, &read), View::identity(&grid.shape()))];
-        let reduce = Some(Reduce { reduction: reduction.clone(), axes, finish: false });
+        let reduce = Some(ChunkStep { reduction: reduction.clone(), axes, finish: false });
         let mut input = self.name();
         let body = Body::Map(Map { grid, leaves, program: Program::identity(), reduce });
         draft.add(chance, input, body, 1);

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gridloom::scheduler::{self, Limits, Mutant, Scheduler};
+use gridloom::scheduler::{self, BlockState, FromClient, Limits, Mutant, Scheduler};
 use gridloom_worker::agent::{self, Agent, Answer, FetchId, Part, Payload, ReplyTo};
 use gridloom_worker::executor::{ExecuteError, TaskToken};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use gridloom_worker::shape::Region;
 use gridloom_worker::stage::Stage;
-use gridloom_worker::wire::{DeviceClass, FetchError, FromWorker, Register, ToWorker};
+use gridloom_worker::wire::{DeviceClass, FetchError, FromWorker, Register, Run, ToWorker};
 
 use super::chance::Chance;
 use super::client::{Client, Step};
@@ -109,6 +109,8 @@ pub(crate) struct World {
     pub(crate) workers: BTreeMap<WorkerId, Process>,
     pub(crate) clients: BTreeMap<ClientId, Client>,
     pub(crate) oracle: Oracle,
+    /// What the scheduler has heard to be taken.
+    taken: BTreeSet<BlockId>,
     pub(crate) deaths: u64,
     pub(crate) steps: u64,
     /// How often what was said: the simulation shows that its faults fired.
@@ -150,6 +152,7 @@ impl World {
             workers: BTreeMap::new(),
             clients: BTreeMap::new(),
             oracle: Oracle::default(),
+            taken: BTreeSet::new(),
             deaths: 0,
             steps: 0,
             said: BTreeMap::new(),
@@ -372,6 +375,14 @@ impl World {
                 FromWorker::FetchFailed { .. } => "unreachable",
                 FromWorker::Leaving => "leaving",
             }),
+            scheduler::Event::Client { message: FromClient::Taken { array, blocks }, .. } => {
+                for index in blocks.iter().flat_map(|blocks| blocks.indices()) {
+                    let block = BlockId { array: *array, index };
+                    let is_held = self.scheduler.state(block).is_none_or(|state| state == BlockState::Held);
+                    self.count(if is_held { "taken" } else { "taken late" });
+                    self.taken.insert(block);
+                }
+            }
             _ => {}
         }
         self.scheduler.handle(self.now, event);
@@ -381,6 +392,7 @@ impl World {
         while let Some(action) = self.scheduler.poll() {
             match action {
                 scheduler::Action::ToWorker { worker, message } => {
+                    self.check_run(&message)?;
                     self.count(match &message {
                         ToWorker::Run(_) => "run",
                         ToWorker::Keep { .. } => "keep",
@@ -403,6 +415,17 @@ impl World {
             self.at(due.max(self.now), Arrival::TickScheduler);
         }
         Ok(())
+    }
+
+    /// What its client has taken is made again only for others who read it.
+    fn check_run(&self, message: &ToWorker) -> Result<(), String> {
+        let ToWorker::Run(Run { array, blocks, .. }) = message else { return Ok(()) };
+        let again = blocks.indices().find(|&index| self.taken.contains(&BlockId { array: *array, index }));
+        let is_read = || self.oracle.stages.values().any(|stage| stage.input_arrays().contains(array));
+        match again {
+            Some(index) if !is_read() => Err(format!("{array}[{index}] was taken and is made again for nobody")),
+            _ => Ok(()),
+        }
     }
 
     fn tell_agent(&mut self, worker: WorkerId, event: agent::Event<Data>) -> Result<(), String> {

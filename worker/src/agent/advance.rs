@@ -5,13 +5,13 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::fetches::{Departure, Waiter};
-use super::{Action, Agent, Answer, Order, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX};
+use super::{Action, Agent, Answer, Known, Order, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX};
 use super::{Task, Work};
 use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{BlockId, WorkerId};
 use crate::intervals::Interval;
 use crate::stage::Read;
-use crate::store::PartKey;
+use crate::store::{PartKey, Shortage};
 use crate::wire::{FetchError, FromWorker, Whereabouts};
 
 impl<B: Payload> Agent<B> {
@@ -24,11 +24,12 @@ impl<B: Payload> Agent<B> {
             self.actions.push_back(Action::Fetch { fetch, holder, block, field, region });
         }
         self.answer();
-        let idle = self.tasks.is_empty() && self.queue.is_empty();
-        if idle {
+        let nothing_in_flight = self.tasks.is_empty();
+        if nothing_in_flight && self.queue.is_empty() {
             self.store.clear_cache();
         }
-        if self.report.due().is_some_and(|due| idle || due <= now) {
+        // What waits for memory waits for what is said here, so it is said at once.
+        if self.report.due().is_some_and(|due| nothing_in_flight || due <= now) {
             self.actions.extend(self.report.take().into_iter().map(Action::Send));
         }
     }
@@ -39,7 +40,7 @@ impl<B: Payload> Agent<B> {
             && let Some((&key, head)) = self.queue.first_key_value()
         {
             let (array, index) = (head.array, head.blocks.start);
-            let Some(needs) = self.needs(head) else {
+            let Some(peak) = self.peak(head) else {
                 let what = format!("{array} is not known here");
                 self.fail_head(key, ExecuteError::Internal { what });
                 continue;
@@ -50,13 +51,13 @@ impl<B: Payload> Agent<B> {
                 self.report.done(now, array, index, bytes, Duration::ZERO);
                 continue;
             }
-            match self.store.reserve(needs) {
-                Ok(()) => {
+            match self.reserve(block, peak) {
+                Ok(needs) => {
                     self.starved = None;
                     let order = self.take_head(key);
                     self.begin(now, block, needs, order);
                 }
-                Err(shortage) if needs > self.store.limit_bytes() || self.has_starved(now) => {
+                Err(shortage) if peak > self.store.limit_bytes() || self.has_starved(now) => {
                     let refused = self.queue.remove(&key).map_or(Interval::one(index), |queued| queued.blocks);
                     self.refuse(array, refused, shortage.needs, shortage.has);
                 }
@@ -75,8 +76,35 @@ impl<B: Payload> Agent<B> {
         now >= *self.starved.get_or_insert(now) + REFUSE_AFTER
     }
 
-    /// What one block of a queued run takes, or nothing if its stage never came.
-    fn needs(&self, queued: &Queued) -> Option<u64> {
+    /// Sets aside what a block takes that is not here already; what it is to leave free must be free too. Returns what
+    /// was set aside.
+    fn reserve(&mut self, block: BlockId, peak: u64) -> Result<u64, Shortage> {
+        let known = self.stages.get(&block.array);
+        // A worker too small for several stages at once does them one after the other.
+        let spare = known.map_or(0, |known| known.bytes_spare).min(self.store.limit_bytes().saturating_sub(peak));
+        if self.store.has_room(peak.saturating_add(spare)).is_ok() {
+            return self.store.reserve(peak).map(|()| peak);
+        }
+        let needs = peak - known.map_or(0, |known| self.bytes_here(known, block.index)).min(peak);
+        self.store.has_room(needs.saturating_add(spare))?;
+        self.store.reserve(needs).map(|()| needs)
+    }
+
+    /// What a block reads of blocks that are held here: it reads them where they are. (They are freed before it ends only
+    /// if its own result is not wanted any more; then it is on its way out.)
+    fn bytes_here(&self, known: &Known, block: u64) -> u64 {
+        if !known.reads {
+            return 0;
+        }
+        let bytes = |read: Read| {
+            let whole = self.store.field(BlockId { array: read.array, index: read.block }, read.field)?.bytes();
+            Some(known.stage.bytes_read(&read).map_or(whole, |part| part.min(whole)))
+        };
+        known.stage.reads(block).into_iter().filter_map(bytes).sum()
+    }
+
+    /// What one block of a queued run takes at most, or nothing if its stage never came.
+    fn peak(&self, queued: &Queued) -> Option<u64> {
         match queued.order {
             Order::Compute { .. } => self.stages.get(&queued.array).map(|known| known.stage.bytes_peak),
             Order::Keep { bytes, .. } => Some(bytes),

@@ -80,6 +80,7 @@ pub struct Agent<B> {
 struct Known {
     stage: Arc<Stage>,
     depth: u32,
+    bytes_spare: u64,
     /// Whether its blocks need other blocks.
     reads: bool,
 }
@@ -231,7 +232,7 @@ impl<B: Payload> Agent<B> {
             ToWorker::Welcome { .. } => {}
             ToWorker::Peer { worker, address } => self.actions.push_back(Action::Peer { worker, address }),
             ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
-            ToWorker::Stage { stage, depth } => self.handle_stage(stage, depth),
+            ToWorker::Stage { stage, depth, bytes_spare } => self.handle_stage(stage, depth, bytes_spare),
             ToWorker::Run(run) => self.handle_run(run),
             ToWorker::Keep { array, blocks, fields, bytes, holder } => {
                 self.enqueue(u32::MAX, Queued { array, blocks, order: Order::Keep { fields, bytes, holder } });
@@ -245,9 +246,9 @@ impl<B: Payload> Agent<B> {
         }
     }
 
-    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32) {
+    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32, bytes_spare: u64) {
         let reads = !stage.input_arrays().is_empty();
-        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads });
+        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, bytes_spare, reads });
         self.actions.push_back(Action::Prepare { stage });
     }
 

@@ -40,18 +40,23 @@ impl Driver {
     fn new() -> Driver {
         let mut driver = Driver { agent: Agent::new(100), now: Duration::ZERO };
         for (sequence, reads, bytes_peak) in [(1, None, 40), (2, Some(1), 60), (3, None, 101)] {
-            let grid = Grid::regular(&[9].into_iter().collect(), &[1]);
-            let view = View::identity(&grid.shape());
-            let read = |input| Source::Array { array: array(input), field: 0, grid: grid.clone() };
-            let source = reads.map_or(Source::Constant(Scalar::F64(0.0)), read);
-            let leaves = vec![Leaf { dtype: DType::F64, pieces: vec![Piece { source, view }] }];
-            let body = Body::Map(Map { grid, leaves, program: Program::identity(), reduce: None });
-            let outputs = vec![Item::Value(DType::F64)];
-            let stage = Arc::new(Stage { array: array(sequence), body, outputs, bytes_output: 10, bytes_peak });
-            let told = driver.tell(ToWorker::Stage { stage, depth: sequence as u32 });
+            let told = driver.stage(sequence, reads, bytes_peak, 0);
             assert!(matches!(told[..], [Action::Prepare { .. }]));
         }
         driver
+    }
+
+    /// A stage of 9 blocks that reads nothing, or another block by block.
+    fn stage(&mut self, sequence: u64, reads: Option<u64>, bytes_peak: u64, bytes_spare: u64) -> Vec<Action<Weight>> {
+        let grid = Grid::regular(&[9].into_iter().collect(), &[1]);
+        let view = View::identity(&grid.shape());
+        let read = |input| Source::Array { array: array(input), field: 0, grid: grid.clone() };
+        let source = reads.map_or(Source::Constant(Scalar::F64(0.0)), read);
+        let leaves = vec![Leaf { dtype: DType::F64, pieces: vec![Piece { source, view }] }];
+        let body = Body::Map(Map { grid, leaves, program: Program::identity(), reduce: None });
+        let outputs = vec![Item::Value(DType::F64)];
+        let stage = Arc::new(Stage { array: array(sequence), body, outputs, bytes_output: 10, bytes_peak });
+        self.tell(ToWorker::Stage { stage, depth: sequence as u32, bytes_spare })
     }
 
     #[track_caller]
@@ -233,4 +238,35 @@ fn deeper_work_goes_first_and_closing_drops_the_rest() {
     assert!(matches!(driver.tell(ToWorker::Close).last(), Some(Action::Close)));
     assert!(driver.finish(start.token).is_empty());
     assert_eq!(driver.agent.store().used_bytes(), 0);
+}
+
+#[test]
+fn what_is_held_here_is_not_set_aside_again() {
+    let mut driver = Driver::new();
+    driver.handle(Event::Put { from: ReplyTo(0), block: block(1, 0), fields: vec![Weight(8)] });
+    driver.handle(Event::Put { from: ReplyTo(0), block: block(9, 0), fields: vec![Weight(38)] });
+    // 54 are free of the 60 at its peak, 8 of which are here.
+    assert_eq!(started(&driver.run(2, 0, 1)).len(), 1);
+    assert_eq!(driver.agent.store().used_bytes(), 8 + 38 + 52);
+    assert!(started(&driver.run(2, 1, 2)).is_empty(), "this one is elsewhere");
+}
+
+#[test]
+fn those_who_read_and_free_always_have_room() {
+    let mut driver = Driver::new();
+    driver.stage(1, None, 40, 60);
+    let first = started(&driver.run(1, 0, 9));
+    assert_eq!(first.len(), 1, "60 stay free");
+    assert!(started(&driver.finish(first[0].0)).is_empty(), "of 90 that are free 60 are the reader's");
+    let next = started(&driver.run(2, 0, 1));
+    assert_eq!(next.len(), 1);
+    driver.finish(next[0].0);
+    // What was read is freed, and what was made is taken: the source goes on.
+    driver.tell(ToWorker::Free { array: array(1), blocks: vec![Interval::one(0)] });
+    let freed = driver.tell(ToWorker::Free { array: array(2), blocks: vec![Interval::one(0)] });
+    assert_eq!(started(&freed).len(), 1);
+    // A worker too small for both does one after the other.
+    let mut driver = Driver::new();
+    driver.stage(1, None, 40, 1000);
+    assert_eq!(started(&driver.run(1, 0, 9)).len(), 1);
 }

@@ -13,7 +13,7 @@ use crate::kernel::{TypedKernel, compose};
 use crate::reduce::{self, Reducer};
 use crate::shape::{RANK_MAX, Region, Shape};
 use crate::source::{LeafReader, leaf_readers};
-use crate::stage::{Body, Map, Reduce, Relabel, Stage};
+use crate::stage::{Body, ChunkStep, Map, Relabel, Stage};
 use crate::with_element;
 
 /// Elements of a tile: small enough that a handful of f64 tiles stay in a 32 KiB L1 cache.
@@ -137,7 +137,7 @@ fn reduce_block(
     task: &Task,
     stop: &StopFlag,
 ) -> Result<Vec<Block>, ExecuteError> {
-    let Some(Reduce { axes, finish, .. }) = &map.reduce else { unreachable!("a reducer is made from a reduction") };
+    let Some(ChunkStep { axes, finish, .. }) = &map.reduce else { unreachable!("a reducer is made from a reduction") };
     let region = map.region(task.block);
     let readers = leaf_readers(map, task.block, &task.operands)?;
     let mut block = reducer.block(&map.grid.shape(), &region, axes, stop);

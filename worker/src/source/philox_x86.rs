@@ -55,14 +55,12 @@ const OFFSET: f64 = (1 << 20) as f64 + 1.0 / (1 << 7) as f64;
 const F32_UNIT: f32 = 1.0 / (1 << 24) as f32;
 
 /// A form that fills whole steps of two vectors of counters, so that one's latency hides the other's. Expanded where
-/// `every`, `lanes`, `add`, `multiply`, `high` and `xor` are macros for the width at hand.
+/// `every`, `both`, `lanes`, `add`, `multiply`, `high` and `xor` are macros for the width at hand.
 macro_rules! form {
     ($feature:literal, $groups:literal, $name:ident, $element:ty, $per_group:literal, $convert:ident) => {
         #[target_feature(enable = $feature)]
         #[allow(clippy::missing_transmute_annotations, reason = "one text for six pairs of types")]
         pub(super) fn $name(philox: &Philox, group: u64, out: &mut [$element]) -> usize {
-            // Broadcast from memory where they are used: as vectors they would take more registers than there are.
-            let keys = philox.keys.map(|words| words.map(i64::from));
             let multipliers = [every!(i64::from(MULTIPLIERS[0])), every!(i64::from(MULTIPLIERS[1]))];
             let stream = [every!(philox.stream as u32 as i64), every!((philox.stream >> 32) as i64)];
             let (steps, _) = out.as_chunks_mut::<{ 2 * $groups * $per_group }>();
@@ -72,8 +70,9 @@ macro_rules! form {
                 let two = add!(two, lanes!());
                 let mut one = [one, high!(one), stream[0], stream[1]];
                 let mut two = [two, high!(two), stream[0], stream[1]];
-                for key in &keys {
-                    let key = [every!(key[0]), every!(key[1])];
+                for key in &philox.keys {
+                    // Broadcast from memory here: as vectors, the keys would take more registers than there are.
+                    let key = [both!(key[0]), both!(key[1])];
                     round!(one, key, multipliers);
                     round!(two, key, multipliers);
                 }
@@ -103,6 +102,12 @@ mod avx2 {
     macro_rules! every {
         ($word:expr) => {
             _mm256_set1_epi64x($word)
+        };
+    }
+    /// A word in both halves of every lane.
+    macro_rules! both {
+        ($word:expr) => {
+            _mm256_set1_epi32($word as i32)
         };
     }
     macro_rules! lanes {
@@ -179,6 +184,12 @@ mod avx512 {
     macro_rules! every {
         ($word:expr) => {
             _mm512_set1_epi64($word)
+        };
+    }
+    /// A word in both halves of every lane.
+    macro_rules! both {
+        ($word:expr) => {
+            _mm512_set1_epi32($word as i32)
         };
     }
     macro_rules! lanes {

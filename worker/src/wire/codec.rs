@@ -147,7 +147,11 @@ mod tests {
             worker().prop_map(|worker| ToWorker::Welcome { worker }),
             (worker(), ".{0,20}").prop_map(|(worker, address)| ToWorker::Peer { worker, address }),
             kernel().prop_map(ToWorker::Kernel),
-            (stage(), any::<u32>()).prop_map(|(stage, depth)| ToWorker::Stage { stage, depth }),
+            (stage(), any::<u32>(), any::<u64>()).prop_map(|(stage, depth, bytes_spare)| ToWorker::Stage {
+                stage,
+                depth,
+                bytes_spare
+            }),
             run.prop_map(|(array, start, attempt, inputs)| {
                 ToWorker::Run(Run { array, blocks: Interval { start, end: start / 2 }, attempt, inputs })
             }),

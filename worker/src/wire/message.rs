@@ -62,6 +62,9 @@ pub enum ToWorker {
         stage: Arc<Stage>,
         /// How far from the sources it is: of what is queued, the deepest goes first.
         depth: u32,
+        /// What is to be free beside each block of it, so that the stages that read and then free its blocks have
+        /// room too: else it could fill a worker with what nobody can read.
+        bytes_spare: u64,
     },
     /// Blocks to compute.
     Run(Run),
@@ -154,7 +157,7 @@ pub enum FromWorker {
         array: ArrayId,
         /// Which.
         blocks: Vec<Interval>,
-        /// What one of them needs.
+        /// What one of them needs, with what is to be free beside it.
         needs: u64,
         /// What could be had: the limit less what is held.
         has: u64,
