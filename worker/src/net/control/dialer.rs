@@ -63,7 +63,7 @@ impl Dialer {
             let greeted = async |connection: Connection| Ok((greet(&connection).await?, connection));
             let (streams, connection) = self.dial(scheduler, config, greeted).await?;
             let (party, ground) = (Party::SCHEDULER, Ground::of(&self.endpoint));
-            Ok(Session { party, connection, streams, ground })
+            Ok(Session { party, connection, streams, ground, authority: None })
         })
     }
 

@@ -23,11 +23,12 @@ use tokio::time::timeout;
 pub use dialer::Dialer;
 pub use server::Server;
 pub(super) use server::party_at;
+use server::renew_theirs;
 
 use super::endpoint::{Endpoint, LastWords, Leaving};
 use super::error::{NetError, Refusal, goodbye};
 use super::frame;
-use super::identity::Party;
+use super::identity::{Authority, Party};
 use super::traffic::Traffic;
 use crate::wire::codec::{MESSAGE_BYTES_MAX, write_frame};
 
@@ -37,12 +38,14 @@ const OUTBOX_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 /// How long the other side may take to take the last words.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A connection whose other side is known, and has not been spoken with.
+/// A connection whose other side is known, and has not been spoken with. Dropped, it is closed.
 pub struct Session {
     party: Party,
     connection: Connection,
     streams: (SendStream, RecvStream),
     ground: Ground,
+    /// Who renews the other side's certificate, where this side can.
+    authority: Option<Arc<Authority>>,
 }
 
 /// Where sessions live.
@@ -90,7 +93,11 @@ impl Session {
         Out: Serialize,
         In: DeserializeOwned + Send + 'static,
     {
-        let Session { party, connection, streams: (send, stream), ground: Ground { runtime, last_words } } = self;
+        let Session { party, connection, streams: (send, stream), ground, authority } = self;
+        let Ground { runtime, last_words } = ground;
+        if let Some(authority) = authority {
+            runtime.spawn(renew_theirs(connection.clone(), authority, party));
+        }
         let line = Arc::new(Line { connection, outbox: Mutex::default(), more: Notify::new(), last_words });
         runtime.spawn(write_all(Arc::clone(&line), send));
         let ear = Ear { receive, end: NetError::Closed, hears: PhantomData };

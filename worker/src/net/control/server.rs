@@ -97,8 +97,7 @@ async fn establish(
     let party = party_at(&connection)?;
     let streams = welcome(&connection).await?;
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(2));
-    ground.runtime.spawn(renew_theirs(connection.clone(), authority, party));
-    Ok(Some(Session { party, connection, streams, ground }))
+    Ok(Some(Session { party, connection, streams, ground, authority: Some(authority) }))
 }
 
 /// Who the other side is. Its certificate was verified, if it showed one.
@@ -109,7 +108,7 @@ pub(in crate::net) fn party_at(connection: &Connection) -> Result<Party, NetErro
 }
 
 /// Signs a new certificate for whoever has one that is still good, on a stream of its own: a request, a certificate.
-async fn renew_theirs(connection: Connection, authority: Arc<Authority>, party: Party) {
+pub(super) async fn renew_theirs(connection: Connection, authority: Arc<Authority>, party: Party) {
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
         let renewed = within("renewing a certificate", RENEWAL_LIMIT, async {
             let request: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;

@@ -77,6 +77,16 @@ fn an_old_id_is_refused_and_learns_it() {
 }
 
 #[test]
+fn who_is_not_spoken_with_is_not_kept_waiting() {
+    let door = Door::open();
+    let (_dialer, _, session, accepted) = connected(&door, &door.address());
+    let (hear, heard) = ear::<ToWorker>();
+    let _worker = session.start::<FromWorker, ToWorker>(hear);
+    drop(accepted);
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Closed)));
+}
+
+#[test]
 fn a_certificate_is_renewed_for_the_same_party_and_a_new_key() {
     let door = Door::open();
     let (dialer, identity, session, accepted) = connected(&door, &door.address());
