@@ -134,7 +134,7 @@ async fn answer(holder: &Holder, party: Party, mut send: SendStream, mut receive
             (request, Question::Put { block, fields }, Some(room))
         }
     };
-    // It is never closed; and a reply takes its turn before it holds a block.
+    // Asked only when it is its turn: from then on the owner holds the block for it. The semaphore is never closed.
     let _turn = holder.replies.acquire().await;
     let (reply, answered) = oneshot::channel();
     (holder.asked)(party, question, Reply(reply));

@@ -26,6 +26,9 @@ pub(super) const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 /// Longer than anything here may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What a busy machine may add to a limit.
+pub(super) const SLACK: Duration = Duration::from_secs(2);
+
 /// A scheduler's door, and whom it lets in.
 pub(super) struct Door {
     pub(super) authority: Arc<Authority>,
