@@ -149,17 +149,12 @@ fn scheduler() -> Outcome {
     let mut now = Duration::ZERO;
     scheduler.handle(now, Event::ClientJoined { client });
     for worker in [1, 2] {
-        let register = Register {
-            slots: 1,
-            memory_bytes: 8 << 30,
-            class: DeviceClass::Cpu,
-            address: String::new(),
-            fetch_bytes_per_second: 1 << 30,
-        };
+        let register = Register::of_cpu("simulated", 1, 8 << 30);
         scheduler.handle(now, Event::WorkerJoined { worker: WorkerId(worker), register });
     }
     let job = JobId { client, sequence: 0 };
-    scheduler.handle(now, Event::Client { client, message: FromClient::Submit { job, plan: plan.wire() } });
+    let submit = FromClient::Submit { job, plan: plan.wire(), classes: vec![DeviceClass::Cpu] };
+    scheduler.handle(now, Event::Client { client, message: submit });
 
     let (mut first, mut state_bytes, mut done) = (None, 0, false);
     while !done {

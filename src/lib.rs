@@ -53,7 +53,7 @@ pub mod plan;
 pub mod scheduler;
 
 pub use array::Array;
-pub use client::{Client, ClientError, Future, Futures, Reduce, Value};
+pub use client::{Client, ClientError, Devices, Future, Futures, Reduce, Value};
 pub use cluster::LocalCluster;
 pub use gridloom_worker::dtype::DType;
 pub use gridloom_worker::kernel::Kernel;

@@ -107,9 +107,16 @@ pub enum ArrayError {
     /// A kernel with several results where one is wanted.
     #[error("`{kernel}` returns {fields} fields: use {instead}")]
     Fields { kernel: String, fields: usize, instead: &'static str },
-    /// An axis too long for the 32-bit words of `At`.
-    #[error("`{kernel}` takes `at: At`, whose indices have 32 bits: axis {axis} of length {length} is too long for it")]
-    AtAxis { kernel: String, axis: usize, length: u64 },
+    /// An axis too long for the 32-bit words of `At` or `BlockInfo`.
+    #[error(
+        "`{kernel}` takes `{parameter}`, whose indices have 32 bits: axis {axis} of length {length} is too long for it"
+    )]
+    IndexBits { kernel: String, parameter: &'static str, axis: usize, length: u64 },
+    /// Blocks that a device's workgroups cannot cover.
+    #[error(
+        "`{kernel}` would take {groups} workgroups along one axis to cover a block of shape {block}: at most {max} run; cut the arrays into smaller blocks, or make its workgroups larger"
+    )]
+    Workgroups { kernel: String, block: String, groups: u64, max: u64 },
     /// More arrays for one kernel than a device binds.
     #[error("{arrays} arrays go into and out of `{kernel}`: at most {max} storage buffers are bound at once")]
     Buffers { kernel: String, arrays: usize, max: usize },

@@ -1,17 +1,20 @@
 //! User kernels over arrays.
 
+use std::sync::Arc;
+
 use gridloom_worker::dtype::DType;
-use gridloom_worker::kernel::{Kernel, KernelKind};
+use gridloom_worker::kernel::{Kernel, KernelKind, TypedKernel};
 use gridloom_worker::shape::Shape;
 
 use super::elementwise::{call, converted};
-use super::{Array, ArrayError, Failure, Function};
+use super::{Array, ArrayError, Failure, Function, IntoLengths, blocks};
 
 /// The most storage buffers that one stage binds: arrays in and arrays out.
 pub const BUFFERS_MAX: usize = 8;
 
 impl Array {
-    /// An element kernel of one parameter over this array.
+    /// A kernel of one parameter over this array: an element kernel, or a block kernel of one input and one output, whose
+    /// output blocks have the shape of the input blocks.
     ///
     /// An open `T` is this array's dtype; a fixed parameter takes what casts to it *safely* (NumPy's word).
     ///
@@ -23,44 +26,100 @@ impl Array {
     /// ```
     ///
     /// # Errors
-    /// A reduction kernel; not one parameter; an argument that does not cast safely; a struct as result (see
-    /// [`Array::map_fields`]); a kernel that is not valid for this `T`.
+    /// A reduction kernel; not one parameter; an argument that does not cast safely; several results (see
+    /// [`Array::map_fields`]); a kernel that is not valid for this `T`; blocks that a block kernel's workgroups cannot
+    /// cover.
     #[track_caller]
     pub fn map_blocks(&self, kernel: &Kernel) -> Array {
-        Array::or_failed(single(map_fields(kernel, &[self])))
+        Array::or_failed(single(map_fields(kernel, &[self], None), "map_fields"))
     }
 
-    /// An element kernel over several arrays, one per parameter, which broadcast. An open `T` is the promoted dtype of
-    /// the arrays that are given for a `T`.
+    /// A kernel over several arrays, one per parameter, which broadcast and are cut alike. An open `T` is the promoted
+    /// dtype of the arrays that are given for a `T`.
     ///
     /// # Errors
     /// As [`Array::map_blocks`]; shapes that do not broadcast; more than eight arrays in and out.
     #[track_caller]
     pub fn map_with(kernel: &Kernel, arguments: &[&Array]) -> Array {
-        Array::or_failed(single(map_fields(kernel, arguments)))
+        Array::or_failed(single(map_fields(kernel, arguments, None), "map_fields"))
     }
 
-    /// The same for a kernel that returns a struct: one array per field, in the struct's order. Where it fails, one
-    /// array that carries the error.
+    /// The same for a kernel that returns a struct, or has several outputs: one array per field or output, in the kernel's
+    /// order. Where it fails, one array that carries the error.
     #[track_caller]
     pub fn map_fields(kernel: &Kernel, arguments: &[&Array]) -> Vec<Array> {
-        match map_fields(kernel, arguments) {
+        match map_fields(kernel, arguments, None) {
+            Ok((fields, _)) => fields,
+            Err(failure) => vec![Array::or_failed(Err(failure))],
+        }
+    }
+
+    /// A block kernel of one input and one output over this array: every block becomes one of shape `block`, which has an
+    /// entry per axis. So `[1, 256]` makes of an array of 10 by 10 blocks one of shape (10, 2560).
+    ///
+    /// ```
+    /// # use gridloom::{Array, Kernel, LocalCluster, DType};
+    /// let histogram = Kernel::block("
+    ///     @group(0) @binding(0) var<storage, read> x: array<f32>;
+    ///     @group(0) @binding(1) var<storage, read_write> counts: array<atomic<u32>>;
+    ///     @compute @workgroup_size(256) fn histogram(@builtin(local_invocation_index) id: u32) {
+    ///         for (var i = id; i < arrayLength(&x); i += 256) { atomicAdd(&counts[u32(x[i] * 16)], 1u); }
+    ///     }").unwrap();
+    /// let x = Array::random([4000]).with_dtype(DType::F32).chunks([1000]);
+    /// let counts = x.map_blocks_to(&histogram, [16]).reshape([4, 16]).sum(0);
+    /// let counts: Vec<u64> = LocalCluster::start().unwrap().client().compute(&counts).unwrap().wait().unwrap();
+    /// assert_eq!(counts.iter().sum::<u64>(), 4000);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Array::map_blocks`]; an element kernel; not one length per axis, each at least 1.
+    #[track_caller]
+    pub fn map_blocks_to(&self, kernel: &Kernel, block: impl IntoLengths) -> Array {
+        Array::map_with_to(kernel, &[self], block)
+    }
+
+    /// The same over several arrays, one per input, which broadcast and are cut alike.
+    #[track_caller]
+    pub fn map_with_to(kernel: &Kernel, arguments: &[&Array], block: impl IntoLengths) -> Array {
+        let block = block.into_lengths();
+        Array::or_failed(single(map_fields(kernel, arguments, Some(&block)), "map_fields_to"))
+    }
+
+    /// The same for a kernel with several outputs: one array per output. Where it fails, one array that carries the
+    /// error.
+    #[track_caller]
+    pub fn map_fields_to(kernel: &Kernel, arguments: &[&Array], block: impl IntoLengths) -> Vec<Array> {
+        match map_fields(kernel, arguments, Some(&block.into_lengths())) {
             Ok((fields, _)) => fields,
             Err(failure) => vec![Array::or_failed(Err(failure))],
         }
     }
 }
 
-fn map_fields(kernel: &Kernel, arguments: &[&Array]) -> Result<(Vec<Array>, String), Failure> {
+/// One array per result, and the kernel's name. Only a block kernel can have output blocks of a given shape.
+fn map_fields(kernel: &Kernel, arguments: &[&Array], block: Option<&[i128]>) -> Result<(Vec<Array>, String), Failure> {
     let arguments = arguments.iter().map(|argument| argument.sound().cloned()).collect::<Result<Vec<_>, _>>()?;
-    if kernel.kind() != KernelKind::Element {
-        return Err(ArrayError::KernelKind { operation: "a map", expected: "an element" }.into());
+    let (operation, expected) = match block {
+        None => ("a map", "an element or a block"),
+        Some(_) => ("a map to blocks of a given shape", "a block"),
+    };
+    if kernel.kind() == KernelKind::Reduction || kernel.kind() == KernelKind::Element && block.is_some() {
+        return Err(ArrayError::KernelKind { operation, expected }.into());
     }
     let typed = kernel.for_arguments(&arguments.iter().map(Array::dtype).collect::<Vec<_>>())?;
+    let name = typed.name().to_owned();
+    let arrays = match kernel.kind() {
+        KernelKind::Block => blocks::map(typed, &arguments, block)?,
+        KernelKind::Element | KernelKind::Reduction => map_elements(typed, &arguments)?,
+    };
+    Ok((arrays, name))
+}
+
+fn map_elements(typed: Arc<TypedKernel>, arguments: &[Array]) -> Result<Vec<Array>, Failure> {
     let element = typed.element().expect("an element kernel has an element function");
     let results: Vec<DType> = element.signature.results.iter().map(|field| field.dtype).collect();
     let (name, uses_at) = (element.signature.name.clone(), element.signature.uses_at);
-    check_buffers(&name, &arguments, results.len())?;
+    check_buffers(&name, arguments, results.len())?;
     let parameters = element.signature.parameters.iter();
     let arguments: Vec<Array> =
         arguments.iter().zip(parameters).map(|(argument, parameter)| converted(argument, parameter.dtype)).collect();
@@ -68,13 +127,16 @@ fn map_fields(kernel: &Kernel, arguments: &[&Array]) -> Result<(Vec<Array>, Stri
     if uses_at {
         check_at(&name, arrays[0].shape())?;
     }
-    Ok((arrays, name))
+    Ok(arrays)
 }
 
 /// `At` tells where an element is in words of 32 bits.
 fn check_at(kernel: &str, shape: &Shape) -> Result<(), ArrayError> {
     match shape.iter().position(|&length| length > 1 << 32) {
-        Some(axis) => Err(ArrayError::AtAxis { kernel: kernel.to_owned(), axis, length: shape[axis] }),
+        Some(axis) => {
+            let (kernel, length) = (kernel.to_owned(), shape[axis]);
+            Err(ArrayError::IndexBits { kernel, parameter: "at: At", axis, length })
+        }
         None => Ok(()),
     }
 }
@@ -88,11 +150,12 @@ fn check_buffers(kernel: &str, arguments: &[Array], results: usize) -> Result<()
     }
 }
 
-pub(super) fn single(made: Result<(Vec<Array>, String), Failure>) -> Result<Array, Failure> {
+/// The one array that was made; of several, the error says what to use `instead`.
+pub(super) fn single(made: Result<(Vec<Array>, String), Failure>, instead: &'static str) -> Result<Array, Failure> {
     let (fields, kernel) = made?;
     match &fields[..] {
         [one] => Ok(one.clone()),
-        many => Err(ArrayError::Fields { kernel, fields: many.len(), instead: "map_fields" }.into()),
+        many => Err(ArrayError::Fields { kernel, fields: many.len(), instead }.into()),
     }
 }
 

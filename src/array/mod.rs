@@ -9,11 +9,13 @@
 //! before a plan is made.
 //!
 //! Reading order: this file -> [`IntoLengths`], [`IntoAxes`] (shapes and axes as users write them) -> `sources` ->
-//! `views`, `joins` and `reshape` -> `ops` (the table of element operations) -> `elementwise` -> `kernels` -> `reductions`;
+//! `views`, `joins` and `reshape` -> `ops` (the table of element operations) -> `elementwise` -> `kernels` -> `blocks` (block kernels) ->
+//! `reductions`;
 //! `chunks` says how results are cut.
 //!
 //! This room knows nothing of plans, clusters or devices, and never touches data but to copy what users hand over.
 
+mod blocks;
 mod chunks;
 mod elementwise;
 mod error;
@@ -89,6 +91,8 @@ pub(crate) enum Expression {
     Call { call: Arc<Call>, field: u32 },
     /// A field of a reduction.
     Reduced { reduce: Arc<ReduceCall>, field: u32 },
+    /// An output of a block kernel.
+    Blocks { call: Arc<BlocksCall>, field: u32 },
 }
 
 /// An element function and its arguments, all of the result's shape.
@@ -111,6 +115,14 @@ pub(crate) struct ReduceCall {
     pub(crate) axes: Vec<bool>,
     /// One per field of what is finished.
     pub(crate) results: Vec<DType>,
+}
+
+/// A block kernel and the arrays that it reads, all of one shape and cut alike.
+pub(crate) struct BlocksCall {
+    pub(crate) kernel: Arc<TypedKernel>,
+    pub(crate) inputs: Vec<Array>,
+    /// How the inputs are cut: block `i` of each makes block `i` of every output.
+    pub(crate) grid: Grid,
 }
 
 /// An array that workers hold.
@@ -252,7 +264,18 @@ impl Array {
         match &self.0.expression {
             Expression::Call { call, .. } => Identity(Arc::as_ptr(call) as usize),
             Expression::Reduced { reduce, .. } => Identity(Arc::as_ptr(reduce) as usize),
+            Expression::Blocks { call, .. } => Identity(Arc::as_ptr(call) as usize),
             _ => Identity(Arc::as_ptr(&self.0) as usize),
+        }
+    }
+
+    /// Which field of its computation it is: 0 but for those of several.
+    pub(crate) fn field(&self) -> u32 {
+        match &self.0.expression {
+            Expression::Call { field, .. } | Expression::Reduced { field, .. } | Expression::Blocks { field, .. } => {
+                *field
+            }
+            _ => 0,
         }
     }
 
@@ -309,6 +332,7 @@ impl Expression {
             Expression::Concatenation { parts, .. } => parts,
             Expression::Call { call, .. } => &call.arguments,
             Expression::Reduced { reduce, .. } => &reduce.inputs,
+            Expression::Blocks { call, .. } => &call.inputs,
         }
     }
 }
@@ -333,6 +357,7 @@ fn take_inputs(expression: &mut Expression) -> Vec<Array> {
         Expression::Concatenation { parts, .. } => parts,
         Expression::Call { call, .. } => Arc::into_inner(call).map_or_else(Vec::new, |call| call.arguments),
         Expression::Reduced { reduce, .. } => Arc::into_inner(reduce).map_or_else(Vec::new, |reduce| reduce.inputs),
+        Expression::Blocks { call, .. } => Arc::into_inner(call).map_or_else(Vec::new, |call| call.inputs),
     }
 }
 

@@ -93,7 +93,7 @@ impl Array {
     /// elements along the reduced axes.
     #[track_caller]
     pub fn reduce(&self, kernel: &Kernel, axes: impl IntoAxes) -> Array {
-        Array::or_failed(single(user(kernel, &[self], &axes.into_axes())))
+        Array::or_failed(single(user(kernel, &[self], &axes.into_axes()), "reduce_fields"))
     }
 
     /// A user's reduction whose `lift` takes several arrays, which broadcast; one array per field of its result. Where

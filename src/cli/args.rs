@@ -54,7 +54,7 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
   gridloom explain reduce mean random:10000x1000x1000 --axis -1
   gridloom explain map poly.wgsl a.npy --chunks 1000,1000";
 
-/// Apply an element kernel to arrays, which broadcast together
+/// Apply an element or block kernel to arrays, which broadcast together
 #[derive(Debug, Args)]
 #[command(after_help = MAP_EXAMPLES)]
 pub(super) struct MapCommand {
@@ -76,7 +76,8 @@ with poly.wgsl:
 /// What is mapped.
 #[derive(Debug, Args)]
 pub(super) struct MapArgs {
-    /// The kernel: `file.wgsl`, or `file.wgsl#name` where the file has several functions that no other calls
+    /// The kernel: `file.wgsl`, or `file.wgsl#name` where the file has several functions that no other calls (several
+    /// entry points, of block kernels)
     #[arg(value_name = "KERNEL.wgsl[#name]")]
     pub(super) kernel: KernelPath,
     /// One per parameter of the kernel: a .npy file or random:SHAPE[:DTYPE][?seed=N]
@@ -118,7 +119,7 @@ pub(super) struct ReduceArgs {
     /// Keep the reduced axes, with length 1
     #[arg(long)]
     pub(super) keepdims: bool,
-    /// An element kernel of one parameter, applied first
+    /// An element or block kernel of one parameter, applied first
     #[arg(long, value_name = "KERNEL.wgsl")]
     pub(super) map: Option<KernelPath>,
     #[command(flatten)]
@@ -155,13 +156,13 @@ const THREADS_MAX: i64 = 1024;
 /// Which devices may compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Device {
-    /// The best there is
+    /// GPUs for large jobs where there are real ones, else CPUs
     Auto,
     /// CPUs only
     Cpu,
-    /// GPUs only (not there yet)
+    /// GPUs only; a software one where there is no other
     Gpu,
-    /// Every device that is there shares the job
+    /// Every real device that is there shares the job
     All,
 }
 

@@ -4,18 +4,18 @@ use gridloom_worker::kernel::{Kernel, KernelError, Problem, Report};
 
 use super::error::CliError;
 use super::input::KernelPath;
-use super::work::kernel_text;
+use super::work::{kernel_text, map_kernel};
 
 /// The functions that make a text a reduction kernel.
 const REDUCTION: [&str; 4] = ["identity", "lift", "combine", "finish"];
 
 /// The kernel in words, with its warnings.
 pub(super) fn check(kernel: &KernelPath) -> Result<String, CliError> {
-    let text = kernel_text(kernel)?;
-    let path = kernel.path.to_string_lossy();
-    let kernel = match Kernel::element_in(&path, &text, kernel.entry.as_deref()) {
-        Err(error) if is_reduction(&error) => Kernel::reduction_in(&path, &text)?,
-        element => element?,
+    let kernel = match map_kernel(kernel) {
+        Err(CliError::Kernel(error)) if is_reduction(&error) => {
+            Kernel::reduction_in(&kernel.path.to_string_lossy(), &kernel_text(kernel)?)?
+        }
+        other => other?,
     };
     Ok(Report::new(&kernel).to_string())
 }

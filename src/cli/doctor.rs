@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs;
 
+use gridloom_worker::gpu::{self, AdapterInfo, AdapterKind};
 use serde::Serialize;
 
 use super::human::Bytes;
@@ -26,6 +27,21 @@ pub struct Doctor {
     memory_available_bytes: Option<u64>,
     memory_limit_bytes: Option<u64>,
     executors: Vec<Executor>,
+    /// As they can be named in `GRIDLOOM_GPUS`.
+    gpus: Vec<Gpu>,
+    /// Why no more GPUs are there.
+    gpus_missing: Vec<String>,
+    /// What is wrong with the environment's choice of GPUs.
+    gpus_error: Option<String>,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, Serialize)]
+struct Gpu {
+    #[serde(flatten)]
+    info: AdapterInfo,
+    /// Whether `CUDA_VISIBLE_DEVICES` and `GRIDLOOM_GPUS` leave it to us.
+    is_visible: bool,
 }
 
 /// Something that computes, or that will.
@@ -36,17 +52,29 @@ struct Executor {
     note: &'static str,
 }
 
-const EXECUTORS: &[Executor] = &[
-    Executor { name: "cpu", is_there: true, note: "kernels are interpreted; sources and reductions are native code" },
-    Executor { name: "cpu compiled", is_there: false, note: "the CPU code generator is not there yet" },
-    Executor { name: "gpu", is_there: false, note: "the GPU executor is not there yet; --device gpu is refused" },
-];
+const EXECUTORS: &[Executor] = &[Executor {
+    name: "cpu cranelift",
+    is_there: true,
+    note: "element kernels, sources and reductions are native code; block kernels are interpreted",
+}];
+
+/// The GPUs, and what is wrong with the environment's choice of them.
+fn gpus() -> (Vec<Gpu>, Option<String>) {
+    let infos: Vec<AdapterInfo> = gpu::adapters().iter().map(|adapter| adapter.info().clone()).collect();
+    let (visible, error) = match gpu::Visibility::of_process().select(&infos) {
+        Ok(visible) => (visible, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let gpus = infos.into_iter().map(|info| Gpu { is_visible: visible.contains(&info.index), info });
+    (gpus.collect(), error)
+}
 
 impl Doctor {
     /// Looks.
     pub fn examine() -> Doctor {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+        let (gpus, gpus_error) = gpus();
         Doctor {
             gridloom: env!("CARGO_PKG_VERSION"),
             system: system_name(),
@@ -60,6 +88,9 @@ impl Doctor {
             memory_available_bytes: host::memory_available_bytes(),
             memory_limit_bytes: host::memory_limit_bytes(),
             executors: EXECUTORS.to_vec(),
+            gpus,
+            gpus_missing: gpu::missing().iter().map(ToString::to_string).collect(),
+            gpus_error,
         }
     }
 }
@@ -118,12 +149,42 @@ impl fmt::Display for Doctor {
         for Executor { name, is_there, note } in &self.executors {
             write!(f, "\n{:<10} {name}: {note}", if *is_there { "executor" } else { "missing" })?;
         }
-        Ok(())
+        self.gpus.iter().try_for_each(|gpu| write!(f, "\n{gpu}"))?;
+        let wrong = self.gpus_error.iter().map(|error| ("wrong", error));
+        let missing = self.gpus_missing.iter().map(|missing| ("missing", missing));
+        wrong.chain(missing).try_for_each(|(word, what)| write!(f, "\n{word:<10} gpu: {what}"))
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AdapterInfo { index, name, backend, driver, pci_bus_id, kind, features, limits, .. } = &self.info;
+        let kind = match kind {
+            AdapterKind::Discrete => "discrete",
+            AdapterKind::Integrated => "integrated",
+            AdapterKind::Virtual => "virtual",
+            AdapterKind::Software => "software: right, and slow",
+            AdapterKind::Unknown => "of unknown kind",
+        };
+        let bus = pci_bus_id.as_deref().unwrap_or("no PCI bus id");
+        let hidden = if self.is_visible { "" } else { ", hidden by the environment" };
+        writeln!(f, "gpu {index:<6} {name} ({kind}), {bus}, {backend}, {driver}{hidden}")?;
+        let offered =
+            [(features.f64, "f64"), (features.i64, "i64"), (features.f16, "f16"), (features.subgroup, "subgroups")];
+        let words = |wanted: bool| -> String {
+            let names = offered.iter().filter(|(has, _)| *has == wanted).map(|(_, name)| *name);
+            names.collect::<Vec<_>>().join(" ")
+        };
+        let lacks = if words(false).is_empty() { String::new() } else { format!(", lacks {}", words(false)) };
+        let (binding, bindings) = (Bytes(limits.binding_bytes as f64), limits.bindings);
+        write!(f, "           has {}{lacks}; fields of blocks up to {binding}, {bindings} at once", words(true))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gridloom_worker::gpu::{AdapterFeatures, AdapterLimits};
+
     use super::*;
 
     #[test]
@@ -132,9 +193,30 @@ mod tests {
     }
 
     #[test]
+    fn gpus_are_shown_with_what_they_offer_and_lack() {
+        let info = AdapterInfo {
+            index: 0,
+            name: "Card".to_owned(),
+            backend: "vulkan".to_owned(),
+            driver: "driver 1.2".to_owned(),
+            pci_bus_id: Some("0000:01:00.0".to_owned()),
+            kind: AdapterKind::Discrete,
+            vendor: 1,
+            device: 2,
+            features: AdapterFeatures { i64: true, f16: true, ..AdapterFeatures::default() },
+            limits: AdapterLimits { binding_bytes: 1_000_000_000, bindings: 8, ..AdapterLimits::default() },
+        };
+        let gpu = Gpu { info, is_visible: false };
+        let expected = "gpu 0      Card (discrete), 0000:01:00.0, vulkan, driver 1.2, hidden by the environment
+           has i64 f16, lacks f64 subgroups; fields of blocks up to 1.00 GB, 8 at once";
+        assert_eq!(gpu.to_string(), expected);
+        assert_eq!(serde_json::to_value(&gpu).unwrap()["kind"], "discrete");
+    }
+
+    #[test]
     fn what_is_missing_is_said() {
         let text = Doctor::examine().to_string();
-        assert!(text.contains("missing    gpu: the GPU executor is not there yet"), "{text}");
+        assert!(text.contains("executor   cpu cranelift: "), "{text}");
         assert!(serde_json::to_value(Doctor::examine()).unwrap()["executors"].is_array());
     }
 }

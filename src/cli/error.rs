@@ -59,9 +59,6 @@ pub(super) enum CliError {
     /// The result cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// A GPU was asked for.
-    #[error("--device gpu: the GPU executor is not there yet; use --device cpu or auto")]
-    NoGpu,
     /// No cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -94,7 +91,8 @@ impl CliError {
             | CliError::Fields { .. }
             | CliError::Plan(_)
             | CliError::Output(_)
-            | CliError::NoGpu => MENDABLE,
+            | CliError::Cluster(ClusterError::NoGpu { .. } | ClusterError::Select(_))
+            | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),
             CliError::Client(ClientError::Job(JobError::Memory { .. }) | ClientError::Memory { .. }) => MENDABLE,
             CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
@@ -116,6 +114,7 @@ impl CliError {
 fn execute_code(error: &ExecuteError) -> u8 {
     match error {
         ExecuteError::Deadline { .. }
+        | ExecuteError::Barrier { .. }
         | ExecuteError::Source { .. }
         | ExecuteError::Memory { .. }
         | ExecuteError::Unsupported { .. } => MENDABLE,

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::report::Report;
 use super::work::Work;
 use crate::array::Array;
-use crate::client::{Blocks, Future, JobHandle};
+use crate::client::{Blocks, Devices, Future, JobHandle};
 use crate::cluster::LocalCluster;
 use crate::host;
 
@@ -36,7 +36,6 @@ fn run_interruptible(
     output: Option<&Path>,
     interrupt: &Interrupt,
 ) -> Result<Report, CliError> {
-    refuse_gpu(args.device)?;
     // Before anything is computed: an output that cannot be written is known at once.
     let file = output.map(Output::create).transpose()?;
     interrupt.guard(file.as_ref().map(|file| file.temporary_path().to_owned()));
@@ -47,6 +46,7 @@ fn run_interruptible(
     let job = future.job();
     let cancelled = job.clone();
     interrupt.on_press(move || cancelled.cancel());
+    let devices = future.computers().lines();
     let corners = with_progress(&job, || collect(&work.array, future.blocks(), file, interrupt))?;
     let wall = started.elapsed();
     client.close()?;
@@ -58,32 +58,24 @@ fn run_interruptible(
         elements: work.elements,
         bytes: work.bytes,
         wall,
-        devices: vec![devices(args)],
+        devices,
         memory_peak_bytes: host::memory_peak_bytes(),
     })
 }
 
-/// `auto` and `all` take what is there: CPUs, until other executors are.
-fn refuse_gpu(device: Device) -> Result<(), CliError> {
-    match device {
-        Device::Gpu => Err(CliError::NoGpu),
-        Device::Auto | Device::Cpu | Device::All => Ok(()),
-    }
-}
-
 fn start(args: &RunArgs) -> Result<LocalCluster, CliError> {
-    let mut options = LocalCluster::options().workers(args.workers as usize).block_timeout(args.block_timeout);
+    let devices = match args.device {
+        Device::Auto => Devices::Auto,
+        Device::Cpu => Devices::Cpu,
+        Device::Gpu => Devices::Gpu,
+        Device::All => Devices::All,
+    };
+    let options = LocalCluster::options().workers(args.workers as usize).devices(devices);
+    let mut options = options.block_timeout(args.block_timeout);
     if let Some(threads) = args.threads.and_then(|threads| NonZeroUsize::new(threads as usize)) {
         options = options.threads(threads);
     }
     Ok(options.start()?)
-}
-
-/// Who computes: as many threads a worker as were asked for, or its share of the cores.
-fn devices(args: &RunArgs) -> String {
-    let threads = args.threads.unwrap_or((host::cores() as u32 / args.workers).max(1));
-    let counted = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-    format!("cpu: {} of {}", counted(args.workers, "worker"), counted(threads, "thread"))
 }
 
 /// Does `work` with a bar that a thread of its own keeps moving.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gridloom_worker::kernel::Kernel;
+use gridloom_worker::kernel::{Kernel, Problem};
 use gridloom_worker::source::npy;
 use gridloom_worker::stage::ReduceOp;
 
@@ -21,7 +21,7 @@ pub(super) struct Work {
 }
 
 pub(super) fn map(args: &MapArgs) -> Result<Work, CliError> {
-    let kernel = element_kernel(&args.kernel)?;
+    let kernel = map_kernel(&args.kernel)?;
     let inputs = args.inputs.iter().map(source).collect::<Result<Vec<Array>, CliError>>()?;
     let bytes = inputs.iter().map(Array::bytes).sum();
     let mapped = sound(Array::map_with(&kernel, &inputs.iter().collect::<Vec<_>>()))?;
@@ -45,7 +45,7 @@ pub(super) fn reduce(args: &ReduceArgs) -> Result<Work, CliError> {
     }
     let (elements, bytes) = (input.shape().elements(), input.bytes());
     if let Some(kernel) = &args.map {
-        input = sound(input.map_blocks(&element_kernel(kernel)?))?;
+        input = sound(input.map_blocks(&map_kernel(kernel)?))?;
     }
     let axes = if args.axis.is_empty() { ().into_axes() } else { (&args.axis[..]).into_axes() };
     let axes = if args.keepdims { keepdims(axes) } else { axes };
@@ -78,9 +78,16 @@ pub(super) fn kernel_text(kernel: &KernelPath) -> Result<String, CliError> {
     fs::read_to_string(&kernel.path).map_err(|error| CliError::KernelFile { path: kernel.path.clone(), error })
 }
 
-fn element_kernel(kernel: &KernelPath) -> Result<Kernel, CliError> {
+/// A block kernel where the text has an entry point, else an element kernel.
+pub(super) fn map_kernel(kernel: &KernelPath) -> Result<Kernel, CliError> {
     let text = kernel_text(kernel)?;
-    Ok(Kernel::element_in(&kernel.path.to_string_lossy(), &text, kernel.entry.as_deref())?)
+    let (path, entry) = (kernel.path.to_string_lossy(), kernel.entry.as_deref());
+    match Kernel::element_in(&path, &text, entry) {
+        Err(error) if matches!(error.problem(), Problem::BlockKernel { .. }) => {
+            Ok(Kernel::block_in(&path, &text, entry)?)
+        }
+        element => Ok(element?),
+    }
 }
 
 const fn reduce_op(op: Op) -> ReduceOp {

@@ -11,6 +11,7 @@ use gridloom_worker::ids::ArrayId;
 use gridloom_worker::shape::{Region, Shape};
 
 use super::awake::block_on;
+use super::devices::Computers;
 use super::gather::Gather;
 use super::state::Phase;
 use super::value::{FromValue, Value};
@@ -89,6 +90,12 @@ impl<T> Future<T> {
     /// Blocks computed and blocks in all, over every stage of the job, while it runs and as far as is known.
     pub fn progress(&self) -> Option<(u64, u64)> {
         self.job().progress()
+    }
+
+    /// Who computes it: the workers of the device class that was chosen when it was submitted. None for data that was
+    /// scattered.
+    pub fn computers(&self) -> Computers {
+        self.held.core.state.computers(self.held.output.array)
     }
 
     /// Gives up the job that makes it, if that has not ended. Everything else that the job makes is given up too.

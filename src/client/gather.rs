@@ -239,7 +239,12 @@ impl Gather {
         let mut taken = IntervalSet::new();
         for (index, holder, result) in letters {
             self.in_flight -= 1;
-            match result {
+            // What is on a device comes now: a device that is lost has it no more.
+            let here = |block: Block| match block.buffer.fetch() {
+                Ok(_) => Ok(block),
+                Err(_) => Err(FetchError::Missing),
+            };
+            match result.and_then(here) {
                 Ok(block) => {
                     self.questions = 0;
                     taken.insert(Interval::one(index));

@@ -4,6 +4,7 @@ use gridloom_worker::block::Block;
 use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::wire::FetchError;
 
+use super::devices::Devices;
 use crate::scheduler::{FromClient, ToClient};
 
 /// Told what became of a fetch. Called once, on any thread; it must not block.
@@ -14,6 +15,8 @@ pub(crate) type PutReply = Box<dyn FnOnce(Result<(), Option<(u64, u64)>>) + Send
 
 /// What a client can say.
 pub(crate) trait Link: Send + Sync {
+    /// A job whose leaves have `bytes` is to be given to `devices`: the last chance to bring in more of them.
+    fn reinforce(&self, devices: Devices, bytes: u64);
     /// Tells the scheduler.
     fn send(&self, message: FromClient);
     /// Asks a worker for one field of a block.

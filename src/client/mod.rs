@@ -4,6 +4,7 @@
 //! their way, blocking and `async` alike.
 
 mod awake;
+mod devices;
 mod future;
 mod gather;
 pub(crate) mod link;
@@ -23,16 +24,19 @@ use gridloom_worker::shape::{Shape, ShapeError};
 use gridloom_worker::wire::FetchError;
 
 use crate::array::{Array, HostElement, Keep, auto_grid};
-use crate::plan::{self, ArrayIds, Output, PlanError, Scatter};
+use crate::plan::{self, ArrayIds, Output, Plan, PlanError, Scatter};
 use crate::scheduler::{FromClient, JobError};
 
 use link::{Link, Receiver};
 use state::{Phase, State};
 
+pub(crate) use devices::GPU_BYTES_MIN;
+pub use devices::{Computers, Devices, NoDevice};
 pub use future::{Blocks, FromFuture, Future, Futures, JobHandle};
 pub use op::{Inputs, Reduce, Task};
 pub use value::{FromValue, ResultElement, Value, ValueError};
 
+use devices::Choice;
 use future::{Completed, Held, Pinned};
 
 /// What can go wrong between an expression and its result.
@@ -59,6 +63,9 @@ pub enum ClientError {
         /// What was said last.
         error: FetchError,
     },
+    /// No device that may be used can run the job.
+    #[error(transparent)]
+    Device(#[from] NoDevice),
     /// Data with more axes than an array has.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -92,7 +99,10 @@ pub enum ClientError {
 /// A connection to a cluster. Cheap to clone; the connection ends with [`Client::close`], or when the last handle (also
 /// those that futures hold) is dropped.
 #[derive(Clone)]
-pub struct Client(Arc<Core>);
+pub struct Client {
+    core: Arc<Core>,
+    devices: Devices,
+}
 
 /// What all handles of a client share.
 pub(crate) struct Core {
@@ -123,13 +133,19 @@ impl Drop for Core {
 }
 
 impl Client {
-    pub(crate) fn new(id: ClientId, link: Box<dyn Link>) -> Client {
+    pub(crate) fn new(id: ClientId, link: Box<dyn Link>, devices: Devices) -> Client {
         let arrays = Mutex::new(ArrayIds::new(id));
-        Client(Arc::new(Core { id, state: Arc::default(), link, arrays, sequence: AtomicU64::new(0) }))
+        let core = Core { id, state: Arc::default(), link, arrays, sequence: AtomicU64::new(0) };
+        Client { core: Arc::new(core), devices }
+    }
+
+    /// The same connection, whose jobs run on other devices from now on.
+    pub fn on(&self, devices: Devices) -> Client {
+        Client { core: Arc::clone(&self.core), devices }
     }
 
     pub(crate) fn receiver(&self) -> Arc<dyn Receiver> {
-        Arc::clone(&self.0.state) as Arc<dyn Receiver>
+        Arc::clone(&self.core.state) as Arc<dyn Receiver>
     }
 
     /// Computes an array. Wait for it as what you need: an `ndarray` array, a number, a [`Value`].
@@ -177,12 +193,12 @@ impl Client {
         let shape = Shape::new(&lengths)?;
         let mut bytes = Vec::with_capacity(data.len() * A::DTYPE.bytes() as usize);
         data.iter().for_each(|&value| value.store(&mut bytes));
-        let (array, dtype) = (self.0.arrays().make(), A::DTYPE);
+        let (array, dtype) = (self.core.arrays().make(), A::DTYPE);
         let grid = auto_grid(&shape, dtype);
         let scatter = Scatter { array, grid: grid.clone(), dtype, bytes: bytes.into() };
-        scatter::scatter(&self.0, &scatter)?;
+        scatter::scatter(&self.core, &scatter)?;
         let output = Output { array, field: 0, grid, shape, dtype, root: None };
-        Ok(Future::new(Held::new(&self.0, output, Keep::of(Arc::new(Pinned::new(&self.0, array))))))
+        Ok(Future::new(Held::new(&self.core, output, Keep::of(Arc::new(Pinned::new(&self.core, array))))))
     }
 
     /// Applies a kernel of one parameter to every input: one stage of independent tasks.
@@ -227,14 +243,21 @@ impl Client {
     /// # Errors
     /// None yet: a cluster of this process always hears it.
     pub fn close(self) -> Result<(), ClientError> {
-        self.0.link.send(FromClient::Close);
-        self.0.state.close();
+        self.core.link.send(FromClient::Close);
+        self.core.state.close();
         Ok(())
+    }
+
+    /// Who is to compute a plan.
+    fn choose(&self, plan: &Plan) -> Result<Choice, NoDevice> {
+        let (needs, bytes) = (plan.requirements(), plan.bytes_read());
+        self.core.link.reinforce(self.devices, bytes);
+        devices::choose(self.devices, needs, bytes, &self.core.state.registers())
     }
 
     /// Plans and submits; what was computed before is not computed again.
     fn submit_arrays(&self, arrays: &[Array]) -> Result<Vec<Held>, ClientError> {
-        let core = &self.0;
+        let core = &self.core;
         let plan = plan::plan(arrays, &mut core.arrays())?;
         let mut pins: HashMap<ArrayId, Arc<Pinned>> = HashMap::new();
         // What is scattered for the job is pinned until the job is submitted, which then keeps what it reads.
@@ -253,9 +276,10 @@ impl Client {
         }
         if !wire.stages.is_empty() {
             let job = JobId { client: core.id, sequence: core.next() };
-            core.state.track(job, &wire.outputs);
+            let choice = self.choose(&plan)?;
+            core.state.track(job, &wire.outputs, &choice.computers);
             pins.extend(wire.outputs.iter().map(|&array| (array, Arc::new(Pinned::new(core, array)))));
-            core.link.send(FromClient::Submit { job, plan: wire });
+            core.link.send(FromClient::Submit { job, plan: wire, classes: choice.classes });
         }
         let held = |(output, asked): (Output, &Array)| match pins.get(&output.array) {
             Some(pin) => Held::new(core, output, Keep::of(Arc::clone(pin) as _)),

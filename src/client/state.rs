@@ -7,6 +7,7 @@ use std::task::Waker;
 use gridloom_worker::ids::{ArrayId, JobId, WorkerId};
 use gridloom_worker::wire::Register;
 
+use super::devices::Computers;
 use super::link::Receiver;
 use crate::scheduler::{Holding, JobError, ToClient};
 
@@ -34,6 +35,8 @@ struct Job {
 struct Tracked {
     job: Option<JobId>,
     phase: Phase,
+    /// Who may compute it, as far as they were there when it was submitted.
+    computers: Computers,
     wakers: Vec<Waker>,
 }
 
@@ -62,19 +65,21 @@ impl State {
     }
 
     /// A job is about to be submitted.
-    pub(crate) fn track(&self, job: JobId, outputs: &[ArrayId]) {
+    pub(crate) fn track(&self, job: JobId, outputs: &[ArrayId], computers: &Computers) {
         let mut inner = self.lock();
         let closed = inner.closed;
         for &array in outputs {
             let phase = if closed { Phase::Failed(JobError::SchedulerLost) } else { Phase::Pending };
-            inner.arrays.insert(array, Tracked { job: Some(job), phase, wakers: Vec::new() });
+            let computers = computers.clone();
+            inner.arrays.insert(array, Tracked { job: Some(job), phase, computers, wakers: Vec::new() });
         }
         inner.jobs.insert(job, Job { outputs: outputs.to_vec(), progress: HashMap::new() });
     }
 
     /// Data that the client has put on workers itself.
     pub(crate) fn track_scattered(&self, array: ArrayId, holders: Vec<Holding>) {
-        let tracked = Tracked { job: None, phase: Phase::Done(holders), wakers: Vec::new() };
+        let tracked =
+            Tracked { job: None, phase: Phase::Done(holders), computers: Computers::default(), wakers: Vec::new() };
         self.lock().arrays.insert(array, tracked);
     }
 
@@ -121,6 +126,11 @@ impl State {
         Some(job.progress.values().fold((0, 0), |(done, total), of| (done + of.0, total + of.1)))
     }
 
+    /// Who computes an array.
+    pub(crate) fn computers(&self, array: ArrayId) -> Computers {
+        self.lock().arrays.get(&array).map(|tracked| tracked.computers.clone()).unwrap_or_default()
+    }
+
     /// A question is about to be asked.
     pub(crate) fn ask(&self, request: u64) {
         self.lock().answers.insert(request, Answer::Awaited(None));
@@ -151,6 +161,11 @@ impl State {
         let mut workers: Vec<_> = inner.workers.iter().map(|(&id, register)| (id, register.clone())).collect();
         workers.sort_by_key(|(id, _)| *id);
         workers
+    }
+
+    /// What the workers that are there say of themselves.
+    pub(crate) fn registers(&self) -> Vec<Register> {
+        self.workers().into_iter().map(|(_, register)| register).collect()
     }
 
     /// Nothing more will be heard: whoever waits is told so.

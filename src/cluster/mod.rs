@@ -15,12 +15,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gridloom_worker::block::Block;
-use gridloom_worker::cpu::CpuOptions;
+use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
+use gridloom_worker::gpu::{self, Adapter, AdapterInfo, GpuOptions, SelectError, Visibility};
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
-use gridloom_worker::serve::{Worker, WorkerOptions};
+use gridloom_worker::serve::{Device, StartError, Worker, WorkerOptions};
 
-use crate::client::Client;
 use crate::client::link::{FetchReply, Link, PutReply};
+use crate::client::{Client, Devices, GPU_BYTES_MIN};
 use crate::host;
 use crate::scheduler::{FromClient, Limits};
 
@@ -28,6 +29,9 @@ use engine::{Engine, Input};
 
 /// How long a block may take unless said otherwise.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Blocks in flight on a GPU: the device computes one while the host feeds it others.
+const GPU_SLOTS: usize = 3;
 
 /// How long a worker that is scaled away may take to hand over what it holds.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
@@ -46,9 +50,21 @@ pub enum ClusterError {
     /// The system gives no more threads.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] io::Error),
+    /// A worker could not be started.
+    #[error(transparent)]
+    Worker(#[from] StartError),
     /// A cluster without workers computes nothing.
     #[error("a cluster needs at least 1 worker")]
     NoWorkers,
+    /// A GPU was asked for.
+    #[error("no GPU that may be used is here{}", .missing.iter().map(|what| format!("; {what}")).collect::<String>())]
+    NoGpu {
+        /// What this machine lacks for one.
+        missing: Vec<String>,
+    },
+    /// The environment names GPUs that cannot be used.
+    #[error(transparent)]
+    Select(#[from] SelectError),
 }
 
 /// How a [`LocalCluster`] is made.
@@ -58,11 +74,18 @@ pub struct ClusterOptions {
     threads: Option<NonZeroUsize>,
     memory_bytes: Option<u64>,
     block_timeout: Duration,
+    devices: Devices,
 }
 
 impl Default for ClusterOptions {
     fn default() -> ClusterOptions {
-        ClusterOptions { workers: 1, threads: None, memory_bytes: None, block_timeout: BLOCK_TIMEOUT }
+        ClusterOptions {
+            workers: 1,
+            threads: None,
+            memory_bytes: None,
+            block_timeout: BLOCK_TIMEOUT,
+            devices: Devices::Auto,
+        }
     }
 }
 
@@ -95,6 +118,13 @@ impl ClusterOptions {
         self
     }
 
+    /// Which devices compute; [`Devices::Auto`] by default. Each GPU is a worker of its own, beside the `workers` on
+    /// CPUs; with [`Devices::Gpu`] there are only those.
+    pub fn devices(mut self, devices: Devices) -> ClusterOptions {
+        self.devices = devices;
+        self
+    }
+
     /// Starts the cluster.
     pub fn start(self) -> Result<LocalCluster, ClusterError> {
         LocalCluster::with(self)
@@ -121,6 +151,8 @@ struct Inner {
     engine: Arc<Engine>,
     options: ClusterOptions,
     workers: Mutex<Vec<WorkerId>>,
+    /// Workers on GPUs, once somebody asked for them.
+    gpus: Mutex<Vec<WorkerId>>,
     budget: Mutex<Budget>,
     timer: Mutex<Option<JoinHandle<()>>>,
     next_worker: AtomicU64,
@@ -141,16 +173,22 @@ impl LocalCluster {
         let engine = Arc::new(Engine::new(Limits::default()));
         let timed = Arc::clone(&engine);
         let timer = std::thread::Builder::new().name("gridloom-timer".to_owned()).spawn(move || timed.run_timer())?;
-        let workers = options.workers;
+        let (workers, devices) = (options.workers, options.devices);
         let cluster = LocalCluster(Arc::new(Inner {
             engine,
             options,
             workers: Mutex::default(),
+            gpus: Mutex::default(),
             budget: Mutex::new(Budget::of_this_process()),
             timer: Mutex::new(Some(timer)),
             next_worker: AtomicU64::new(1),
         }));
-        cluster.scale(workers)?;
+        if devices != Devices::Gpu {
+            cluster.scale(workers)?;
+        }
+        if devices == Devices::Gpu || devices == Devices::All {
+            cluster.0.start_gpus(devices)?;
+        }
         Ok(cluster)
     }
 
@@ -158,17 +196,17 @@ impl LocalCluster {
     pub fn client(&self) -> Client {
         let id = ClientId(NEXT_CLIENT.fetch_add(1, Ordering::Relaxed));
         let link = EmbeddedLink { cluster: Arc::clone(&self.0), client: id };
-        let client = Client::new(id, Box::new(link));
+        let client = Client::new(id, Box::new(link), self.0.options.devices);
         self.0.engine.call(Input::Connect(id, client.receiver()));
         client
     }
 
-    /// How many workers there are.
+    /// How many workers there are on CPUs.
     pub fn workers(&self) -> usize {
         lock(&self.0.workers).len()
     }
 
-    /// Starts workers, or lets the youngest hand over what they hold and end, until there are `workers`. Results are
+    /// Starts workers on CPUs, or lets the youngest hand over what they hold and end, until there are `workers`. Results are
     /// the same bits whatever their number.
     pub fn scale(&self, workers: usize) -> Result<(), ClusterError> {
         if workers == 0 {
@@ -195,8 +233,36 @@ impl Inner {
         let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
         let slots = self.options.threads.map_or((host::cores() / added).max(1), NonZeroUsize::get);
         let memory_bytes = self.options.memory_bytes.unwrap_or(share);
-        let cpu = CpuOptions { slots, block_timeout: self.options.block_timeout };
-        let options = WorkerOptions { cpu, memory_bytes };
+        let code_generator = CodeGenerator::default();
+        let cpu = CpuOptions { slots, block_timeout: self.options.block_timeout, code_generator };
+        self.start(id, WorkerOptions { device: Device::Cpu(cpu), memory_bytes })?;
+        Ok(id)
+    }
+
+    /// Starts a worker on every GPU that may be used, unless there are some: on software ones only where GPUs alone are
+    /// wanted and there are no others.
+    fn start_gpus(&self, devices: Devices) -> Result<(), ClusterError> {
+        let mut present = lock(&self.gpus);
+        if !present.is_empty() {
+            return Ok(());
+        }
+        let adapters = usable_gpus(devices)?;
+        let share = lock(&self.budget).share(adapters.len());
+        for adapter in adapters {
+            if adapter.info().is_software() {
+                tracing::warn!(gpu = adapter.info().name, "there is no real GPU: this one computes on the CPU");
+            }
+            let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
+            let memory_bytes = self.options.memory_bytes.unwrap_or(share);
+            let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout: self.options.block_timeout, memory_bytes };
+            self.start(id, WorkerOptions { device: Device::Gpu(adapter, gpu), memory_bytes })?;
+            present.push(id);
+        }
+        Ok(())
+    }
+
+    fn start(&self, id: WorkerId, options: WorkerOptions) -> Result<(), ClusterError> {
+        let memory_bytes = options.memory_bytes;
         // A weak handle: an executor must not keep the machines that own it alive.
         let engine = Arc::downgrade(&self.engine);
         let sink = move |event| {
@@ -207,7 +273,7 @@ impl Inner {
         let machine = Box::new(Worker::start(options, Box::new(sink))?);
         self.engine.call(Input::Join { worker: id, machine });
         lock(&self.budget).given.insert(id, memory_bytes);
-        Ok(id)
+        Ok(())
     }
 
     /// Waits until a worker has handed over what it holds, at most `patience`, then ends it and waits for its threads.
@@ -226,7 +292,8 @@ impl Inner {
 impl Drop for Inner {
     /// Ends every thread that the cluster started, and waits for it.
     fn drop(&mut self) {
-        for worker in std::mem::take(&mut *lock(&self.workers)) {
+        let gpus = std::mem::take(&mut *lock(&self.gpus));
+        for worker in std::mem::take(&mut *lock(&self.workers)).into_iter().chain(gpus) {
             drop(self.remove_worker(worker));
         }
         self.engine.stop_timer();
@@ -235,6 +302,22 @@ impl Drop for Inner {
             let _ = timer.join();
         }
         gridloom_worker::block::trim();
+    }
+}
+
+/// The GPUs of this machine that `devices` means and the environment leaves to us.
+fn usable_gpus(devices: Devices) -> Result<Vec<Adapter>, ClusterError> {
+    let adapters = gpu::adapters();
+    let infos: Vec<AdapterInfo> = adapters.iter().map(|adapter| adapter.info().clone()).collect();
+    let visible = Visibility::of_process().select(&infos)?;
+    let usable = visible.into_iter().map(|at| adapters[at].clone());
+    let (software, real): (Vec<Adapter>, Vec<Adapter>) = usable.partition(|adapter| adapter.info().is_software());
+    match (devices, real.is_empty()) {
+        (Devices::Gpu, true) if software.is_empty() => {
+            Err(ClusterError::NoGpu { missing: gpu::missing().iter().map(ToString::to_string).collect() })
+        }
+        (Devices::Gpu, true) => Ok(software),
+        _ => Ok(real),
     }
 }
 
@@ -266,6 +349,17 @@ struct EmbeddedLink {
 }
 
 impl Link for EmbeddedLink {
+    fn reinforce(&self, devices: Devices, bytes: u64) {
+        let wants_gpus = match devices {
+            Devices::Auto => bytes >= GPU_BYTES_MIN,
+            Devices::Cpu => false,
+            Devices::Gpu | Devices::All => true,
+        };
+        if wants_gpus && let Err(error) = self.cluster.start_gpus(devices) {
+            tracing::debug!(%error, "no GPU joins");
+        }
+    }
+
     fn send(&self, message: FromClient) {
         self.cluster.engine.post(Input::Client(self.client, message));
     }

@@ -3,10 +3,13 @@
 //! `i0`, `i1`, ... are the indices of the stage's element space; a leaf says which element of its source is read there.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use gridloom_worker::block::Item;
+use gridloom_worker::ids::KernelHash;
+use gridloom_worker::kernel::TypedKernel;
 use gridloom_worker::stage::{
-    Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Relabel, Source, Stage, Step, Value,
+    BlockCall, Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Relabel, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::{AxisRead, View};
 
@@ -40,6 +43,12 @@ fn write_stage(text: &mut String, plan: &Plan, stage: &Stage) -> fmt::Result {
         Body::Fold(fold) => write_fold(text, fold)?,
         Body::Relabel(Relabel { input, field, grid }) => {
             writeln!(text, "  relabel {} as {grid}", block_array(&input.to_string(), *field))?;
+        }
+        Body::Block(BlockCall { inputs, kernel, output }) => {
+            write_map(text, plan, inputs)?;
+            let name =
+                found(plan, *kernel).map_or_else(|| format!("unknown kernel {kernel}"), |kernel| kernel.to_string());
+            writeln!(text, "  block kernel {name}, into {} = {output}", output.shape())?;
         }
     }
     writeln!(text, "  bytes a block: {bytes_output} made, {bytes_peak} at the peak")
@@ -79,7 +88,7 @@ fn write_map(text: &mut String, plan: &Plan, map: &Map) -> fmt::Result {
 
 fn write_program(text: &mut String, plan: &Plan, Program { steps, results }: &Program) -> fmt::Result {
     for (at, Step { kernel, arguments }) in steps.iter().enumerate() {
-        let found = plan.kernels.iter().find(|known| known.hash() == *kernel).and_then(|kernel| kernel.element());
+        let found = found(plan, *kernel).and_then(TypedKernel::element);
         let arguments: Vec<String> = arguments.iter().map(|argument| value(plan, steps, argument)).collect();
         let Some(element) = found else { return writeln!(text, "  step {at}: unknown kernel {kernel}") };
         let results: Vec<String> = element.signature.results.iter().map(|field| field.dtype.to_string()).collect();
@@ -90,12 +99,16 @@ fn write_program(text: &mut String, plan: &Plan, Program { steps, results }: &Pr
     writeln!(text, "  yields {}", results.join(", "))
 }
 
+/// The kernel of this hash, if the plan has it.
+fn found(plan: &Plan, kernel: KernelHash) -> Option<&TypedKernel> {
+    plan.kernels.iter().find(|known| known.hash() == kernel).map(Arc::as_ref)
+}
+
 fn value(plan: &Plan, steps: &[Step], value: &Value) -> String {
     match value {
         Value::Leaf(leaf) => format!("leaf {leaf}"),
         Value::Step { step, field } => {
-            let kernel = &steps[*step as usize].kernel;
-            let found = plan.kernels.iter().find(|known| known.hash() == *kernel).and_then(|kernel| kernel.element());
+            let found = found(plan, steps[*step as usize].kernel).and_then(TypedKernel::element);
             match found.and_then(|element| element.signature.results.get(*field as usize)) {
                 Some(named) if !named.name.is_empty() => format!("step {step}.{}", named.name),
                 _ => format!("step {step}"),

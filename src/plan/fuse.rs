@@ -2,9 +2,9 @@
 //!
 //! An element function melts into its consumer, through any affine view, if it is read from one place only: by one
 //! stage through one view. What is read from two places is stored once. Sources are made again wherever they are read.
-//! Reductions are always stored, and so is what a concatenation joins, if it is computed. A kernel that asks where its
-//! element stands melts only where the space is its own. A stage that would bind too many buffers, or grow too long a
-//! program, is split.
+//! Reductions and the outputs of block kernels are always stored, and so is what a concatenation joins, if it is
+//! computed. A kernel that asks where its element stands melts only where the space is its own. A stage that would bind
+//! too many buffers, or grow too long a program, is split.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -71,7 +71,7 @@ fn must_be_stored(graph: &Graph, unit: &Unit, places: &HashSet<Place>) -> bool {
         Expression::Failed(_) | Expression::Source(_) => false,
         Expression::Scattered(_) | Expression::Resident(_) => true,
         Expression::View { .. } | Expression::Concatenation { .. } => places.len() > PLACES_MAX,
-        Expression::Relabel(_) | Expression::Reduced { .. } => true,
+        Expression::Relabel(_) | Expression::Reduced { .. } | Expression::Blocks { .. } => true,
         Expression::Call { call, .. } => {
             let elsewhere = |place: &Place| {
                 let root = space(&graph.units[place.root].array);
@@ -88,6 +88,7 @@ fn must_be_stored(graph: &Graph, unit: &Unit, places: &HashSet<Place>) -> bool {
 pub(super) fn space(array: &Array) -> &Grid {
     match array.expression() {
         Expression::Reduced { reduce, .. } => &reduce.grid,
+        Expression::Blocks { call, .. } => &call.grid,
         _ => array.grid(),
     }
 }
@@ -169,7 +170,7 @@ impl Splitter<'_> {
             }
             // The members are poured into one operand.
             Expression::Concatenation { .. } => Load::buffer(at),
-            Expression::Call { .. } | Expression::Reduced { .. } => self.computed(at, unit),
+            Expression::Call { .. } | Expression::Reduced { .. } | Expression::Blocks { .. } => self.computed(at, unit),
         }
     }
 
@@ -177,10 +178,15 @@ impl Splitter<'_> {
     fn computed(&mut self, at: usize, unit: &Unit) -> Load {
         let inputs: Vec<usize> =
             unit.array.expression().inputs().iter().map(|input| self.graph.unit_of(input)).collect();
+        // The element program of a block kernel makes the kernel's inputs.
+        let made = match unit.array.expression() {
+            Expression::Blocks { .. } => inputs.len(),
+            _ => unit.fields.len(),
+        };
         loop {
             let mut load = Load::default();
             inputs.iter().for_each(|&input| load.absorb(&self.brought(input)));
-            let too_many = load.buffers.len() + unit.fields.len() > BUFFERS_MAX;
+            let too_many = load.buffers.len() + made > BUFFERS_MAX;
             if !too_many && load.steps.len() < STEPS_MAX {
                 load.steps.push(at);
                 return load;

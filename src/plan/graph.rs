@@ -79,11 +79,7 @@ impl Graph {
     }
 
     fn use_field(&mut self, unit: usize, array: &Array) {
-        let field = match array.expression() {
-            Expression::Call { field, .. } | Expression::Reduced { field, .. } => *field,
-            _ => 0,
-        };
-        self.units[unit].fields.insert(field);
+        self.units[unit].fields.insert(array.field());
     }
 }
 

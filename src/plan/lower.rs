@@ -9,13 +9,15 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, KernelHash};
 use gridloom_worker::kernel::TypedKernel;
 use gridloom_worker::shape::Region;
-use gridloom_worker::stage::{Body, ChunkStep, Leaf, Map, Piece, Program, Reduction, Relabel, Source, Step, Value};
+use gridloom_worker::stage::{
+    BlockCall, Body, ChunkStep, Leaf, Map, Piece, Program, Reduction, Relabel, Source, Step, Value,
+};
 use gridloom_worker::view::{AxisRead, View};
 
 use super::fuse::space;
 use super::graph::{Graph, Target, Unit};
 use super::{ArrayIds, Output, Plan, PlanError, Scatter, memory, tree};
-use crate::array::{Array, Call, Expression, ReduceCall, Resident, Root};
+use crate::array::{Array, BlocksCall, Call, Expression, ReduceCall, Resident, Root};
 
 /// Makes a stage of every stored computation.
 pub(super) fn lower(graph: &Graph, stored: &[bool], ids: &mut ArrayIds) -> Result<Plan, PlanError> {
@@ -101,6 +103,7 @@ impl Lowering<'_> {
             Expression::Relabel(input) => self.relabel(input, grid),
             Expression::Reduced { reduce, .. } => self.reduction(at, reduce, grid),
             Expression::Call { call, .. } => self.call(at, unit, call, grid),
+            Expression::Blocks { call, .. } => self.blocks(at, call, grid),
             Expression::Source(_) | Expression::View { .. } | Expression::Concatenation { .. } => {
                 let array = unit.array.clone();
                 let program = self.program(at, |reader, view| vec![reader.inline(&array, view)]);
@@ -130,6 +133,25 @@ impl Lowering<'_> {
         let items = unit.fields.iter().map(|&field| Item::Value(call.results[field as usize])).collect();
         let home = Home { array: self.ids.make(), grid: grid.clone(), fields, root: None };
         self.map_stage(&home, program, grid, None, items)?;
+        Ok(home)
+    }
+
+    /// A block kernel over what the program of its inputs makes. All its outputs are fields of the blocks.
+    fn blocks(&mut self, at: usize, call: &BlocksCall, output: Grid) -> Result<Home, PlanError> {
+        self.add_kernels(std::iter::once(&call.kernel));
+        let (leaves, program) =
+            self.program(at, |reader, view| call.inputs.iter().map(|input| reader.value(input, view)).collect());
+        let inputs = Map { grid: call.grid.clone(), leaves, program, reduce: None };
+        let values = |dtypes: &mut dyn Iterator<Item = DType>| dtypes.map(Item::Value).collect::<Vec<Item>>();
+        let read = values(&mut call.kernel.parameters().iter().map(|parameter| parameter.dtype));
+        let items = values(&mut call.kernel.results().iter().map(|result| result.dtype));
+        let home = Home { array: self.ids.make(), grid: output, fields: (0..items.len() as u32).collect(), root: None };
+        memory::check_space(home.array, &inputs, &read)?;
+        let input_bytes = read.iter().map(|item| call.grid.block_elements_max().saturating_mul(item.bytes()));
+        let operands = input_bytes.fold(memory::operands(home.array, &inputs)?, u64::saturating_add);
+        let body = Body::Block(BlockCall { inputs, kernel: call.kernel.hash(), output: home.grid.clone() });
+        let stage = memory::stage(home.array, body, &home.grid, items, operands)?;
+        self.plan.stages.push(Arc::new(stage));
         Ok(home)
     }
 
@@ -226,11 +248,7 @@ impl Lowering<'_> {
 
     fn home_of(&self, array: &Array) -> (&Home, u32) {
         let home = self.homes[self.graph.unit_of(array)].as_ref().expect("producers are stored before consumers");
-        let field = match array.expression() {
-            Expression::Call { field, .. } | Expression::Reduced { field, .. } => *field,
-            _ => 0,
-        };
-        (home, home.fields[field as usize])
+        (home, home.fields[array.field() as usize])
     }
 
     fn output(&self, target: &Target) -> Output {
@@ -302,7 +320,8 @@ impl Reader<'_> {
             | Expression::Scattered(_)
             | Expression::Resident(_)
             | Expression::Relabel(_)
-            | Expression::Reduced { .. } => unreachable!("these are always stored"),
+            | Expression::Reduced { .. }
+            | Expression::Blocks { .. } => unreachable!("these are always stored"),
         }
     }
 

@@ -26,9 +26,9 @@ use std::sync::Arc;
 use gridloom_worker::dtype::DType;
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, ClientId};
-use gridloom_worker::kernel::TypedKernel;
+use gridloom_worker::kernel::{Requirements, TypedKernel};
 use gridloom_worker::shape::Shape;
-use gridloom_worker::stage::Stage;
+use gridloom_worker::stage::{Body, Map, Stage};
 use gridloom_worker::wire;
 
 use crate::array::{Array, Keep, Resident, Root};
@@ -126,6 +126,28 @@ impl Plan {
     /// Host bytes that the largest block in flight of any stage takes.
     pub fn bytes_peak(&self) -> u64 {
         self.stages.iter().map(|stage| stage.bytes_peak).max().unwrap_or(0)
+    }
+
+    /// What a device must have to run all of it.
+    pub fn requirements(&self) -> Requirements {
+        let known = |hash| self.kernels.iter().find(|kernel| kernel.hash() == hash);
+        let kernel = |hash| known(hash).map_or(Requirements::default(), |kernel| kernel.requirements());
+        let stages = self.stages.iter().map(|stage| Requirements::of_stage(stage, &kernel));
+        stages.fold(Requirements::default(), |all, stage| all | stage)
+    }
+
+    /// Bytes that go into its element programs, from wherever they come.
+    pub fn bytes_read(&self) -> u64 {
+        let of_map = |map: &Map| {
+            let widths = map.leaves.iter().map(|leaf| leaf.dtype.bytes());
+            map.grid.shape().elements().saturating_mul(widths.sum())
+        };
+        let maps = self.stages.iter().filter_map(|stage| match &stage.body {
+            Body::Map(map) => Some(map),
+            Body::Block(call) => Some(&call.inputs),
+            Body::Fold(_) | Body::Relabel(_) => None,
+        });
+        maps.map(of_map).fold(0, u64::saturating_add)
     }
 
     /// The plan as it travels. Its outputs are what the plan makes and a client asked for.

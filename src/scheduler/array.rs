@@ -17,10 +17,11 @@
 //! worker died: once ready it stands in line, to be handed out alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use gridloom_worker::ids::{ArrayId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
-use gridloom_worker::wire::KernelBytes;
+use gridloom_worker::wire::{DeviceClass, KernelBytes};
 
 use super::error::JobError;
 use super::policy::Pace;
@@ -32,6 +33,8 @@ use super::story::BlockState;
 pub(super) struct Recipe {
     pub(super) relation: Relation,
     pub(super) kernels: Vec<KernelBytes>,
+    /// Who may make it, also when it is made again.
+    pub(super) classes: Arc<[DeviceClass]>,
     pub(super) bytes_peak: u64,
     /// What its workers leave free beside it: a block of each stage on the longest way from it to the job's outputs,
     /// so that what reads its blocks, and frees them, always has room.

@@ -218,10 +218,14 @@ impl Scheduler {
 
     fn why_stranded(&self, id: ArrayId) -> JobError {
         let waited = self.limits.worker_wait;
-        let needs = self.arrays.get(&id).and_then(|array| array.recipe.as_ref()).map_or(0, |recipe| recipe.bytes_peak);
-        let has = self.workers.values().map(|worker| worker.register.memory_bytes).max();
+        let recipe = self.arrays.get(&id).and_then(|array| array.recipe.as_ref());
+        let needs = recipe.map_or(0, |recipe| recipe.bytes_peak);
+        let may = |class| recipe.is_none_or(|recipe| recipe.classes.contains(class));
+        let registers = self.workers.values().map(|worker| &worker.register);
+        let has = registers.filter(|register| may(&register.class)).map(|register| register.memory_bytes).max();
         match has {
-            None => JobError::NoWorker { array: id, waited, wanted: Wanted::Any },
+            None if self.workers.is_empty() => JobError::NoWorker { array: id, waited, wanted: Wanted::Any },
+            None => JobError::NoWorker { array: id, waited, wanted: Wanted::Class },
             Some(has) if has < needs => JobError::Memory { array: id, needs, has },
             Some(_) => JobError::NoWorker { array: id, waited, wanted: Wanted::Untried },
         }

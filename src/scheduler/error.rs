@@ -92,6 +92,9 @@ pub enum Wanted {
     /// Any worker at all.
     #[error("of any kind: none is connected")]
     Any,
+    /// One with a device that the job was given to.
+    #[error("with a device of the class that the job was given to when it was submitted")]
+    Class,
     /// One with enough memory.
     #[error("with {bytes} bytes of memory")]
     MemoryBytes {

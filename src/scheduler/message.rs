@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::Interval;
-use gridloom_worker::wire::{FetchError, FromWorker, Plan, Register, ToWorker};
+use gridloom_worker::wire::{DeviceClass, FetchError, FromWorker, Plan, Register, ToWorker};
 use serde::{Deserialize, Serialize};
 
 use super::error::JobError;
@@ -83,6 +83,8 @@ pub enum FromClient {
         job: JobId,
         /// What.
         plan: Plan,
+        /// The device classes that may compute it.
+        classes: Vec<DeviceClass>,
     },
     /// Give up a job that has not ended. It ends with [`JobError::Cancelled`].
     Cancel {

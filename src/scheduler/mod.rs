@@ -241,7 +241,7 @@ impl Scheduler {
 
     fn handle_client(&mut self, client: ClientId, message: FromClient) {
         match message {
-            FromClient::Submit { job, plan } => self.submit(client, job, plan),
+            FromClient::Submit { job, plan, classes } => self.submit(client, job, plan, classes),
             FromClient::Cancel { job } => {
                 if job.client == client {
                     self.fail_job(job, JobError::Cancelled);

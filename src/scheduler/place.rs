@@ -9,7 +9,7 @@ use gridloom_worker::ids::{ArrayId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
 
 use super::Scheduler;
-use super::array::Array;
+use super::array::{Array, Recipe};
 use super::party::{HomeKey, Worker};
 use super::policy::{self, Offer, Outstanding};
 
@@ -160,7 +160,9 @@ impl Scheduler {
 impl Array {
     /// Whether a worker can compute its blocks.
     pub(super) fn suits(&self, id: WorkerId, worker: &Worker) -> bool {
-        let needs = self.recipe.as_ref().map_or(u64::MAX, |recipe| recipe.bytes_peak);
-        needs <= worker.register.memory_bytes && !self.excluded.contains(&id)
+        let able = |recipe: &Recipe| {
+            recipe.bytes_peak <= worker.register.memory_bytes && recipe.classes.contains(&worker.register.class)
+        };
+        self.recipe.as_ref().is_some_and(able) && !self.excluded.contains(&id)
     }
 }

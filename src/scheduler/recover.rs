@@ -43,8 +43,10 @@ enum Verdict {
 
 fn verdict(error: &ExecuteError) -> Verdict {
     match error {
-        ExecuteError::Deadline { .. } => Verdict::Nobody,
-        ExecuteError::Unsupported { .. } | ExecuteError::Source { .. } => Verdict::Elsewhere,
+        ExecuteError::Deadline { .. } | ExecuteError::Barrier { .. } => Verdict::Nobody,
+        ExecuteError::Unsupported { .. } | ExecuteError::Source { .. } | ExecuteError::DeviceLost { .. } => {
+            Verdict::Elsewhere
+        }
         ExecuteError::Memory { .. } => Verdict::Later,
         ExecuteError::Cancelled => Verdict::Anybody,
         // The enum may grow: what is not known is taken for a bug there.

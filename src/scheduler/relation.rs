@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gridloom_worker::ids::ArrayId;
 use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::shape::Region;
-use gridloom_worker::stage::{Body, Source, Stage};
+use gridloom_worker::stage::{BlockCall, Body, Source, Stage};
 
 /// How the blocks of a stage and of its inputs relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ impl Relation {
         let kind = match &stage.body {
             _ if inputs.is_empty() => Kind::Source,
             Body::Fold(_) => Kind::Grouped,
-            Body::Map(_) | Body::Relabel(_) if stage.is_blockwise() => Kind::Blockwise,
-            Body::Map(_) | Body::Relabel(_) => Kind::General,
+            Body::Map(_) | Body::Relabel(_) | Body::Block(_) if stage.is_blockwise() => Kind::Blockwise,
+            Body::Map(_) | Body::Relabel(_) | Body::Block(_) => Kind::General,
         };
         Relation { stage, inputs, kind }
     }
@@ -69,7 +69,9 @@ impl Relation {
 
     /// Blocks of a stage with inputs that happen to read none of their blocks (the constant part of a concatenation).
     pub(super) fn blocks_without_inputs(&self) -> IntervalSet {
-        let Body::Map(map) = &self.stage.body else { return IntervalSet::new() };
+        let (Body::Map(map) | Body::Block(BlockCall { inputs: map, .. })) = &self.stage.body else {
+            return IntervalSet::new();
+        };
         let space = map.grid.shape();
         let pieces = || map.leaves.iter().flat_map(|leaf| &leaf.pieces);
         let arrays = || pieces().filter(|piece| matches!(piece.source, Source::Array { .. }));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, KernelHash};
 use gridloom_worker::intervals::IntervalSet;
 use gridloom_worker::stage::Stage;
-use gridloom_worker::wire::{KernelBytes, Plan};
+use gridloom_worker::wire::{DeviceClass, KernelBytes, Plan};
 
 use super::Scheduler;
 use super::array::{Array, Recipe};
@@ -20,13 +20,13 @@ use super::validate;
 const LOOKED_AT_MAX: u64 = 1 << 16;
 
 impl Scheduler {
-    pub(super) fn submit(&mut self, client: ClientId, name: JobId, plan: Plan) {
+    pub(super) fn submit(&mut self, client: ClientId, name: JobId, plan: Plan, classes: Vec<DeviceClass>) {
         if name.client != client || self.jobs.contains_key(&name) {
             let error = PlanFault::JobName.into();
             self.tell_client(client, ToClient::JobFailed { job: name, error });
             return;
         }
-        let fits = validate::check(&plan, client, &self.arrays).and_then(|()| self.check_memory(&plan));
+        let fits = validate::check(&plan, client, &self.arrays).and_then(|()| self.check_memory(&plan, &classes));
         if let Err(error) = fits {
             self.tell_client(client, ToClient::JobFailed { job: name, error });
             return;
@@ -38,7 +38,7 @@ impl Scheduler {
         let made: Vec<ArrayId> = plan.stages.iter().map(|stage| stage.array).collect();
         let job = Job { arrays: made.iter().copied().collect(), ..Job::default() };
         self.jobs.insert(name, job);
-        self.add_arrays(name, plan);
+        self.add_arrays(name, plan, &classes.into());
         made.iter().rev().for_each(|&id| self.set_spare(id));
         made.iter().rev().for_each(|&id| self.want_needed(id));
         for &id in &made {
@@ -48,21 +48,23 @@ impl Scheduler {
         self.end_empty(&made);
     }
 
-    /// Some worker has memory for each stage; asked only if there are workers, else there may be one in time.
-    fn check_memory(&self, plan: &Plan) -> Result<(), JobError> {
-        let Some(has) = self.workers.values().map(|worker| worker.register.memory_bytes).max() else { return Ok(()) };
+    /// Some worker has memory for each stage; asked only if there are workers that may, else there may be one in time.
+    fn check_memory(&self, plan: &Plan, classes: &[DeviceClass]) -> Result<(), JobError> {
+        let registers = self.workers.values().map(|worker| &worker.register);
+        let able = registers.filter(|register| classes.contains(&register.class));
+        let Some(has) = able.map(|register| register.memory_bytes).max() else { return Ok(()) };
         match plan.stages.iter().find(|stage| stage.bytes_peak > has) {
             Some(stage) => Err(JobError::Memory { array: stage.array, needs: stage.bytes_peak, has }),
             None => Ok(()),
         }
     }
 
-    fn add_arrays(&mut self, name: JobId, plan: Plan) {
+    fn add_arrays(&mut self, name: JobId, plan: Plan, classes: &Arc<[DeviceClass]>) {
         let kernels: BTreeMap<KernelHash, KernelBytes> =
             plan.kernels.into_iter().map(|kernel| (kernel.hash, kernel)).collect();
         for stage in plan.stages {
             let id = stage.array;
-            let array = self.array_of(name, stage, &kernels);
+            let array = self.array_of(name, stage, &kernels, classes);
             for input in array.inputs() {
                 if let Some(read) = self.arrays.get_mut(input) {
                     read.readers.push(id);
@@ -80,12 +82,18 @@ impl Scheduler {
         }
     }
 
-    fn array_of(&self, name: JobId, stage: Arc<Stage>, kernels: &BTreeMap<KernelHash, KernelBytes>) -> Array {
+    fn array_of(
+        &self,
+        name: JobId,
+        stage: Arc<Stage>,
+        kernels: &BTreeMap<KernelHash, KernelBytes>,
+        classes: &Arc<[DeviceClass]>,
+    ) -> Array {
         let named = validate::kernels_of(&stage);
         let kernels = named.iter().filter_map(|kernel| kernels.get(kernel).cloned()).collect();
         let mut array = Array::new(stage.blocks(), stage.outputs.len() as u32, stage.bytes_output);
-        array.recipe =
-            Some(Recipe { kernels, bytes_peak: stage.bytes_peak, bytes_spare: 0, relation: Relation::new(stage) });
+        let (bytes_peak, classes) = (stage.bytes_peak, Arc::clone(classes));
+        array.recipe = Some(Recipe { kernels, bytes_peak, bytes_spare: 0, classes, relation: Relation::new(stage) });
         array.job = Some(name);
         let depths = array.inputs().iter().filter_map(|input| self.arrays.get(input)).map(|input| input.depth + 1);
         array.depth = depths.max().unwrap_or(0);

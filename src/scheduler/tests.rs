@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::stage::Stage;
-use gridloom_worker::wire::{DeviceClass, FetchError, Plan, Run};
+use gridloom_worker::wire::{DeviceClass, FetchError, Plan, Register, Run};
 
 use super::testing::{StageOf, array};
 use super::*;
@@ -40,9 +40,7 @@ impl Driver {
 
     #[track_caller]
     fn join(&mut self, worker: u64, memory_bytes: u64) -> Vec<Action> {
-        let class = DeviceClass::Cpu;
-        let register =
-            Register { slots: 1, memory_bytes, class, address: String::new(), fetch_bytes_per_second: 1 << 30 };
+        let register = Register::of_cpu("cpu", 1, memory_bytes);
         self.handle(Event::WorkerJoined { worker: WorkerId(worker), register })
     }
 
@@ -51,7 +49,8 @@ impl Driver {
         self.jobs += 1;
         let stages = stages.iter().cloned().map(Arc::new).collect();
         let plan = Plan { kernels: Vec::new(), stages, outputs: outputs.iter().copied().map(array).collect() };
-        self.say(FromClient::Submit { job: JobId { client: CLIENT, sequence: self.jobs }, plan })
+        let (job, classes) = (JobId { client: CLIENT, sequence: self.jobs }, vec![DeviceClass::Cpu]);
+        self.say(FromClient::Submit { job, plan, classes })
     }
 
     #[track_caller]

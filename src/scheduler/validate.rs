@@ -6,7 +6,7 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, ClientId, KernelHash};
 use gridloom_worker::shape::Shape;
 use gridloom_worker::stage::{
-    Body, Fold, Map, NpyFile, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage, Value,
+    BlockCall, Body, Fold, Map, NpyFile, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage, Value,
 };
 use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::Plan;
@@ -73,6 +73,9 @@ pub(super) fn kernels_of(stage: &Stage) -> Vec<KernelHash> {
         }
         Body::Fold(fold) => user(&fold.reduction).into_iter().collect(),
         Body::Relabel(_) => Vec::new(),
+        Body::Block(BlockCall { inputs, kernel, .. }) => {
+            inputs.program.steps.iter().map(|step| step.kernel).chain([*kernel]).collect()
+        }
     }
 }
 
@@ -94,6 +97,12 @@ fn fits(stage: &Stage, known: impl Fn(ArrayId) -> Option<Readable>) -> Result<()
         Body::Relabel(Relabel { input, field, grid }) => {
             ensure(grid.is_sound(), StageFault::Grid)?;
             agrees(*input, grid.blocks(), *field)
+        }
+        Body::Block(BlockCall { inputs, output, .. }) => {
+            ensure(output.is_sound(), StageFault::Grid)?;
+            fits_map(inputs, agrees)?;
+            ensure(inputs.reduce.is_none(), StageFault::Numbers)?;
+            ensure(inputs.grid.block_counts() == output.block_counts(), StageFault::Grid)
         }
     }
 }
@@ -177,7 +186,7 @@ mod tests {
     use std::sync::Arc;
 
     use gridloom_worker::ids::JobId;
-    use gridloom_worker::wire;
+    use gridloom_worker::wire::{self, DeviceClass};
     use proptest::prelude::*;
 
     use super::*;
@@ -228,6 +237,12 @@ mod tests {
                 map.leaves[0].pieces[0].view.axes[0] = AxisRead::Along { axis: 0, start: 12, step: -1 };
             }
         });
+        check_refused(&unsound("a1.3 does not fit together: its grid"), |stages| {
+            if let Body::Map(inputs) = stages[2].body.clone() {
+                let output = Grid::single(&inputs.grid.shape());
+                stages[2].body = Body::Block(BlockCall { inputs, kernel: KernelHash([0; 32]), output });
+            }
+        });
     }
 
     proptest! {
@@ -244,7 +259,8 @@ mod tests {
             let mut scheduler = Scheduler::new(Limits::default());
             let zero = std::time::Duration::ZERO;
             scheduler.handle(zero, Event::ClientJoined { client });
-            let message = FromClient::Submit { job: JobId { client, sequence: 1 }, plan };
+            let (job, classes) = (JobId { client, sequence: 1 }, vec![DeviceClass::Cpu]);
+            let message = FromClient::Submit { job, plan, classes };
             scheduler.handle(zero, Event::Client { client, message });
             // There is no worker, so all that can be said is that it failed, or (without blocks) is done.
             let told = scheduler.poll();

@@ -25,16 +25,51 @@ const WORKER: Graph = &[
     ("view", &["grid", "shape"]),
     ("block", &["dtype", "shape"]),
     ("stage", &["block", "dtype", "grid", "ids", "shape", "view"]),
-    ("kernel", &["dtype", "ids", "stage"]),
-    ("executor", &["block", "ids", "shape", "stage"]),
+    ("kernel", &["dtype", "ids", "shape", "stage"]),
+    ("executor", &["block", "ids", "kernel", "shape", "stage"]),
     ("source", &["block", "dtype", "executor", "math", "shape", "stage", "view"]),
     ("interpreter", &["dtype", "math"]),
     ("reduce", &["block", "dtype", "executor", "ids", "interpreter", "kernel", "shape", "stage"]),
-    ("cpu", &["block", "dtype", "executor", "ids", "interpreter", "kernel", "reduce", "shape", "source", "stage"]),
+    ("slots", &["block", "executor", "ids", "interpreter"]),
+    (
+        "cpu",
+        &[
+            "block",
+            "dtype",
+            "executor",
+            "ids",
+            "interpreter",
+            "kernel",
+            "math",
+            "reduce",
+            "shape",
+            "slots",
+            "source",
+            "stage",
+        ],
+    ),
+    (
+        "gpu",
+        &[
+            "block",
+            "cpu",
+            "dtype",
+            "executor",
+            "ids",
+            "interpreter",
+            "kernel",
+            "reduce",
+            "shape",
+            "slots",
+            "source",
+            "stage",
+        ],
+    ),
     ("store", &["block", "ids", "intervals", "shape"]),
-    ("wire", &["block", "executor", "ids", "intervals", "shape", "stage"]),
+    ("wire", &["block", "executor", "ids", "intervals", "kernel", "shape", "stage"]),
     ("agent", &["block", "dtype", "executor", "grid", "ids", "intervals", "shape", "stage", "store", "view", "wire"]),
-    ("serve", &["agent", "block", "cpu", "executor", "ids", "kernel", "shape", "wire"]),
+    ("net", &["agent", "block", "ids", "shape", "wire"]),
+    ("serve", &["agent", "block", "cpu", "executor", "gpu", "ids", "kernel", "shape", "wire"]),
 ];
 
 /// What decides.
@@ -52,9 +87,13 @@ const ROOT: Graph = &[
 const OPEN_TO: &[(&str, &[&str])] = &[
     ("agent", &["cluster"]),
     ("cpu", &["cluster"]),
+    // What a machine offers.
+    ("gpu", &["cli", "cluster"]),
     ("interpreter", &[]),
     // What reductions return, how wide an accumulator is, and the root of the tree.
     ("reduce", &["array", "client", "plan"]),
+    // Who joins and connects; how, is its own affair.
+    ("net", &["cli", "client", "cluster"]),
     ("serve", &["cluster"]),
     ("store", &[]),
 ];
@@ -71,11 +110,22 @@ const IMPURE: &[&str] =
     &["tokio", "quinn", "wgpu", "rand", "std::thread", "std::time::Instant", "std::time::SystemTime"];
 
 /// Crates that one room alone may know.
-const ROOM_OF_CRATE: &[(&str, &str)] = &[("quinn", "net"), ("wgpu", "gpu")];
+const ROOM_OF_CRATE: &[(&str, &str)] = &[
+    ("quinn", "net"),
+    ("rustls", "net"),
+    ("wgpu", "gpu"),
+    ("cranelift_codegen", "cpu"),
+    ("cranelift_frontend", "cpu"),
+    ("cranelift_jit", "cpu"),
+    ("cranelift_module", "cpu"),
+    ("cranelift_native", "cpu"),
+];
 
 /// Files that may contain `unsafe`.
 const UNSAFE: &[&str] = &[
     "worker/src/block/memory.rs",
+    "worker/src/cpu/compiled/code.rs",
+    "worker/src/cpu/compiled/helper.rs",
     "worker/src/reduce/vector.rs",
     "worker/src/source/normal.rs",
     "worker/src/source/philox_x86.rs",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, also in its helpers")]
 #![allow(clippy::print_stderr, reason = "seeds and what the faults came to are printed for whoever reads a failure")]
 
+mod blocks;
 mod cli;
 mod cluster;
 mod examples;

@@ -58,13 +58,7 @@ fn fold(sequence: u64, input: u64, count: u64) -> Arc<Stage> {
 fn scheduler() -> Scheduler {
     let mut scheduler = Scheduler::new(Limits::default());
     for worker in [WorkerId(1), WorkerId(2)] {
-        let register = Register {
-            slots: 2,
-            memory_bytes: 1 << 40,
-            class: DeviceClass::Cpu,
-            address: String::new(),
-            fetch_bytes_per_second: 1 << 30,
-        };
+        let register = Register::of_cpu("simulated", 2, 1 << 40);
         scheduler.handle(Duration::ZERO, Event::WorkerJoined { worker, register });
     }
     scheduler.handle(Duration::ZERO, Event::ClientJoined { client: CLIENT });
@@ -75,7 +69,8 @@ fn submit(scheduler: &mut Scheduler, stages: Vec<Arc<Stage>>) -> Duration {
     let start = Instant::now();
     let outputs = vec![stages[stages.len() - 1].array];
     let plan = Plan { kernels: Vec::new(), stages, outputs };
-    let message = FromClient::Submit { job: JobId { client: CLIENT, sequence: 1 }, plan };
+    let (job, classes) = (JobId { client: CLIENT, sequence: 1 }, vec![DeviceClass::Cpu]);
+    let message = FromClient::Submit { job, plan, classes };
     scheduler.handle(Duration::ZERO, Event::Client { client: CLIENT, message });
     start.elapsed()
 }
@@ -229,7 +224,8 @@ fn many_small_jobs_at_once_cost_no_more_each() {
         for sequence in 1..=jobs {
             let stages = vec![map(sequence, &[], 1, 1)];
             let plan = Plan { kernels: Vec::new(), outputs: vec![array(sequence)], stages };
-            let message = FromClient::Submit { job: JobId { client: CLIENT, sequence }, plan };
+            let (job, classes) = (JobId { client: CLIENT, sequence }, vec![DeviceClass::Cpu]);
+            let message = FromClient::Submit { job, plan, classes };
             scheduler.handle(Duration::ZERO, Event::Client { client: CLIENT, message });
         }
         let (mut now, mut ended) = (Duration::ZERO, 0);

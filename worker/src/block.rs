@@ -1,10 +1,12 @@
 //! Blocks: bytes with a dtype and a shape, and the 64-byte aligned, recycled memory they live in.
 //!
-//! A block is bytes plus an owner. Once made it is never written again and is shared by reference count.
+//! A block is bytes plus an owner. Once made it is never written again and is shared by reference count. Its bytes may
+//! lie on a device ([`Remote`]) until somebody looks at them.
 
 mod memory;
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,18 +111,86 @@ impl BufferMut {
 
     /// No more writing: the buffer can be shared.
     pub fn freeze(self) -> Buffer {
-        Buffer(Arc::new(self))
+        Buffer(Arc::new(Held { bytes: self.bytes, here: OnceLock::from(self), away: None }))
     }
+}
+
+/// Bytes that a device holds. Dropped, it frees them there.
+pub trait Remote: Any + Send + Sync {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Brings them here: blocks while they are copied.
+    fn fetch(&self) -> Result<BufferMut, RemoteError>;
+}
+
+/// Bytes that a device held and that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a block on a device cannot be fetched: {why}")]
+pub struct RemoteError {
+    /// What the device says.
+    pub why: String,
 }
 
 /// Bytes that are shared and never change. Their memory is recycled when the last owner lets go.
 #[derive(Clone)]
-pub struct Buffer(Arc<BufferMut>);
+pub struct Buffer(Arc<Held>);
+
+struct Held {
+    bytes: usize,
+    /// Filled when they are first looked at, if they were made elsewhere.
+    here: OnceLock<BufferMut>,
+    away: Option<Box<dyn Remote>>,
+}
 
 impl Buffer {
-    /// The bytes.
+    /// Bytes that a device holds: they come here when they are first looked at.
+    pub fn remote(remote: impl Remote) -> Buffer {
+        Buffer(Arc::new(Held { bytes: remote.len(), here: OnceLock::new(), away: Some(Box::new(remote)) }))
+    }
+
+    /// How many there are, wherever they are.
+    pub fn len(&self) -> usize {
+        self.0.bytes
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes. Those of a device are fetched first: who may not fail there calls [`Buffer::fetch`] before.
+    ///
+    /// # Panics
+    /// If they are on a device that is lost.
     pub fn bytes(&self) -> &[u8] {
-        &self.0.memory.bytes()[..self.0.bytes]
+        match self.fetch() {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The bytes, fetched if they are not here.
+    pub fn fetch(&self) -> Result<&[u8], RemoteError> {
+        let Held { bytes, here, away } = &*self.0;
+        if let (None, Some(remote)) = (here.get(), away) {
+            let fetched = remote.fetch()?;
+            // Who fetched the same meanwhile was first, and has the same bytes.
+            here.get_or_init(|| fetched);
+        }
+        let here = here.get().expect("bytes that are not away are here");
+        Ok(&here.memory.bytes()[..*bytes])
+    }
+
+    /// What holds the bytes, if it is a device of this kind.
+    pub fn held_by<R: Remote>(&self) -> Option<&R> {
+        let remote: &dyn Any = &**self.0.away.as_ref()?;
+        remote.downcast_ref()
     }
 }
 
@@ -141,7 +211,7 @@ impl Block {
     /// # Panics
     /// If the buffer's length is not what the shape and the item need.
     pub fn new(item: Item, shape: Shape, buffer: Buffer) -> Block {
-        assert_eq!(buffer.bytes().len() as u64, shape.elements() * item.bytes(), "a block's bytes fit its shape");
+        assert_eq!(buffer.len() as u64, shape.elements() * item.bytes(), "a block's bytes fit its shape");
         Block { item, shape, buffer }
     }
 

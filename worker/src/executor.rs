@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, OutOfMemory};
 use crate::ids::{ArrayId, KernelHash};
+use crate::kernel::{Requirements, TypedKernel};
 use crate::shape::Region;
 use crate::stage::Stage;
 
@@ -90,6 +91,30 @@ pub enum ExecuteError {
         /// How much.
         bytes: u64,
     },
+    /// The device is gone: it hung, was reset or unplugged. No work of this executor will end well.
+    #[error("{device} was lost: {why}")]
+    DeviceLost {
+        /// Its name.
+        device: String,
+        /// What is known of it.
+        why: String,
+    },
+    /// A block kernel's barrier in control flow that is not uniform.
+    #[error(
+        "{reached} of a workgroup's {invocations} invocations reach the {barrier} in line {line} of `{kernel}`: control flow around a barrier is uniform"
+    )]
+    Barrier {
+        /// The kernel.
+        kernel: String,
+        /// What it called.
+        barrier: String,
+        /// Where, in its text.
+        line: u32,
+        /// How many reached it together.
+        reached: u32,
+        /// How many there are.
+        invocations: u32,
+    },
     /// The executor itself broke: a bug, contained.
     #[error("the executor failed: {what}")]
     Internal {
@@ -104,13 +129,22 @@ impl From<OutOfMemory> for ExecuteError {
     }
 }
 
+/// Where events go. Called on a thread of the executor's; it must not block.
+pub type EventSink = Box<dyn Fn(Event) + Send + Sync>;
+
 /// Something that computes blocks.
 pub trait Executor: Send {
     /// Its name as results report it: `cpu interpreter`, later `cpu cranelift`, `gpu vulkan ...`.
     fn name(&self) -> &str;
 
+    /// What kernels may need and it has.
+    fn offers(&self) -> Requirements;
+
     /// How many tasks run at once.
     fn slots(&self) -> usize;
+
+    /// Makes a kernel known to stages prepared from now on.
+    fn add_kernel(&mut self, kernel: Arc<TypedKernel>);
 
     /// Makes ready for a stage whose kernels were all added. If it cannot be, its tasks say why.
     fn prepare(&mut self, stage: Arc<Stage>);

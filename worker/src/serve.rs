@@ -11,18 +11,39 @@ use std::time::Duration;
 
 use crate::agent::{self, Action, Agent, Answer, FetchId, Part, ReplyTo};
 use crate::block::Block;
-use crate::cpu::{CpuExecutor, CpuOptions, EventSink};
-use crate::executor::{self, Executor, Operand, Task};
+use crate::cpu::{CpuExecutor, CpuOptions};
+use crate::executor::{self, EventSink, Executor, Operand, Task};
+use crate::gpu::{self, Adapter, GpuExecutor, GpuOptions};
 use crate::ids::{BlockId, WorkerId};
 use crate::kernel::{KernelSource, TypedKernel};
 use crate::shape::Region;
-use crate::wire::{DeviceClass, FromWorker, KernelBytes, Register, decode};
+use crate::wire::{DeviceClass, FETCH_BYTES_PER_SECOND, FromWorker, KernelBytes, Register, decode};
+
+/// What a worker computes on. A GPU is a worker of its own.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// The CPU.
+    Cpu(CpuOptions),
+    /// One GPU of [`crate::gpu::adapters`].
+    Gpu(Adapter, GpuOptions),
+}
+
+/// A worker could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartError(#[from] gpu::StartError);
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError(gpu::StartError::Thread(error))
+    }
+}
 
 /// How a worker is made.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// Its executor.
-    pub cpu: CpuOptions,
+    /// What it computes on.
+    pub device: Device,
     /// What all its blocks and work in flight may take.
     pub memory_bytes: u64,
 }
@@ -66,23 +87,36 @@ pub enum Outward {
 /// A worker: what it decides with and what it computes with.
 pub struct Worker {
     agent: Agent<Block>,
-    executor: CpuExecutor,
-    options: WorkerOptions,
+    executor: Box<dyn Executor>,
+    class: DeviceClass,
+    is_software: bool,
+    memory_bytes: u64,
 }
 
 impl Worker {
     /// Starts the executor's threads. Its events go to `sink`, to be brought back by [`executed`].
-    pub fn start(options: WorkerOptions, sink: EventSink) -> io::Result<Worker> {
-        let executor = CpuExecutor::new(&options.cpu, sink)?;
-        Ok(Worker { agent: Agent::new(options.memory_bytes), executor, options })
+    pub fn start(options: WorkerOptions, sink: EventSink) -> Result<Worker, StartError> {
+        let WorkerOptions { device, memory_bytes } = options;
+        let is_software = matches!(&device, Device::Gpu(adapter, _) if adapter.info().is_software());
+        let (executor, class): (Box<dyn Executor>, DeviceClass) = match device {
+            Device::Cpu(options) => (Box::new(CpuExecutor::new(&options, sink)?), DeviceClass::Cpu),
+            Device::Gpu(adapter, options) => {
+                let class = DeviceClass::Gpu(adapter.info().class());
+                (Box::new(GpuExecutor::new(&adapter, &options, sink)?), class)
+            }
+        };
+        Ok(Worker { agent: Agent::new(memory_bytes), executor, class, is_software, memory_bytes })
     }
 
     /// What it says of itself when it registers.
     pub fn register(&self) -> Register {
         Register {
             slots: self.executor.slots() as u32,
-            memory_bytes: self.options.memory_bytes,
-            class: DeviceClass::Cpu,
+            memory_bytes: self.memory_bytes,
+            executor: self.executor.name().to_owned(),
+            class: self.class.clone(),
+            is_software: self.is_software,
+            offers: self.executor.offers(),
             address: String::new(),
             fetch_bytes_per_second: FETCH_BYTES_PER_SECOND,
         }
@@ -142,9 +176,6 @@ fn compiled(kernel: &KernelBytes) -> Result<TypedKernel, String> {
         Err(_) => Err("the compiler panicked".to_owned()),
     }
 }
-
-/// What is expected of a fetch between workers of one process: a pointer changes hands. A hint for placement.
-const FETCH_BYTES_PER_SECOND: u64 = 8 << 30;
 
 /// An executor's event as the agent hears it.
 pub fn executed(event: executor::Event) -> agent::Event<Block> {

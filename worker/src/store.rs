@@ -19,7 +19,7 @@ pub trait Payload: Clone {
 
 impl Payload for Block {
     fn bytes(&self) -> u64 {
-        Block::bytes(self).len() as u64
+        self.buffer.len() as u64
     }
 }
 

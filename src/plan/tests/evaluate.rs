@@ -11,10 +11,11 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, KernelHash};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, Fold, Leaf, Map, Program, Read, ReduceOp, Reduction, Relabel, Source, Stage, Value,
+    BlockCall, Body, Fold, Leaf, Map, Program, Read, ReduceOp, Reduction, Relabel, Source, Stage, Value,
 };
 use ndarray::{ArrayD, IxDyn};
 
+use super::weigh;
 use crate::array::{Function, Op};
 use crate::plan::{Output, Plan};
 
@@ -68,6 +69,16 @@ fn run(stage: &Stage, block: u64, store: &Store) -> Vec<Vec<Cell>> {
             vec![cells]
         }
         Body::Fold(fold) => vec![run_fold(fold, block, store)],
+        Body::Block(BlockCall { inputs, kernel, .. }) => {
+            assert_eq!(Some(*kernel), weigh().instantiate(None).ok().map(|kernel| kernel.hash()));
+            let cells = run_map(stage, inputs, block, store).swap_remove(0);
+            let count = cells.len() as f64;
+            let weighed = cells.into_iter().map(|cell| match cell {
+                Cell::Value(value) => Cell::Value(value + count),
+                Cell::Partial(_) => panic!("a block kernel reads values"),
+            });
+            vec![weighed.collect()]
+        }
     }
 }
 
@@ -276,7 +287,10 @@ pub(super) fn check_is_whole(plan: &Plan, resident: &[ArrayId]) {
     let known: Vec<KernelHash> = plan.kernels.iter().map(|kernel| kernel.hash()).collect();
     for stage in plan.stages.iter().map(Arc::as_ref) {
         assert!(stage.input_arrays().iter().all(|array| made.contains(array)));
-        if let Body::Map(map) = &stage.body {
+        if let Body::Block(call) = &stage.body {
+            assert!(known.contains(&call.kernel));
+        }
+        if let Body::Map(map) | Body::Block(BlockCall { inputs: map, .. }) = &stage.body {
             assert!(map.program.steps.iter().all(|step| known.contains(&step.kernel)));
         }
         made.push(stage.array);

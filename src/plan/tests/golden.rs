@@ -1,6 +1,5 @@
 //! Plans as text, reviewed as diffs.
 
-use gridloom_worker::kernel::Kernel;
 use ndarray::s;
 
 use super::*;
@@ -190,4 +189,24 @@ fn an_array_that_failed_is_refused_with_its_line() {
     let error = plan(&[x.sum(..)], &mut ArrayIds::new(ClientId(1))).unwrap_err().to_string();
     assert!(error.starts_with("src/plan/tests/golden.rs:"), "{error}");
     assert!(error.ends_with("shapes (3,), (4,) do not broadcast: lengths must be equal, or 1"), "{error}");
+}
+
+#[test]
+fn producers_melt_into_a_block_kernel_and_its_output_is_stored() {
+    let text = "
+        @group(0) @binding(0) var<storage, read> x: array<f64>;
+        @group(0) @binding(1) var<storage, read> weights: array<f64>;
+        @group(0) @binding(2) var<storage, read_write> tops: array<f64>;
+        @group(0) @binding(3) var<storage, read_write> counts: array<atomic<u32>>;
+        @group(0) @binding(4) var<storage, read> info: BlockInfo;
+        @compute @workgroup_size(8, 8) fn top(@builtin(global_invocation_id) id: vec3<u32>) {
+            tops[id.x] = x[info.input[0][1] * id.y + id.x] * weights[id.x];
+            atomicAdd(&counts[0], 1u);
+        }";
+    let top = Kernel::block(text).unwrap_or_else(|error| panic!("{}", error.rendered()));
+    let (x, weights) = (resident(0, &[100, 60], &[20, 30]), resident(1, &[60], &[60]));
+    let fields = Array::map_fields_to(&top, &[&(x * 2.0).sqrt(), &weights], [1, 4]);
+    insta::assert_snapshot!(explained(&[&fields[0] + 1.0, fields[1].clone()]));
+    let reduced = Array::random([40]).chunks([10]).map_blocks(&weigh()).map_blocks(&weigh()).sum(..);
+    insta::assert_snapshot!("chained", explained(&[reduced]));
 }

@@ -54,7 +54,7 @@ fn source(dice: Dice) -> (Pair, Vec<(ArrayId, Grid, ArrayD<f64>)>) {
 fn step(Pair { lazy, eager }: Pair, dice: Dice) -> Pair {
     let rank = eager.ndim();
     let axis = if rank > 0 { usize::from(dice[1]) % rank } else { 0 };
-    match dice[0] % 14 {
+    match dice[0] % 15 {
         0 | 1 => sliced(&lazy, &eager, dice),
         2 => {
             let mut order: Vec<usize> = (0..rank).collect();
@@ -95,8 +95,21 @@ fn step(Pair { lazy, eager }: Pair, dice: Dice) -> Pair {
                 Pair { lazy: lazy.sum(keepdims(axis)), eager: eager.sum_axis(Axis(axis)).insert_axis(Axis(axis)) };
             Pair { lazy: &lazy + &part.lazy, eager: &eager + &part.eager }
         }
+        14 => weighed(&lazy, eager),
         _ => Pair { lazy, eager },
     }
+}
+
+/// A block kernel whose results show how it was cut.
+fn weighed(lazy: &Array, mut eager: ArrayD<f64>) -> Pair {
+    let lazy = lazy.astype(DType::F64).map_blocks(&weigh());
+    let grid = lazy.grid();
+    for block in 0..grid.blocks() {
+        let region = grid.region(&grid.block_counts().index_at(block));
+        let count = region.shape().elements() as f64;
+        region.indices().for_each(|index| eager[dynamic(&index)] += count);
+    }
+    Pair { lazy, eager }
 }
 
 fn sliced(lazy: &Array, eager: &ArrayD<f64>, dice: Dice) -> Pair {

@@ -9,7 +9,7 @@ use gridloom::scheduler::{Event, FromClient, Holding, JobError, ToClient};
 use gridloom_worker::agent::Answer;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::Interval;
-use gridloom_worker::wire::FetchError;
+use gridloom_worker::wire::{DeviceClass, FetchError};
 
 use super::plans::{Planner, Readable};
 use super::world::{Arrival, Data, Party, Requester, World};
@@ -205,7 +205,7 @@ impl Client {
             };
         }
         self.jobs.insert(job, None);
-        self.say(world, FromClient::Submit { job, plan: planned.plan });
+        self.say(world, FromClient::Submit { job, plan: planned.plan, classes: vec![DeviceClass::Cpu] });
     }
 
     fn cancel_some(&mut self, world: &mut World) {

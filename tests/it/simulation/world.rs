@@ -12,7 +12,7 @@ use gridloom_worker::executor::{ExecuteError, TaskToken};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use gridloom_worker::shape::Region;
 use gridloom_worker::stage::Stage;
-use gridloom_worker::wire::{DeviceClass, FetchError, FromWorker, Register, Run, ToWorker};
+use gridloom_worker::wire::{FetchError, FromWorker, Register, Run, ToWorker};
 
 use super::chance::Chance;
 use super::client::{Client, Step};
@@ -212,8 +212,7 @@ impl World {
         };
         self.workers.insert(worker, process);
         let fetch_bytes_per_second = 1 << self.chance.between(10, 30);
-        let class = DeviceClass::Cpu;
-        let register = Register { slots, memory_bytes, class, address: String::new(), fetch_bytes_per_second };
+        let register = Register { fetch_bytes_per_second, ..Register::of_cpu("simulated", slots, memory_bytes) };
         let joined = scheduler::Event::WorkerJoined { worker, register };
         self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(joined));
         worker

@@ -9,7 +9,7 @@ use super::operator::{Map, map};
 use crate::dtype::DType;
 
 /// The function on components of a dtype (the first argument's); `None` where it is not defined or not componentwise.
-pub(super) fn componentwise(function: MathFunction, dtype: DType) -> Option<Map> {
+pub(crate) fn componentwise(function: MathFunction, dtype: DType) -> Option<Map> {
     match dtype {
         DType::F32 => number::<f32>(function).or_else(|| float::<f32>(function)).or_else(|| half(function)),
         DType::F64 => number::<f64>(function).or_else(|| float::<f64>(function)),

@@ -3,7 +3,8 @@
 //! Each expression is one [`Step`] or, where it only names what is there already, none; each statement is one [`Statement`].
 //!
 //! All values are words on one stack: first the private variables, then the constants of all functions, then one frame
-//! per call: arguments, result, local variables, expressions. A pointer is a word, the index of what it points at.
+//! per call: arguments, result, local variables, expressions. A pointer is a word, the index of what it points at; what
+//! lies outside the stack has pointers of its own ([`super::memory::Pointer`]).
 
 use super::operator::Map;
 use super::vector::Whole;
@@ -68,6 +69,8 @@ pub(super) enum Step {
     Load { pointer: Place, to: Span },
     /// The pointer to a member.
     Member { pointer: Place, offset: usize, to: Place },
+    /// How many elements the storage buffer has that a pointer points into.
+    Length { pointer: Place, to: Place },
     /// The pointer to an element, its index clamped.
     Element { pointer: Place, element: Element, to: Place },
     /// An element of a value.
@@ -79,7 +82,7 @@ pub(super) enum Step {
 pub(super) struct Element {
     /// Where its index is: the word as an unsigned number.
     pub index: Place,
-    /// The largest index.
+    /// The largest index; of an array of no fixed length, what no buffer holds.
     pub last: u64,
     /// Words between elements.
     pub stride: usize,
@@ -88,14 +91,85 @@ pub(super) struct Element {
 /// One statement. Nested blocks of naga's are part of the block around them.
 pub(super) enum Statement {
     Evaluate(Box<[Step]>),
-    If { condition: Place, accept: Block, reject: Block },
-    Switch { selector: Place, cases: Box<[Case]>, default: usize },
-    Loop { body: Block, continuing: Block, break_if: Option<Place> },
+    If {
+        condition: Place,
+        accept: Block,
+        reject: Block,
+        holds_barrier: bool,
+    },
+    Switch {
+        selector: Place,
+        cases: Box<[Case]>,
+        default: usize,
+        holds_barrier: bool,
+    },
+    Loop {
+        body: Block,
+        continuing: Block,
+        break_if: Option<Place>,
+        holds_barrier: bool,
+    },
     Break,
     Continue,
-    Return { value: Option<Place> },
-    Store { pointer: Place, value: Span },
-    Call { function: usize, arguments: Box<[Span]>, result: Span },
+    Return {
+        value: Option<Place>,
+    },
+    Store {
+        pointer: Place,
+        value: Span,
+    },
+    Call {
+        function: usize,
+        arguments: Box<[Span]>,
+        result: Span,
+        holds_barrier: bool,
+    },
+    /// `offset` is where it stands in the text.
+    Barrier {
+        name: &'static str,
+        offset: usize,
+    },
+    /// `workgroupUniformLoad`, a barrier as well.
+    UniformLoad {
+        pointer: Place,
+        to: Span,
+        offset: usize,
+    },
+    Atomic {
+        pointer: Place,
+        change: Change,
+        value: Place,
+        result: Option<Place>,
+    },
+}
+
+impl Statement {
+    /// Whether it is a barrier, or anything in it or that it calls is.
+    pub(super) fn holds_barrier(&self) -> bool {
+        match self {
+            Statement::Barrier { .. } | Statement::UniformLoad { .. } => true,
+            Statement::If { holds_barrier, .. }
+            | Statement::Switch { holds_barrier, .. }
+            | Statement::Loop { holds_barrier, .. }
+            | Statement::Call { holds_barrier, .. } => *holds_barrier,
+            Statement::Evaluate(_)
+            | Statement::Break
+            | Statement::Continue
+            | Statement::Return { .. }
+            | Statement::Store { .. }
+            | Statement::Atomic { .. } => false,
+        }
+    }
+}
+
+/// What an atomic becomes.
+pub(super) enum Change {
+    /// A function of its value and the operand.
+    Apply(fn(u64, u64) -> u64),
+    /// The operand.
+    Exchange,
+    /// The operand, if it was this. The result is what it was, and whether it was this.
+    CompareExchange(Place),
 }
 
 pub(super) type Block = Box<[Statement]>;
@@ -122,6 +196,26 @@ pub(super) struct Function {
     /// All words of a frame.
     pub frame_words: usize,
     pub body: Block,
+}
+
+impl Function {
+    /// Copies the caller's arguments to the start of the frame.
+    pub(super) fn pass(&self, stack: &mut [u64], caller_base: usize, base: usize, arguments: &[Span]) {
+        let mut to = base;
+        for argument in arguments {
+            stack.copy_within(argument.range(caller_base), to);
+            to += argument.words;
+        }
+    }
+
+    /// Makes the frame ready after its arguments are there.
+    pub(super) fn enter(&self, stack: &mut [u64], base: usize) {
+        let locals = base + self.argument_words + self.result.words;
+        stack[locals..locals + self.locals.len()].copy_from_slice(&self.locals);
+        for &(pointer, local) in &self.pointers {
+            stack[base + pointer] = (base + local) as u64;
+        }
+    }
 }
 
 /// A function, what it calls, and what they share.

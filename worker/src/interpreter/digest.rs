@@ -1,12 +1,16 @@
 //! From a naga module to a [`Program`]: where everything that cannot be run is refused.
 
 use naga::proc::ResolveContext;
-use naga::{AddressSpace, Arena, Handle, Module, Statement as Ir, SwitchValue, TypeInner};
+use naga::{
+    AtomicFunction, Barrier, BinaryOperator, Handle, MathFunction, Module, Statement as Ir, SwitchValue, TypeInner,
+};
 
-use super::code::{Block, Case, Function, Place, Program, Span, Statement, Step};
+use super::code::{Block, Case, Change, Function, Place, Program, Span, Statement, Step};
 use super::expression::{Expressions, Shared, check_words};
-use super::types::{TypeWords, dtype_of};
-use super::{InterpretError, NESTING_MAX};
+use super::globals::share;
+use super::operator::{self, Map};
+use super::types::dtype_of;
+use super::{InterpretError, NESTING_MAX, builtin};
 use crate::dtype::DType;
 
 /// Makes a function of a validated module ready to run.
@@ -15,58 +19,53 @@ pub(super) fn digest(module: &Module, entry: Handle<naga::Function>) -> Result<P
     if function.arguments.iter().any(|argument| is_pointer(&module.types[argument.ty].inner)) {
         return Err(InterpretError::Type("pointer argument"));
     }
-    let mut shared = share(module)?;
+    let shared = share(module, None)?;
     let result_dtypes = match &function.result {
         Some(result) => dtypes_of(module, &module.types[result.ty].inner, shared.types.of_type(result.ty)?)?,
         None => Vec::new(),
     };
-
-    let mut functions: Vec<Function> = Vec::new();
-    // Per function of the module, if it is called: its index here, the words and the nesting of its deepest chain of calls.
-    let mut known: Vec<Option<(usize, usize, usize)>> = vec![None; module.functions.len()];
-    for handle in reachable(module, entry)? {
-        let digested = Digest::function(&mut shared, &known, handle)?;
-        known[handle.index()] = Some((functions.len(), digested.stack_words, digested.nesting));
-        functions.push(digested.function);
-    }
-    let (entry, frames, _) = known[entry.index()].ok_or(InterpretError::Invalid("no such function"))?;
-    let stack_words = shared.words.len() + frames;
-    check_words(stack_words)?;
-    let privates = shared.words[..shared.private_words].to_vec();
-    Ok(Program { functions, entry, privates, shared: shared.words, stack_words, result_dtypes })
+    program(shared, entry.index(), function, result_dtypes)
 }
 
-/// The module's constants and private variables.
-fn share(module: &Module) -> Result<Shared<'_>, InterpretError> {
-    let types = TypeWords::new(module);
-    let mut shared =
-        Shared { module, types, words: Vec::new(), private_words: 0, globals: Vec::new(), variables: Vec::new() };
-    for (_, variable) in module.global_variables.iter() {
-        let span = match variable.space {
-            AddressSpace::Private => shared.types.of_type(variable.ty).and_then(|words| shared.room(words as usize)),
-            AddressSpace::WorkGroup => Err(InterpretError::Operation("workgroup memory")),
-            _ => Err(InterpretError::Operation("a buffer or other resource")),
-        };
-        shared.variables.push(span);
+/// What is known of a digested function.
+#[derive(Clone, Copy)]
+struct Known {
+    /// In [`Program::functions`].
+    index: usize,
+    /// The words of its deepest chain of calls.
+    stack_words: usize,
+    /// The nesting of its deepest chain of calls.
+    nesting: usize,
+    holds_barrier: bool,
+}
+
+/// `entry` and what it calls of the first `before` functions, callees first.
+pub(super) fn program<'a>(
+    mut shared: Shared<'a>,
+    before: usize,
+    entry: &'a naga::Function,
+    result_dtypes: Vec<DType>,
+) -> Result<Program, InterpretError> {
+    let module = shared.module;
+    let mut functions: Vec<Function> = Vec::new();
+    let mut known: Vec<Option<Known>> = vec![None; module.functions.len()];
+    for handle in reachable(module, before, entry)? {
+        let (index, digested) = (functions.len(), Digest::function(&mut shared, &known, &module.functions[handle])?);
+        let Digested { stack_words, nesting, .. } = digested;
+        let holds_barrier = any_barrier(&digested.function.body);
+        known[handle.index()] = Some(Known { index, stack_words, nesting, holds_barrier });
+        functions.push(digested.function);
     }
-    shared.private_words = shared.words.len();
-    let none = Arena::new();
-    let context = ResolveContext::with_locals(module, &none, &[]);
-    let mut expressions = Expressions::new(&mut shared, &module.global_expressions, context, &[], &[], 0);
-    let globals: Vec<_> = module.global_expressions.iter().map(|(handle, _)| expressions.place_next(handle)).collect();
-    shared.globals = globals;
-    for (handle, variable) in module.global_variables.iter() {
-        if let (Some(init), Ok(to)) = (variable.init, shared.variables[handle.index()].clone()) {
-            match &shared.globals[init.index()] {
-                Ok(from) if from.place.in_frame => {
-                    shared.variables[handle.index()] = Err(InterpretError::Operation("override"));
-                }
-                Ok(from) => shared.words.copy_within(from.range(0), to.range(0).start),
-                Err(error) => shared.variables[handle.index()] = Err(error.clone()),
-            }
-        }
-    }
-    Ok(shared)
+    let digested = Digest::function(&mut shared, &known, entry)?;
+    let stack_words = shared.words.len() + digested.stack_words;
+    check_words(stack_words)?;
+    functions.push(digested.function);
+    let privates = shared.words[..shared.private_words].to_vec();
+    Ok(Program { entry: functions.len() - 1, functions, privates, shared: shared.words, stack_words, result_dtypes })
+}
+
+fn any_barrier(block: &[Statement]) -> bool {
+    block.iter().any(Statement::holds_barrier)
 }
 
 /// The dtypes of a value's words.
@@ -93,34 +92,43 @@ fn dtypes_of(module: &Module, inner: &TypeInner, words: u64) -> Result<Vec<DType
     Ok(dtypes)
 }
 
-/// The functions that a call of `entry` may run, callees first. A function calls only earlier ones.
-fn reachable(module: &Module, entry: Handle<naga::Function>) -> Result<Vec<Handle<naga::Function>>, InterpretError> {
+/// Those of the first `before` functions that a call of `entry` may run, callees first. A function calls only earlier
+/// ones.
+fn reachable(
+    module: &Module,
+    before: usize,
+    entry: &naga::Function,
+) -> Result<Vec<Handle<naga::Function>>, InterpretError> {
     let mut is_called = vec![false; module.functions.len()];
-    is_called[entry.index()] = true;
-    let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).take(entry.index() + 1).collect();
+    mark_calls(&entry.body, before, &mut is_called)?;
     let mut called = Vec::new();
-    for &handle in handles.iter().rev() {
-        if !is_called[handle.index()] {
-            continue;
-        }
-        called.push(handle);
-        let mut blocks = vec![&module.functions[handle].body];
-        while let Some(block) = blocks.pop() {
-            for statement in block.iter() {
-                match statement {
-                    Ir::Call { function, .. } if *function < handle => is_called[function.index()] = true,
-                    Ir::Call { .. } => return Err(InterpretError::Invalid("a call of a later function")),
-                    Ir::Block(block) => blocks.push(block),
-                    Ir::If { accept, reject, .. } => blocks.extend([accept, reject]),
-                    Ir::Switch { cases, .. } => blocks.extend(cases.iter().map(|case| &case.body)),
-                    Ir::Loop { body, continuing, .. } => blocks.extend([body, continuing]),
-                    _ => {}
-                }
-            }
+    for (handle, function) in module.functions.iter().take(before).rev() {
+        if is_called[handle.index()] {
+            mark_calls(&function.body, handle.index(), &mut is_called)?;
+            called.push(handle);
         }
     }
     called.reverse();
     Ok(called)
+}
+
+/// Marks what a body calls, which must be of the first `before` functions.
+fn mark_calls(body: &naga::Block, before: usize, is_called: &mut [bool]) -> Result<(), InterpretError> {
+    let mut blocks = vec![body];
+    while let Some(block) = blocks.pop() {
+        for statement in block.iter() {
+            match statement {
+                Ir::Call { function, .. } if function.index() < before => is_called[function.index()] = true,
+                Ir::Call { .. } => return Err(InterpretError::Invalid("a call of a later function")),
+                Ir::Block(block) => blocks.push(block),
+                Ir::If { accept, reject, .. } => blocks.extend([accept, reject]),
+                Ir::Switch { cases, .. } => blocks.extend(cases.iter().map(|case| &case.body)),
+                Ir::Loop { body, continuing, .. } => blocks.extend([body, continuing]),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A function, and what a call of it needs with all that it calls.
@@ -133,8 +141,9 @@ struct Digested {
 /// One function being digested.
 struct Digest<'s, 'a> {
     expressions: Expressions<'s, 'a>,
-    known: &'s [Option<(usize, usize, usize)>],
+    known: &'s [Option<Known>],
     has_result: bool,
+    is_block: bool,
     callee_words: usize,
     nesting: usize,
 }
@@ -142,11 +151,10 @@ struct Digest<'s, 'a> {
 impl<'s, 'a> Digest<'s, 'a> {
     fn function(
         shared: &mut Shared<'a>,
-        known: &[Option<(usize, usize, usize)>],
-        handle: Handle<naga::Function>,
+        known: &[Option<Known>],
+        function: &'a naga::Function,
     ) -> Result<Digested, InterpretError> {
         let module = shared.module;
-        let function = &module.functions[handle];
         let mut frame = Frame::default();
         let mut arguments = Vec::new();
         for argument in &function.arguments {
@@ -166,8 +174,8 @@ impl<'s, 'a> Digest<'s, 'a> {
 
         let context = ResolveContext::with_locals(module, &function.local_variables, &function.arguments);
         let expressions = Expressions::new(shared, &function.expressions, context, &arguments, &locals, frame.words);
-        let has_result = function.result.is_some();
-        let mut digest = Digest { expressions, known, has_result, callee_words: 0, nesting: 0 };
+        let (has_result, is_block) = (function.result.is_some(), expressions.is_block());
+        let mut digest = Digest { expressions, known, has_result, is_block, callee_words: 0, nesting: 0 };
         for (expression, _) in function.expressions.iter() {
             digest.expressions.place_next(expression)?;
         }
@@ -202,7 +210,7 @@ impl<'s, 'a> Digest<'s, 'a> {
     }
 
     fn statements(&mut self, block: &naga::Block, nesting: usize, out: &mut Statements) -> Result<(), InterpretError> {
-        for statement in block.iter() {
+        for (statement, span) in block.span_iter() {
             let statement = match statement {
                 Ir::Emit(range) => {
                     for expression in range.clone() {
@@ -215,17 +223,19 @@ impl<'s, 'a> Digest<'s, 'a> {
                     self.statements(inner, nesting + 1, out)?;
                     continue;
                 }
-                Ir::If { condition, accept, reject } => Statement::If {
-                    condition: self.place(*condition),
-                    accept: self.block(accept, nesting + 1)?,
-                    reject: self.block(reject, nesting + 1)?,
-                },
+                Ir::If { condition, accept, reject } => {
+                    let condition = self.place(*condition);
+                    let (accept, reject) = (self.block(accept, nesting + 1)?, self.block(reject, nesting + 1)?);
+                    let holds_barrier = any_barrier(&accept) || any_barrier(&reject);
+                    Statement::If { condition, accept, reject, holds_barrier }
+                }
                 Ir::Switch { selector, cases } => self.switch(self.place(*selector), cases, nesting)?,
-                Ir::Loop { body, continuing, break_if } => Statement::Loop {
-                    body: self.block(body, nesting + 1)?,
-                    continuing: self.block(continuing, nesting + 1)?,
-                    break_if: break_if.map(|condition| self.place(condition)),
-                },
+                Ir::Loop { body, continuing, break_if } => {
+                    let (body, continuing) = (self.block(body, nesting + 1)?, self.block(continuing, nesting + 1)?);
+                    let break_if = break_if.map(|condition| self.place(condition));
+                    let holds_barrier = any_barrier(&body) || any_barrier(&continuing);
+                    Statement::Loop { body, continuing, break_if, holds_barrier }
+                }
                 Ir::Break => Statement::Break,
                 Ir::Continue => Statement::Continue,
                 Ir::Return { value } => {
@@ -236,6 +246,19 @@ impl<'s, 'a> Digest<'s, 'a> {
                     Statement::Store { pointer: self.place(*pointer), value: self.expressions.span(*value) }
                 }
                 Ir::Call { function, arguments, result } => self.call(*function, arguments, *result, nesting)?,
+                Ir::ControlBarrier(barrier) if self.is_block => {
+                    Statement::Barrier { name: barrier_name(*barrier)?, offset: offset(*span) }
+                }
+                Ir::WorkGroupUniformLoad { pointer, result } if self.is_block => {
+                    let (pointer, to) = (self.place(*pointer), self.expressions.span(*result));
+                    Statement::UniformLoad { pointer, to, offset: offset(*span) }
+                }
+                Ir::Atomic { pointer, fun, value, result } if self.is_block => Statement::Atomic {
+                    pointer: self.place(*pointer),
+                    change: self.change(*fun, self.expressions.dtype(*value)?)?,
+                    value: self.place(*value),
+                    result: result.map(|result| self.place(result)),
+                },
                 other => return Err(InterpretError::Operation(name_of(other))),
             };
             out.push(statement);
@@ -261,7 +284,8 @@ impl<'s, 'a> Digest<'s, 'a> {
         }
         let default = digested.iter().position(|case| case.value.is_none());
         let default = default.ok_or(InterpretError::Invalid("a switch without default"))?;
-        Ok(Statement::Switch { selector, cases: digested.into(), default })
+        let holds_barrier = digested.iter().any(|case| any_barrier(&case.body));
+        Ok(Statement::Switch { selector, cases: digested.into(), default, holds_barrier })
     }
 
     fn call(
@@ -271,13 +295,33 @@ impl<'s, 'a> Digest<'s, 'a> {
         result: Option<Handle<naga::Expression>>,
         nesting: usize,
     ) -> Result<Statement, InterpretError> {
-        let (callee, words, callee_nesting) =
-            self.known[function.index()].ok_or(InterpretError::Invalid("a call of a later function"))?;
-        self.callee_words = self.callee_words.max(words);
-        self.note_nesting(nesting + callee_nesting)?;
+        let callee = self.known[function.index()].ok_or(InterpretError::Invalid("a call of a later function"))?;
+        self.callee_words = self.callee_words.max(callee.stack_words);
+        self.note_nesting(nesting + callee.nesting)?;
         let arguments = arguments.iter().map(|&argument| self.expressions.span(argument)).collect();
         let result = result.map_or(Span::EMPTY, |result| self.expressions.span(result));
-        Ok(Statement::Call { function: callee, arguments, result })
+        let Known { index, holds_barrier, .. } = callee;
+        Ok(Statement::Call { function: index, arguments, result, holds_barrier })
+    }
+
+    fn change(&self, function: AtomicFunction, dtype: DType) -> Result<Change, InterpretError> {
+        let map = match function {
+            AtomicFunction::Exchange { compare: None } => return Ok(Change::Exchange),
+            AtomicFunction::Exchange { compare: Some(compare) } => {
+                return Ok(Change::CompareExchange(self.place(compare)));
+            }
+            AtomicFunction::Add => operator::binary(BinaryOperator::Add, dtype),
+            AtomicFunction::Subtract => operator::binary(BinaryOperator::Subtract, dtype),
+            AtomicFunction::And => operator::binary(BinaryOperator::And, dtype),
+            AtomicFunction::ExclusiveOr => operator::binary(BinaryOperator::ExclusiveOr, dtype),
+            AtomicFunction::InclusiveOr => operator::binary(BinaryOperator::InclusiveOr, dtype),
+            AtomicFunction::Min => builtin::componentwise(MathFunction::Min, dtype),
+            AtomicFunction::Max => builtin::componentwise(MathFunction::Max, dtype),
+        };
+        match map {
+            Some(Map::Two(function)) => Ok(Change::Apply(function)),
+            _ => Err(InterpretError::Operation("this atomic operation")),
+        }
     }
 
     fn place(&self, handle: Handle<naga::Expression>) -> Place {
@@ -323,6 +367,19 @@ impl Statements {
         self.flush();
         self.done.into()
     }
+}
+
+fn barrier_name(barrier: Barrier) -> Result<&'static str, InterpretError> {
+    match barrier {
+        Barrier::WORK_GROUP => Ok("workgroupBarrier"),
+        Barrier::STORAGE => Ok("storageBarrier"),
+        _ => Err(InterpretError::Operation("this barrier")),
+    }
+}
+
+/// Where a statement begins in the text.
+fn offset(span: naga::Span) -> usize {
+    span.to_range().map_or(0, |range| range.start)
 }
 
 fn is_pointer(inner: &TypeInner) -> bool {

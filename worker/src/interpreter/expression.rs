@@ -5,6 +5,7 @@ use naga::proc::{ExpressionKindTracker, ResolveContext};
 use naga::{AddressSpace, Arena, Expression, Handle, Literal, MathFunction, Module, ScalarKind, TypeInner};
 
 use super::code::{Element, Lanes, Place, Span, Step};
+use super::memory::{Outside, Pointer};
 use super::number::Word;
 use super::operator::{self, Map};
 use super::run::evaluate;
@@ -16,14 +17,16 @@ use crate::dtype::DType;
 pub(super) struct Shared<'a> {
     pub module: &'a Module,
     pub types: TypeWords,
+    /// Whether barriers and atomics may be used.
+    pub is_block: bool,
     /// The start of the stack: private variables, then constants.
     pub words: Vec<u64>,
     /// How many of the words are private variables.
     pub private_words: usize,
     /// The module's own constant expressions; an unusable one is an error only where it is used.
     pub globals: Vec<Result<Span, InterpretError>>,
-    /// Where each private variable is; an unusable variable is an error only where it is used.
-    pub variables: Vec<Result<Span, InterpretError>>,
+    /// What points at each module variable; an unusable variable is an error only where it is used.
+    pub variables: Vec<Result<Pointer, InterpretError>>,
 }
 
 impl Shared<'_> {
@@ -40,6 +43,9 @@ impl Shared<'_> {
 pub(super) fn check_words(words: usize) -> Result<(), InterpretError> {
     if words as u64 > STACK_BYTES_MAX / 8 { Err(InterpretError::FrameTooLarge) } else { Ok(()) }
 }
+
+/// The length that stands for that of an array of no fixed length: its last index is outside every buffer.
+const BEYOND_BUFFERS: u64 = 1 << 32;
 
 /// The expressions of one arena, digested in order.
 pub(super) struct Expressions<'s, 'a> {
@@ -81,7 +87,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
         let span = span?;
         if self.constness.is_const(handle) {
             for step in self.steps(handle)? {
-                evaluate(&step, &mut self.shared.words, 0);
+                evaluate(&step, &mut self.shared.words, &Outside::default(), 0);
             }
         }
         Ok(span)
@@ -103,6 +109,11 @@ impl<'s, 'a> Expressions<'s, 'a> {
     /// The steps that evaluate an expression where naga emits it: none for what was known before.
     pub(super) fn emitted(&self, handle: Handle<Expression>) -> Result<Vec<Step>, InterpretError> {
         if self.constness.is_const(handle) { Ok(Vec::new()) } else { self.steps(handle) }
+    }
+
+    /// Whether barriers and atomics may be used.
+    pub(super) fn is_block(&self) -> bool {
+        self.shared.is_block
     }
 
     /// All words of the frame.
@@ -129,7 +140,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
             Expression::GlobalVariable(variable) => {
                 let target = self.shared.variables[variable.index()].clone()?;
                 let span = self.shared.room(1)?;
-                self.shared.words[span.place.at] = target.place.at as u64;
+                self.shared.words[span.place.at] = target.word();
                 Ok(span)
             }
             Expression::LocalVariable(variable) => {
@@ -161,7 +172,9 @@ impl<'s, 'a> Expressions<'s, 'a> {
             | Expression::FunctionArgument(_)
             | Expression::GlobalVariable(_)
             | Expression::LocalVariable(_)
-            | Expression::CallResult(_) => return Ok(Vec::new()),
+            | Expression::CallResult(_)
+            | Expression::AtomicResult { .. }
+            | Expression::WorkGroupUniformLoadResult { .. } => return Ok(Vec::new()),
             Expression::Compose { ref components, .. } => return Ok(self.compose(components, to)),
             Expression::AccessIndex { base, index } => {
                 if !is_pointer(self.inner(base)) {
@@ -201,11 +214,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
             Expression::ImageLoad { .. } => return Err(InterpretError::Operation("textureLoad")),
             Expression::ImageQuery { .. } => return Err(InterpretError::Operation("texture query")),
             Expression::Derivative { .. } => return Err(InterpretError::Operation("derivative")),
-            Expression::AtomicResult { .. } => return Err(InterpretError::Operation("atomic")),
-            Expression::WorkGroupUniformLoadResult { .. } => {
-                return Err(InterpretError::Operation("workgroupUniformLoad"));
-            }
-            Expression::ArrayLength(_) => return Err(InterpretError::Operation("arrayLength")),
+            Expression::ArrayLength(array) => Step::Length { pointer: self.span(array).place, to: to.place },
             Expression::RayQueryVertexPositions { .. }
             | Expression::RayQueryProceedResult
             | Expression::RayQueryGetIntersection { .. } => return Err(InterpretError::Operation("ray query")),
@@ -243,6 +252,9 @@ impl<'s, 'a> Expressions<'s, 'a> {
             TypeInner::Matrix { columns, rows, .. } => (columns as u64, rows as usize),
             TypeInner::Array { base, size: naga::ArraySize::Constant(length), .. } => {
                 (u64::from(length.get()), self.shared.types.of_type(base)? as usize)
+            }
+            TypeInner::Array { base, size: naga::ArraySize::Dynamic, .. } => {
+                (BEYOND_BUFFERS, self.shared.types.of_type(base)? as usize)
             }
             _ => return Err(InterpretError::Invalid("an index into what has no elements")),
         };
@@ -344,7 +356,7 @@ impl<'s, 'a> Expressions<'s, 'a> {
     }
 
     /// The dtype of a scalar or of a vector's or matrix's components.
-    fn dtype(&self, handle: Handle<Expression>) -> Result<DType, InterpretError> {
+    pub(super) fn dtype(&self, handle: Handle<Expression>) -> Result<DType, InterpretError> {
         match *self.inner(handle) {
             TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. } => {
                 dtype_of(scalar)

@@ -56,9 +56,14 @@ pub fn layout_of(module: &Module, ty: Handle<Type>) -> Result<AccumulatorLayout,
     if bytes > ACCUMULATOR_BYTES_MAX {
         return Err(LayoutError::TooLarge { bytes });
     }
+    Ok(AccumulatorLayout { bytes, words: words_of(module, ty)? })
+}
+
+/// Where each word of a value lies, in member order.
+pub(super) fn words_of(module: &Module, ty: Handle<Type>) -> Result<Vec<WordPlace>, LayoutError> {
     let mut words = Vec::new();
     place(module, ty, 0, NESTING_MAX, &mut words)?;
-    Ok(AccumulatorLayout { bytes, words })
+    Ok(words)
 }
 
 impl AccumulatorLayout {

@@ -1,7 +1,7 @@
 //! The interpreter: what a kernel means.
 //!
-//! It runs one function of a validated [`naga::Module`], one invocation at a time, scalar and without masks: slow and
-//! obvious. Every code generator for CPUs must give the same bits. It is never tuned at the price of being obvious, and it
+//! It runs one function of a validated [`naga::Module`], one invocation at a time, scalar and without masks, or an entry
+//! point over all workgroups of a block: slow and obvious. Every code generator for CPUs must give the same bits. It is never tuned at the price of being obvious, and it
 //! knows nothing of blocks, arrays or devices.
 //!
 //! # What is defined here
@@ -21,15 +21,37 @@
 //!   the last component without fma.
 //! - Local and private variables without initializer are zero at each call.
 //!
-//! What an element or reduction function cannot contain (textures, atomics, barriers, derivatives, ray queries, 16-bit
-//! types, overrides, buffers) is an [`InterpretError`] when an [`Interpreter`] is made; afterwards nothing can fail but by
-//! being stopped.
+//! # Block kernels
+//! - **Workgroups** run one after the other, x fastest, then y, then z. Workgroup memory is zero at the start of each.
+//!   Exactly enough of them cover the output block: x along its last axis, y along the one before, z over all the rest
+//!   in row-major order; invocations beyond the block's edge run too. Output blocks start as zeros.
+//! - **Phases.** Statements that hold no barrier, one after the other in a block, are run by one invocation to their end,
+//!   then by the next, in local index order. What holds a barrier, itself or by a call, is walked for all invocations in
+//!   step. `workgroupBarrier` and `storageBarrier` are the same here. So what a kernel leaves to chance (races, the
+//!   order of atomics) has one outcome here; an executor that interleaves the invocations of a phase may have another.
+//! - A **barrier** that not all invocations of the workgroup reach together is an error that names it. Those that have
+//!   returned do not reach it.
+//! - **`workgroupUniformLoad`** is a barrier, then one load per invocation.
+//! - **Outside a storage buffer** loads are 0, stores are dropped, and atomics do nothing and yield 0. An index is an
+//!   unsigned number: a negative one is outside. Arrays of fixed length clamp, wherever they are.
+//! - **Atomics** are of u32 and i32 and wrap. `atomicCompareExchangeWeak` never fails spuriously.
+//! - A float stored to a buffer leaves the kernel: a NaN is the canonical one.
+//! - `arrayLength` counts the elements of the block.
+//!
+//! What a function cannot contain (textures, derivatives, ray queries, 16-bit types, overrides; element and reduction
+//! functions also no atomics, barriers and buffers) is an [`InterpretError`] when an [`Interpreter`] or
+//! [`BlockInterpreter`] is made; afterwards an element function cannot fail but by being stopped, and a block kernel by
+//! that and its barriers.
 
+mod block;
 mod builtin;
 mod code;
 mod digest;
 mod expression;
+mod globals;
+mod group;
 mod layout;
+mod memory;
 mod number;
 mod operator;
 mod run;
@@ -42,24 +64,35 @@ use std::sync::Arc;
 use naga::{Function, Handle, Module};
 
 use code::Program;
+use memory::Outside;
 use run::Machine;
 
+pub use block::{BarrierMissed, BlockError, BlockInterpreter, GROUP_BYTES_MAX};
 pub use layout::{ACCUMULATOR_BYTES_MAX, AccumulatorLayout, LayoutError, WordPlace, layout_of};
 pub use stop::{StopFlag, Stopped};
+
+// What a code generator takes over: the words of types, and functions that it has no instructions for.
+pub(crate) use builtin::componentwise;
+pub(crate) use operator::{Map, binary as operator};
+pub(crate) use types::{TypeWords, dtype_of};
+pub(crate) use vector::{Whole, whole};
 
 /// Why a function cannot be interpreted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterpretError {
-    /// A type that no element or reduction function can use.
+    /// A type that this function cannot use.
     #[error("{0} values cannot be used here")]
     Type(&'static str),
-    /// An expression or statement that no element or reduction function can use.
+    /// An expression or statement that this function cannot use.
     #[error("{0} cannot be used here")]
     Operation(&'static str),
     /// The variables and values of a chain of calls take more than [`STACK_BYTES_MAX`].
     #[error("the function's variables take more than {STACK_BYTES_MAX} bytes")]
     FrameTooLarge,
+    /// The invocations of a workgroup take more than [`GROUP_BYTES_MAX`] together.
+    #[error("the variables of a workgroup's invocations take more than {GROUP_BYTES_MAX} bytes")]
+    GroupTooLarge,
     /// Statements and calls are nested deeper than [`NESTING_MAX`].
     #[error("statements and calls are nested deeper than {NESTING_MAX}")]
     TooDeep,
@@ -112,7 +145,8 @@ impl Interpreter {
         let base = program.shared.len();
         self.stack[..program.privates.len()].copy_from_slice(&program.privates);
         self.stack[base..base + function.argument_words].copy_from_slice(arguments);
-        Machine { program, stack: &mut self.stack, stop }.call(function, base)?;
+        let outside = &mut Outside::default();
+        Machine { program, stack: &mut self.stack, outside, stop }.call(function, base)?;
         results.copy_from_slice(&self.stack[function.result.range(base)]);
         for (word, &dtype) in results.iter_mut().zip(&program.result_dtypes) {
             *word = operator::canonical(dtype, *word);

@@ -7,7 +7,7 @@ use crate::dtype::DType;
 
 /// A function on components.
 #[derive(Clone, Copy)]
-pub(super) enum Map {
+pub(crate) enum Map {
     One(fn(u64) -> u64),
     Two(fn(u64, u64) -> u64),
     Three(fn(u64, u64, u64) -> u64),
@@ -60,7 +60,7 @@ fn unary_integer<T: Integer>(op: UnaryOperator) -> Option<Map> {
 
 /// The function of a binary operator on components of a dtype (of the left one, for shifts); `None` where it is not
 /// defined.
-pub(super) fn binary(op: BinaryOperator, dtype: DType) -> Option<Map> {
+pub(crate) fn binary(op: BinaryOperator, dtype: DType) -> Option<Map> {
     match dtype {
         DType::F32 => binary_number::<f32>(op),
         DType::F64 => binary_number::<f64>(op),

@@ -1,11 +1,15 @@
-//! Runs a [`Program`].
+//! Runs a [`Program`], one invocation of it.
 
-use super::code::{Element, Function, Program, Statement, Step};
+use std::ops::Range;
+
+use super::code::{Change, Element, Function, Program, Statement, Step};
+use super::memory::{Outside, Pointer};
 use super::operator::Map;
 use super::stop::{StopFlag, Stopped};
 
 /// What comes after a statement.
-enum Flow {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
     Next,
     Break,
     Continue,
@@ -13,27 +17,25 @@ enum Flow {
 }
 
 /// One invocation.
-pub(super) struct Machine<'a> {
+pub(super) struct Machine<'a, 'b> {
     pub program: &'a Program,
     pub stack: &'a mut [u64],
+    pub outside: &'a mut Outside<'b>,
     pub stop: &'a StopFlag,
 }
 
-impl Machine<'_> {
+impl Machine<'_, '_> {
     /// Runs a function whose arguments are at the start of its frame.
     pub(super) fn call(&mut self, function: &Function, base: usize) -> Result<(), Stopped> {
         if self.stop.is_raised() {
             return Err(Stopped);
         }
-        let locals = base + function.argument_words + function.result.words;
-        self.stack[locals..locals + function.locals.len()].copy_from_slice(&function.locals);
-        for &(pointer, local) in &function.pointers {
-            self.stack[base + pointer] = (base + local) as u64;
-        }
+        function.enter(self.stack, base);
         self.block(function, base, &function.body).map(|_| ())
     }
 
-    fn block(&mut self, function: &Function, base: usize, block: &[Statement]) -> Result<Flow, Stopped> {
+    /// Runs statements up to the end, or to one that leaves them.
+    pub(super) fn block(&mut self, function: &Function, base: usize, block: &[Statement]) -> Result<Flow, Stopped> {
         for statement in block {
             match self.statement(function, base, statement)? {
                 Flow::Next => {}
@@ -45,12 +47,14 @@ impl Machine<'_> {
 
     fn statement(&mut self, function: &Function, base: usize, statement: &Statement) -> Result<Flow, Stopped> {
         match statement {
-            Statement::Evaluate(steps) => steps.iter().for_each(|step| evaluate(step, self.stack, base)),
-            Statement::If { condition, accept, reject } => {
+            Statement::Evaluate(steps) => {
+                steps.iter().for_each(|step| evaluate(step, self.stack, self.outside, base));
+            }
+            Statement::If { condition, accept, reject, .. } => {
                 let holds = self.stack[condition.index(base)] != 0;
                 return self.block(function, base, if holds { accept } else { reject });
             }
-            Statement::Switch { selector, cases, default } => {
+            Statement::Switch { selector, cases, default, .. } => {
                 let selector = self.stack[selector.index(base)];
                 let chosen = cases.iter().position(|case| case.value == Some(selector)).unwrap_or(*default);
                 for case in &cases[chosen..] {
@@ -61,7 +65,7 @@ impl Machine<'_> {
                     }
                 }
             }
-            Statement::Loop { body, continuing, break_if } => loop {
+            Statement::Loop { body, continuing, break_if, .. } => loop {
                 match self.block(function, base, body)? {
                     Flow::Next | Flow::Continue => {}
                     Flow::Break => break,
@@ -85,28 +89,61 @@ impl Machine<'_> {
                 return Ok(Flow::Return);
             }
             Statement::Store { pointer, value } => {
-                let to = self.stack[pointer.index(base)] as usize;
-                self.stack.copy_within(value.range(base), to);
+                let value = value.range(base);
+                match Pointer::of(self.stack[pointer.index(base)]) {
+                    Pointer::Stack(to) => self.stack.copy_within(value, to),
+                    to => {
+                        value.enumerate().for_each(|(word, from)| self.outside.store(to.plus(word), self.stack[from]))
+                    }
+                }
             }
-            Statement::Call { function: callee, arguments, result } => {
+            Statement::Call { function: callee, arguments, result, .. } => {
                 let callee = &self.program.functions[*callee];
                 let callee_base = base + function.frame_words;
-                let mut to = callee_base;
-                for argument in arguments {
-                    self.stack.copy_within(argument.range(base), to);
-                    to += argument.words;
-                }
+                callee.pass(self.stack, base, callee_base, arguments);
                 self.call(callee, callee_base)?;
-                let from = callee.result.range(callee_base).start;
-                self.stack.copy_within(from..from + result.words, result.range(base).start);
+                copy(self.stack, callee.result.range(callee_base), result.range(base));
+            }
+            Statement::Atomic { pointer, change, value, result } => {
+                let pointer = Pointer::of(self.stack[pointer.index(base)]);
+                let (old, exchanged) = self.change(pointer, change, self.stack[value.index(base)], base);
+                if let Some(result) = result {
+                    self.stack[result.index(base)] = old;
+                    if let Change::CompareExchange(_) = change {
+                        self.stack[result.index(base) + 1] = exchanged.into();
+                    }
+                }
+            }
+            Statement::Barrier { .. } | Statement::UniformLoad { .. } => {
+                unreachable!("an invocation is run alone only through what holds no barrier")
             }
         }
         Ok(Flow::Next)
     }
+
+    /// Changes an atomic: what it was, and whether it was what an exchange compares with. Outside a buffer both are 0.
+    fn change(&mut self, pointer: Pointer, change: &Change, value: u64, base: usize) -> (u64, bool) {
+        let Some(old) = self.outside.load(pointer) else { return (0, false) };
+        let (new, exchanged) = match change {
+            Change::Apply(function) => (function(old, value), false),
+            Change::Exchange => (value, false),
+            Change::CompareExchange(compare) => match self.stack[compare.index(base)] == old {
+                true => (value, true),
+                false => (old, false),
+            },
+        };
+        self.outside.store(pointer, new);
+        (old, exchanged)
+    }
+}
+
+/// Copies as many words as the result takes, which may be none.
+pub(super) fn copy(stack: &mut [u64], from: Range<usize>, to: Range<usize>) {
+    stack.copy_within(from.start..from.start + to.len(), to.start);
 }
 
 /// Evaluates one expression in the frame that starts at `base`.
-pub(super) fn evaluate(step: &Step, stack: &mut [u64], base: usize) {
+pub(super) fn evaluate(step: &Step, stack: &mut [u64], outside: &Outside<'_>, base: usize) {
     match step {
         Step::Map { map, from: [a, b, c, d], to } => {
             let to = to.range(base);
@@ -138,8 +175,14 @@ pub(super) fn evaluate(step: &Step, stack: &mut [u64], base: usize) {
             }
         }
         Step::Load { pointer, to } => {
-            let from = stack[pointer.index(base)] as usize;
-            stack.copy_within(from..from + to.words, to.range(base).start);
+            let to = to.range(base);
+            match Pointer::of(stack[pointer.index(base)]) {
+                Pointer::Stack(from) => stack.copy_within(from..from + to.len(), to.start),
+                from => to.enumerate().for_each(|(word, to)| stack[to] = outside.load(from.plus(word)).unwrap_or(0)),
+            }
+        }
+        Step::Length { pointer, to } => {
+            stack[to.index(base)] = outside.length(Pointer::of(stack[pointer.index(base)]));
         }
         Step::Member { pointer, offset, to } => {
             stack[to.index(base)] = stack[pointer.index(base)] + *offset as u64;

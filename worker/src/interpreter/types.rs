@@ -10,7 +10,7 @@ use super::InterpretError;
 use crate::dtype::DType;
 
 /// The dtype of a naga scalar, or an error that names what has none.
-pub(super) fn dtype_of(scalar: Scalar) -> Result<DType, InterpretError> {
+pub(crate) fn dtype_of(scalar: Scalar) -> Result<DType, InterpretError> {
     match (scalar.kind, scalar.width) {
         (ScalarKind::Float, 4) => Ok(DType::F32),
         (ScalarKind::Float, 8) => Ok(DType::F64),
@@ -26,11 +26,11 @@ pub(super) fn dtype_of(scalar: Scalar) -> Result<DType, InterpretError> {
 }
 
 /// How many words a value of each type of a module takes.
-pub(super) struct TypeWords(Vec<Result<u64, InterpretError>>);
+pub(crate) struct TypeWords(Vec<Result<u64, InterpretError>>);
 
 impl TypeWords {
     /// Types name only earlier types, so one pass knows them all. An unusable type is an error only where it is used.
-    pub(super) fn new(module: &Module) -> TypeWords {
+    pub(crate) fn new(module: &Module) -> TypeWords {
         let mut all = TypeWords(Vec::with_capacity(module.types.len()));
         for (_, ty) in module.types.iter() {
             let words = all.of(&ty.inner);
@@ -40,12 +40,12 @@ impl TypeWords {
     }
 
     /// The number of words in a value of a type of the module.
-    pub(super) fn of_type(&self, ty: Handle<Type>) -> Result<u64, InterpretError> {
+    pub(crate) fn of_type(&self, ty: Handle<Type>) -> Result<u64, InterpretError> {
         self.0[ty.index()].clone()
     }
 
     /// The number of words in a value; pointers are one word, the address.
-    pub(super) fn of(&self, inner: &TypeInner) -> Result<u64, InterpretError> {
+    pub(crate) fn of(&self, inner: &TypeInner) -> Result<u64, InterpretError> {
         let named = |what| Err(InterpretError::Type(what));
         match *inner {
             TypeInner::Scalar(scalar) => dtype_of(scalar).map(|_| 1),
@@ -60,7 +60,7 @@ impl TypeWords {
             TypeInner::Struct { ref members, .. } => members.iter().try_fold(0u64, |sum, member| {
                 sum.checked_add(self.of_type(member.ty)?).ok_or(InterpretError::FrameTooLarge)
             }),
-            TypeInner::Atomic(_) => named("atomic"),
+            TypeInner::Atomic(scalar) => dtype_of(scalar).map(|_| 1),
             TypeInner::Image { .. } => named("texture"),
             TypeInner::Sampler { .. } => named("sampler"),
             TypeInner::BindingArray { .. } => named("binding array"),

@@ -10,10 +10,10 @@ use super::number::{Float, Number, Word};
 use crate::dtype::DType;
 
 /// A function of whole values. Matrices are columns after each other; `rows` is the first argument's, 1 if it has none.
-pub(super) type Whole = fn(rows: usize, a: &[u64], b: &[u64], c: &[u64], out: &mut [u64]);
+pub(crate) type Whole = fn(rows: usize, a: &[u64], b: &[u64], c: &[u64], out: &mut [u64]);
 
 /// The function for a first argument of this dtype; `None` where it is not defined.
-pub(super) fn whole(function: MathFunction, dtype: DType) -> Option<Whole> {
+pub(crate) fn whole(function: MathFunction, dtype: DType) -> Option<Whole> {
     match dtype {
         DType::F32 => float::<f32>(function).or_else(|| pack(function)),
         DType::F64 => float::<f64>(function),

@@ -1,13 +1,18 @@
-//! What a kernel's functions may contain: arguments, constants, local variables, calls and loops.
+//! What a kernel's functions may contain: arguments, constants, local variables, calls and loops. Block kernels also see
+//! storage buffers, workgroup and private variables, and have barriers and atomics.
 //!
 //! This is also what the interpreter, the code generators and [`super::remap`] must cover, and all that they must
 //! cover: everything else in naga's IR is refused here, by name.
 
-use naga::{ArraySize, Block, Expression, Function, Handle, Module, ShaderStage, Span, Statement, TypeInner};
+use naga::{
+    AddressSpace, ArraySize, Barrier, Block, Expression, Function, Handle, Module, Scalar, ShaderStage, Span,
+    Statement, TypeInner,
+};
 
-use super::Problem;
+use super::{KernelKind, Problem, WORKGROUP_BYTES_MAX, WORKGROUP_DEPTH_MAX, WORKGROUP_INVOCATIONS_MAX, block};
 
-/// The largest value, and the most local variables of one function, in bytes. WGSL itself promises 8 KiB.
+/// The largest value, the most local variables of one function and the most private ones, in bytes. WGSL itself
+/// promises 8 KiB.
 const LOCAL_BYTES_MAX: u32 = 64 << 10;
 /// How deep functions may call each other. GPUs inline all calls.
 const CALL_DEPTH_MAX: u32 = 64;
@@ -16,153 +21,219 @@ const CALL_DEPTH_MAX: u32 = 64;
 pub(super) type Found = (Problem, Span);
 
 /// Checks all that a parsed module contains.
-pub(super) fn check(module: &Module) -> Result<(), Found> {
-    check_globals(module)?;
-    for (_, function) in module.functions.iter() {
-        check_function(module, function)?;
-    }
+pub(super) fn check(module: &Module, kind: KernelKind) -> Result<(), Found> {
+    let rules = Rules { module, is_block: kind == KernelKind::Block };
+    rules.check_entry_points()?;
+    rules.check_variables()?;
+    all_functions(module).try_for_each(|function| rules.check_function(function))?;
     for (handle, ty) in module.types.iter() {
-        check_type(module, &ty.inner).map_err(|problem| (problem, module.types.get_span(handle)))?;
+        rules.check_type(&ty.inner).map_err(|problem| (problem, module.types.get_span(handle)))?;
     }
     check_call_depth(module)
 }
 
-fn forbidden(what: impl Into<String>) -> Problem {
-    Problem::Forbidden { what: what.into() }
+/// Functions and entry points.
+pub(super) fn all_functions(module: &Module) -> impl Iterator<Item = &Function> {
+    let entries = module.entry_points.iter().map(|entry| &entry.function);
+    module.functions.iter().map(|(_, function)| function).chain(entries)
 }
 
-fn check_globals(module: &Module) -> Result<(), Found> {
-    if let Some(entry) = module.entry_points.first() {
-        let span = entry.function.body.span_iter().next().map_or(Span::UNDEFINED, |(_, span)| *span);
-        let problem = match entry.stage {
-            ShaderStage::Compute => Problem::BlockKernel { name: entry.name.clone() },
-            _ => forbidden("entry points"),
-        };
-        return Err((problem, span));
-    }
-    if let Some((handle, variable)) = module.global_variables.iter().next() {
-        let name = variable.name.as_deref().unwrap_or_default();
-        return Err((forbidden(format!("module variables like `{name}`")), module.global_variables.get_span(handle)));
-    }
-    match module.overrides.iter().next() {
-        Some((handle, _)) => Err((forbidden("`override`"), module.overrides.get_span(handle))),
-        None => Ok(()),
-    }
+/// What a kernel of one kind may contain.
+struct Rules<'a> {
+    module: &'a Module,
+    is_block: bool,
 }
 
-fn check_type(module: &Module, inner: &TypeInner) -> Result<(), Problem> {
-    match inner {
-        TypeInner::Scalar(_) | TypeInner::Vector { .. } | TypeInner::Matrix { .. } => Ok(()),
-        TypeInner::Array { size: ArraySize::Constant(_), .. } | TypeInner::Struct { .. } => {
-            let fits = inner.try_size(module.to_ctx()).is_some_and(|bytes| bytes <= LOCAL_BYTES_MAX);
-            if fits { Ok(()) } else { Err(too_many_bytes("bytes in one value")) }
+impl Rules<'_> {
+    fn forbidden(&self, what: impl Into<String>) -> Problem {
+        let what = what.into();
+        if self.is_block { Problem::ForbiddenInBlock { what } } else { Problem::Forbidden { what } }
+    }
+
+    /// Refuses, by name, what block kernels alone may have.
+    fn in_blocks(&self, what: &str) -> Result<(), Problem> {
+        if self.is_block { Ok(()) } else { Err(self.forbidden(what)) }
+    }
+
+    fn check_entry_points(&self) -> Result<(), Found> {
+        for entry in &self.module.entry_points {
+            let span = block::span(&entry.function);
+            if entry.stage != ShaderStage::Compute {
+                return Err((self.forbidden("entry points for drawing"), span));
+            }
+            if !self.is_block {
+                return Err((Problem::BlockKernel { name: entry.name.clone() }, span));
+            }
+            let [x, y, z] = entry.workgroup_size.map(u64::from);
+            check_count("invocations in one workgroup", x * y * z, WORKGROUP_INVOCATIONS_MAX, span)?;
+            check_count("invocations of one workgroup along z", z, WORKGROUP_DEPTH_MAX, span)?;
+            block::check_arguments(self.module, &entry.function)?;
         }
-        TypeInner::Pointer { space, .. } | TypeInner::ValuePointer { space, .. } => match space {
-            naga::AddressSpace::Function => Ok(()),
-            _ => Err(forbidden("pointers into module variables")),
-        },
-        TypeInner::Array { .. } => Err(forbidden("arrays without a length")),
-        TypeInner::Atomic(_) => Err(forbidden("atomics")),
-        TypeInner::CooperativeMatrix { .. } => Err(forbidden("cooperative matrices")),
-        TypeInner::Image { .. } | TypeInner::Sampler { .. } => Err(forbidden("textures")),
-        TypeInner::AccelerationStructure { .. } | TypeInner::RayQuery { .. } => Err(forbidden("ray tracing")),
-        TypeInner::BindingArray { .. } => Err(forbidden("binding arrays")),
+        Ok(())
     }
-}
 
-fn too_many_bytes(what: &str) -> Problem {
-    Problem::TooMany { what: what.to_owned(), max: u64::from(LOCAL_BYTES_MAX) }
-}
-
-fn check_function(module: &Module, function: &Function) -> Result<(), Found> {
-    for (index, argument) in function.arguments.iter().enumerate() {
-        let span = parameter_span(function, index).unwrap_or_default();
-        check_type(module, &module.types[argument.ty].inner).map_err(|problem| (problem, span))?;
-    }
-    let mut bytes = 0u32;
-    for (handle, local) in function.local_variables.iter() {
-        let size = module.types[local.ty].inner.try_size(module.to_ctx()).unwrap_or(u32::MAX);
-        bytes = bytes.saturating_add(size);
-        if bytes > LOCAL_BYTES_MAX {
-            let problem = too_many_bytes("bytes of local variables in one function");
-            return Err((problem, function.local_variables.get_span(handle)));
+    fn check_variables(&self) -> Result<(), Found> {
+        let Module { global_variables, overrides, .. } = self.module;
+        let (mut shared_bytes, mut private_bytes) = (0u32, 0u32);
+        for (handle, variable) in global_variables.iter() {
+            let span = global_variables.get_span(handle);
+            let name = variable.name.as_deref().unwrap_or_default();
+            let refused = |what: &str| Err((self.forbidden(format!("{what} like `{name}`")), span));
+            match variable.space {
+                _ if !self.is_block => return refused("module variables"),
+                AddressSpace::Storage { .. } => {}
+                AddressSpace::WorkGroup => {
+                    shared_bytes = shared_bytes.saturating_add(block::bytes(self.module, variable));
+                }
+                AddressSpace::Private => {
+                    private_bytes = private_bytes.saturating_add(block::bytes(self.module, variable));
+                }
+                AddressSpace::Uniform => return refused("uniform buffers"),
+                AddressSpace::Handle => return refused("textures and samplers"),
+                _ => return refused("module variables"),
+            }
+            check_count("bytes of workgroup memory", shared_bytes.into(), WORKGROUP_BYTES_MAX, span)?;
+            check_count("bytes of private variables", private_bytes.into(), LOCAL_BYTES_MAX, span)?;
         }
-    }
-    for (handle, expression) in function.expressions.iter() {
-        check_expression(expression).map_err(|problem| (problem, function.expressions.get_span(handle)))?;
-    }
-    check_block(&function.body)
-}
-
-fn check_expression(expression: &Expression) -> Result<(), Problem> {
-    match expression {
-        Expression::Literal(_)
-        | Expression::Constant(_)
-        | Expression::ZeroValue(_)
-        | Expression::Compose { .. }
-        | Expression::Access { .. }
-        | Expression::AccessIndex { .. }
-        | Expression::Splat { .. }
-        | Expression::Swizzle { .. }
-        | Expression::FunctionArgument(_)
-        | Expression::LocalVariable(_)
-        | Expression::Load { .. }
-        | Expression::Unary { .. }
-        | Expression::Binary { .. }
-        | Expression::Select { .. }
-        | Expression::Relational { .. }
-        | Expression::Math { .. }
-        | Expression::As { .. }
-        | Expression::CallResult(_) => Ok(()),
-        Expression::Derivative { .. } => Err(forbidden("derivatives")),
-        Expression::ArrayLength(_) => Err(forbidden("arrays without a length")),
-        Expression::ImageSample { .. } | Expression::ImageLoad { .. } | Expression::ImageQuery { .. } => {
-            Err(forbidden("textures"))
-        }
-        Expression::AtomicResult { .. } => Err(forbidden("atomics")),
-        Expression::WorkGroupUniformLoadResult { .. } => Err(forbidden("workgroup memory")),
-        Expression::SubgroupBallotResult | Expression::SubgroupOperationResult { .. } => {
-            Err(forbidden("subgroup operations"))
-        }
-        Expression::Override(_) | Expression::GlobalVariable(_) => Err(forbidden("module variables")),
-        Expression::RayQueryVertexPositions { .. }
-        | Expression::RayQueryProceedResult
-        | Expression::RayQueryGetIntersection { .. } => Err(forbidden("ray tracing")),
-        Expression::CooperativeLoad { .. } | Expression::CooperativeMultiplyAdd { .. } => {
-            Err(forbidden("cooperative matrices"))
+        match overrides.iter().next() {
+            Some((handle, _)) => Err((self.forbidden("`override`"), overrides.get_span(handle))),
+            None => Ok(()),
         }
     }
-}
 
-/// The nesting of blocks is bounded by [`super::survey`].
-fn check_block(block: &Block) -> Result<(), Found> {
-    for (statement, span) in block.span_iter() {
+    fn check_type(&self, inner: &TypeInner) -> Result<(), Problem> {
+        match inner {
+            TypeInner::Scalar(_) | TypeInner::Vector { .. } | TypeInner::Matrix { .. } => Ok(()),
+            TypeInner::Array { size: ArraySize::Constant(_), .. } | TypeInner::Struct { .. } => {
+                let fits = inner.try_size(self.module.to_ctx()).is_some_and(|bytes| bytes <= LOCAL_BYTES_MAX);
+                if fits { Ok(()) } else { Err(too_many("bytes in one value", LOCAL_BYTES_MAX)) }
+            }
+            TypeInner::Pointer { space, .. } | TypeInner::ValuePointer { space, .. } => match space {
+                AddressSpace::Function => Ok(()),
+                _ => self.in_blocks("pointers into module variables"),
+            },
+            TypeInner::Array { size: ArraySize::Dynamic, .. } => self.in_blocks("arrays without a length"),
+            TypeInner::Array { size: ArraySize::Pending(_), .. } => Err(self.forbidden("arrays without a length")),
+            TypeInner::Atomic(scalar) if *scalar == Scalar::U32 || *scalar == Scalar::I32 => self.in_blocks("atomics"),
+            TypeInner::Atomic(_) => Err(self.forbidden("atomics but of u32 and i32")),
+            TypeInner::CooperativeMatrix { .. } => Err(self.forbidden("cooperative matrices")),
+            TypeInner::Image { .. } | TypeInner::Sampler { .. } => Err(self.forbidden("textures")),
+            TypeInner::AccelerationStructure { .. } | TypeInner::RayQuery { .. } => Err(self.forbidden("ray tracing")),
+            TypeInner::BindingArray { .. } => Err(self.forbidden("binding arrays")),
+        }
+    }
+
+    fn check_function(&self, function: &Function) -> Result<(), Found> {
+        let types = &self.module.types;
+        for (index, argument) in function.arguments.iter().enumerate() {
+            let span = parameter_span(function, index).unwrap_or_default();
+            self.check_type(&types[argument.ty].inner).map_err(|problem| (problem, span))?;
+        }
+        let mut bytes = 0u32;
+        for (handle, local) in function.local_variables.iter() {
+            let size = types[local.ty].inner.try_size(self.module.to_ctx()).unwrap_or(u32::MAX);
+            bytes = bytes.saturating_add(size);
+            let span = function.local_variables.get_span(handle);
+            check_count("bytes of local variables in one function", bytes.into(), LOCAL_BYTES_MAX, span)?;
+        }
+        for (handle, expression) in function.expressions.iter() {
+            self.check_expression(expression).map_err(|problem| (problem, function.expressions.get_span(handle)))?;
+        }
+        self.check_block(&function.body)
+    }
+
+    fn check_expression(&self, expression: &Expression) -> Result<(), Problem> {
+        match expression {
+            Expression::Literal(_)
+            | Expression::Constant(_)
+            | Expression::ZeroValue(_)
+            | Expression::Compose { .. }
+            | Expression::Access { .. }
+            | Expression::AccessIndex { .. }
+            | Expression::Splat { .. }
+            | Expression::Swizzle { .. }
+            | Expression::FunctionArgument(_)
+            | Expression::LocalVariable(_)
+            | Expression::Load { .. }
+            | Expression::Unary { .. }
+            | Expression::Binary { .. }
+            | Expression::Select { .. }
+            | Expression::Relational { .. }
+            | Expression::Math { .. }
+            | Expression::As { .. }
+            | Expression::CallResult(_) => Ok(()),
+            Expression::GlobalVariable(_) => self.in_blocks("module variables"),
+            Expression::ArrayLength(_) => self.in_blocks("arrays without a length"),
+            Expression::AtomicResult { .. } => self.in_blocks("atomics"),
+            Expression::WorkGroupUniformLoadResult { .. } => self.in_blocks("workgroup memory"),
+            Expression::Override(_) => Err(self.forbidden("module variables")),
+            Expression::Derivative { .. } => Err(self.forbidden("derivatives")),
+            Expression::ImageSample { .. } | Expression::ImageLoad { .. } | Expression::ImageQuery { .. } => {
+                Err(self.forbidden("textures"))
+            }
+            Expression::SubgroupBallotResult | Expression::SubgroupOperationResult { .. } => {
+                Err(self.forbidden("subgroup operations"))
+            }
+            Expression::RayQueryVertexPositions { .. }
+            | Expression::RayQueryProceedResult
+            | Expression::RayQueryGetIntersection { .. } => Err(self.forbidden("ray tracing")),
+            Expression::CooperativeLoad { .. } | Expression::CooperativeMultiplyAdd { .. } => {
+                Err(self.forbidden("cooperative matrices"))
+            }
+        }
+    }
+
+    /// The nesting of blocks is bounded by [`super::survey`].
+    fn check_block(&self, block: &Block) -> Result<(), Found> {
+        block.span_iter().try_for_each(|(statement, span)| match statement {
+            Statement::Block(block) => self.check_block(block),
+            Statement::If { accept, reject, .. } => [accept, reject].into_iter().try_for_each(|b| self.check_block(b)),
+            Statement::Switch { cases, .. } => cases.iter().try_for_each(|case| self.check_block(&case.body)),
+            Statement::Loop { body, continuing, .. } => {
+                [body, continuing].into_iter().try_for_each(|block| self.check_block(block))
+            }
+            other => self.check_statement(other).map_err(|problem| (problem, *span)),
+        })
+    }
+
+    /// A statement that holds no blocks.
+    fn check_statement(&self, statement: &Statement) -> Result<(), Problem> {
         match statement {
             Statement::Emit(_)
             | Statement::Break
             | Statement::Continue
             | Statement::Return { .. }
             | Statement::Store { .. }
-            | Statement::Call { .. } => {}
-            Statement::Block(block) => check_block(block)?,
-            Statement::If { accept, reject, .. } => [accept, reject].into_iter().try_for_each(check_block)?,
-            Statement::Switch { cases, .. } => cases.iter().try_for_each(|case| check_block(&case.body))?,
-            Statement::Loop { body, continuing, .. } => [body, continuing].into_iter().try_for_each(check_block)?,
-            Statement::Kill => return Err((forbidden("`discard`"), *span)),
-            Statement::ControlBarrier(_) | Statement::MemoryBarrier(_) => return Err((forbidden("barriers"), *span)),
-            Statement::ImageStore { .. } | Statement::ImageAtomic { .. } => return Err((forbidden("textures"), *span)),
-            Statement::Atomic { .. } => return Err((forbidden("atomics"), *span)),
-            Statement::WorkGroupUniformLoad { .. } => return Err((forbidden("workgroup memory"), *span)),
-            Statement::RayQuery { .. } | Statement::RayPipelineFunction(_) => {
-                return Err((forbidden("ray tracing"), *span));
+            | Statement::Call { .. }
+            | Statement::Block(_)
+            | Statement::If { .. }
+            | Statement::Switch { .. }
+            | Statement::Loop { .. } => Ok(()),
+            Statement::ControlBarrier(barrier) if barrier.contains(Barrier::TEXTURE) => Err(self.forbidden("textures")),
+            Statement::ControlBarrier(barrier) if barrier.contains(Barrier::SUB_GROUP) => {
+                Err(self.forbidden("subgroup operations"))
             }
+            Statement::ControlBarrier(_) => self.in_blocks("barriers"),
+            Statement::Atomic { .. } => self.in_blocks("atomics"),
+            Statement::WorkGroupUniformLoad { .. } => self.in_blocks("workgroup memory"),
+            Statement::MemoryBarrier(_) => Err(self.forbidden("memory barriers")),
+            Statement::Kill => Err(self.forbidden("`discard`")),
+            Statement::ImageStore { .. } | Statement::ImageAtomic { .. } => Err(self.forbidden("textures")),
+            Statement::RayQuery { .. } | Statement::RayPipelineFunction(_) => Err(self.forbidden("ray tracing")),
             Statement::SubgroupBallot { .. }
             | Statement::SubgroupGather { .. }
-            | Statement::SubgroupCollectiveOperation { .. } => return Err((forbidden("subgroup operations"), *span)),
-            Statement::CooperativeStore { .. } => return Err((forbidden("cooperative matrices"), *span)),
+            | Statement::SubgroupCollectiveOperation { .. } => Err(self.forbidden("subgroup operations")),
+            Statement::CooperativeStore { .. } => Err(self.forbidden("cooperative matrices")),
         }
     }
-    Ok(())
+}
+
+fn too_many(what: &str, max: u32) -> Problem {
+    Problem::TooMany { what: what.to_owned(), max: max.into() }
+}
+
+fn check_count(what: &str, count: u64, max: u32, span: Span) -> Result<(), Found> {
+    if count > u64::from(max) { Err((too_many(what, max), span)) } else { Ok(()) }
 }
 
 /// A function comes after those it calls, so one pass finds how deep it goes.
@@ -174,8 +245,7 @@ fn check_call_depth(module: &Module) -> Result<(), Found> {
         let depth =
             callees.iter().filter_map(|callee| depths.get(callee.index())).max().map_or(0, |deepest| deepest + 1);
         if depth > CALL_DEPTH_MAX {
-            let problem = Problem::TooMany { what: "calls within calls".to_owned(), max: u64::from(CALL_DEPTH_MAX) };
-            return Err((problem, module.functions.get_span(handle)));
+            return Err((too_many("calls within calls", CALL_DEPTH_MAX), module.functions.get_span(handle)));
         }
         depths.push(depth);
     }

@@ -17,17 +17,20 @@
 use naga::proc::TypeResolution;
 use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{
-    Arena, BinaryOperator, Expression, Function, Handle, MathFunction, Module, Range, ScalarKind, Span, Type,
-    TypeInner, UnaryOperator, UniqueArena, VectorSize,
+    Arena, BinaryOperator, Expression, Function, Handle, MathFunction, Module, ScalarKind, Span, Type, TypeInner,
+    UnaryOperator, UniqueArena, VectorSize,
 };
 
-use super::remap::Remap;
+use super::rebuild::{Rebuilt, rebuild};
 
 /// Contracts every function of a validated module, whose [`ModuleInfo`] is stale afterwards.
 pub(super) fn contract(module: &mut Module, info: &ModuleInfo) {
-    let Module { types, functions, .. } = module;
+    let Module { types, functions, entry_points, .. } = module;
     for (handle, function) in functions.iter_mut() {
         contract_function(function, &Shapes { types, info: &info[handle] });
+    }
+    for (index, entry) in entry_points.iter_mut().enumerate() {
+        contract_function(&mut entry.function, &Shapes { types, info: info.get_entry_point(index) });
     }
 }
 
@@ -95,63 +98,32 @@ fn find(expressions: &Arena<Expression>, shapes: &Shapes<'_>, sum: Handle<Expres
     product(right).map(|(a, b)| Contraction { a, b, c: left, negated: on_the_right, size })
 }
 
-/// Rebuilds the function's expressions in order, with negations and splats put right before the sums that need them.
+/// Rebuilds the function with negations and splats put right before the sums that need them.
 fn contract_function(function: &mut Function, shapes: &Shapes<'_>) {
-    let mut rebuilt = Rebuilt { expressions: Arena::new(), firsts: Vec::new(), handles: Vec::new() };
-    for (handle, expression) in function.expressions.iter() {
-        let span = function.expressions.get_span(handle);
-        let before = rebuilt.expressions.len();
-        let expression = match find(&function.expressions, shapes, handle) {
-            Some(contraction) => rebuilt.fuse(&contraction, shapes, span),
-            None => rebuilt.remap(|remap| remap.expression(expression)),
-        };
-        let new = rebuilt.expressions.append(expression, span);
-        let first = rebuilt.expressions.range_from(before).first_and_last().map_or(new, |(first, _)| first);
-        rebuilt.firsts.push(first);
-        rebuilt.handles.push(new);
-    }
-    let named = function.named_expressions.iter().map(|(handle, name)| (rebuilt.handles[handle.index()], name.clone()));
-    function.named_expressions = named.collect();
-    function.body = rebuilt.remap(|remap| remap.block(&function.body));
-    function.local_variables = rebuilt.remap(|remap| remap.locals(&function.local_variables));
-    function.expressions = rebuilt.expressions;
+    let contractions: Vec<Option<Contraction>> =
+        function.expressions.iter().map(|(handle, _)| find(&function.expressions, shapes, handle)).collect();
+    rebuild(function, |rebuilt, handle, expression, span| match &contractions[handle.index()] {
+        Some(contraction) => fuse(rebuilt, contraction, shapes, span),
+        None => rebuilt.kept(expression),
+    });
 }
 
-/// The new expressions, and per old one the first new expression that stands for it and the one that has its value.
-struct Rebuilt {
-    expressions: Arena<Expression>,
-    firsts: Vec<Handle<Expression>>,
-    handles: Vec<Handle<Expression>>,
-}
-
-impl Rebuilt {
-    fn remap<R>(&self, run: impl FnOnce(&Remap<'_>) -> R) -> R {
-        run(&Remap {
-            ty: &|ty| ty,
-            constant: &|constant| constant,
-            function: &|function| function,
-            expression: &|handle| self.handles[handle.index()],
-            range: &|first, last| Range::new_from_bounds(self.firsts[first.index()], self.handles[last.index()]),
-        })
-    }
-
-    fn fuse(&mut self, contraction: &Contraction, shapes: &Shapes<'_>, span: Span) -> Expression {
-        let &Contraction { a, b, c, negated, size } = contraction;
-        let mut operand = |old: Handle<Expression>, negate: bool| {
-            let mut new = self.handles[old.index()];
-            if negate {
-                new = self.expressions.append(Expression::Unary { op: UnaryOperator::Negate, expr: new }, span);
+fn fuse(rebuilt: &mut Rebuilt, contraction: &Contraction, shapes: &Shapes<'_>, span: Span) -> Expression {
+    let &Contraction { a, b, c, negated, size } = contraction;
+    let mut operand = |old: Handle<Expression>, negate: bool| {
+        let mut new = rebuilt.handle(old);
+        if negate {
+            new = rebuilt.expressions.append(Expression::Unary { op: UnaryOperator::Negate, expr: new }, span);
+        }
+        match (size, shapes.of(old)) {
+            (Some(size), Some(Shape::Scalar)) => {
+                rebuilt.expressions.append(Expression::Splat { size, value: new }, span)
             }
-            match (size, shapes.of(old)) {
-                (Some(size), Some(Shape::Scalar)) => {
-                    self.expressions.append(Expression::Splat { size, value: new }, span)
-                }
-                _ => new,
-            }
-        };
-        let a = operand(a, negated == Negated::A);
-        let b = operand(b, false);
-        let c = operand(c, negated == Negated::C);
-        Expression::Math { fun: MathFunction::Fma, arg: a, arg1: Some(b), arg2: Some(c), arg3: None }
-    }
+            _ => new,
+        }
+    };
+    let a = operand(a, negated == Negated::A);
+    let b = operand(b, false);
+    let c = operand(c, negated == Negated::C);
+    Expression::Math { fun: MathFunction::Fma, arg: a, arg1: Some(b), arg2: Some(c), arg3: None }
 }

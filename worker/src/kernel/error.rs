@@ -143,12 +143,43 @@ pub enum Problem {
         /// The thing, in WGSL's words.
         what: String,
     },
-    /// An entry point: a kernel over whole blocks.
+    /// Something no block kernel may contain.
     #[error(
-        "`{name}` is a compute entry point: block kernels are not there yet; write an element kernel, `fn f(x: f32) -> f32`"
+        "a block kernel has no {what}: it sees its storage buffers, workgroup, private and local variables, and constants"
     )]
+    ForbiddenInBlock {
+        /// The thing, in WGSL's words.
+        what: String,
+    },
+    /// An entry point, in what is to be a kernel of another kind.
+    #[error("`{name}` is a compute entry point, which makes this text a block kernel, and no other")]
     BlockKernel {
         /// The entry point's name.
+        name: String,
+    },
+    /// A block kernel without `@compute`.
+    #[error("there is no entry point: a block kernel has one, `@compute @workgroup_size(64) fn f(...)`")]
+    NoEntryPoint,
+    /// More than one entry point.
+    #[error("there are several entry points ({}): name one, as in `file.wgsl#{}`", .0.join(", "), .0[0])]
+    SeveralEntryPoints(Vec<String>),
+    /// A block kernel that writes nothing.
+    #[error("nothing is written: a block kernel has an output, `var<storage, read_write> y: array<f32>`")]
+    NoOutput,
+    /// A storage buffer that breaks the contract of block kernels.
+    #[error("buffer `{name}` {why}: {BUFFERS}")]
+    Buffer {
+        /// The variable.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An argument of an entry point that no block kernel is given.
+    #[error(
+        "argument `{name}`: an entry point is told global_invocation_id, local_invocation_id, local_invocation_index, workgroup_id and num_workgroups"
+    )]
+    BuiltIn {
+        /// The argument.
         name: String,
     },
     /// Half precision.
@@ -236,6 +267,7 @@ pub enum Problem {
     },
 }
 
+const BUFFERS: &str = "in @group(0), from @binding(0) on, are the inputs (`var<storage, read> x: array<f32>`), the outputs (`var<storage, read_write> y: array<f32>`, or of atomics), then `info: BlockInfo` or nothing; arrays are of numbers";
 const SCALARS: &str = "f32, f64, i32, u32, i64, u64 or bool";
 
 fn candidates(functions: &[String]) -> String {

@@ -5,22 +5,24 @@ use naga::{ArraySize, Function, Handle, Module, Scalar, Span, Type, TypeInner};
 
 use super::allowed::{calls, parameter_span};
 use super::names::{dtype, scalar_dtype, type_name};
+use super::text::Text;
 use super::typed::{ElementFunction, Functions, ReductionFunctions};
 use super::{
     ACCUMULATOR_BYTES_MAX, Field, KernelKind, KernelSource, Layout, Parameter, Problem, ReductionSignature, Signature,
-    Slot,
+    Slot, block,
 };
 use crate::dtype::DType;
 
 /// A problem and where it shows.
 type Found = (Problem, Span);
 
-/// The functions of a validated module that are called from outside. `has_at` says that `At` is the engine's; one that
-/// the user declared is a struct like any other.
-pub(super) fn functions(module: &Module, source: &KernelSource, has_at: bool) -> Result<Functions, Found> {
+/// The functions of a validated module that are called from outside. An `At` or `BlockInfo` that the user declared is a
+/// struct like any other.
+pub(super) fn functions(module: &Module, source: &KernelSource, text: &Text<'_>) -> Result<Functions, Found> {
     match source.kind {
-        KernelKind::Element => element(module, source.entry.as_deref(), has_at).map(Functions::Element),
-        KernelKind::Reduction => reduction(module, has_at).map(Functions::Reduction),
+        KernelKind::Element => element(module, source.entry.as_deref(), text.has_at()).map(Functions::Element),
+        KernelKind::Reduction => reduction(module, text.has_at()).map(Functions::Reduction),
+        KernelKind::Block => block::function(module, text.has_info()).map(Functions::Block),
     }
 }
 

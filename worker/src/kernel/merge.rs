@@ -67,7 +67,8 @@ fn reachable(source: &Module, root: Handle<Function>) -> Vec<bool> {
     needed
 }
 
-/// A type refers to earlier ones only. Types that are equal, name and all, become one.
+/// A type refers to earlier ones only. Types that are equal become one: structs by name too, others whatever aliases
+/// they were given.
 fn import_types(target: &mut Module, source: &Module, imported: &mut Imported) {
     for (_, Type { name, inner }) in source.types.iter() {
         let inner = match *inner {
@@ -79,7 +80,8 @@ fn import_types(target: &mut Module, source: &Module, imported: &mut Imported) {
             }
             ref other => other.clone(),
         };
-        imported.types.push(target.types.insert(Type { name: name.clone(), inner }, Span::UNDEFINED));
+        let name = name.clone().filter(|_| matches!(inner, TypeInner::Struct { .. }));
+        imported.types.push(target.types.insert(Type { name, inner }, Span::UNDEFINED));
     }
     for (kind, &ty) in source.special_types.predeclared_types.iter() {
         target.special_types.predeclared_types.insert(kind.clone(), imported.ty(ty));

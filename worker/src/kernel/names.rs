@@ -56,6 +56,7 @@ pub(super) fn inner_name(module: &Module, inner: &TypeInner) -> String {
         }
         TypeInner::Pointer { base, .. } => format!("a pointer to {}", type_name(module, base)),
         TypeInner::ValuePointer { scalar: found, .. } => format!("a pointer to {}", scalar(found)),
+        TypeInner::Atomic(found) => format!("atomic<{}>", scalar(found)),
         TypeInner::Struct { .. } => "a struct".to_owned(),
         _ => "a type that kernels do not have".to_owned(),
     }

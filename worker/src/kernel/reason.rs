@@ -2,15 +2,27 @@
 
 use naga::front::Typifier;
 use naga::proc::{ResolveContext, TypeResolution};
-use naga::valid::{CallError, ExpressionError, FunctionError, ValidationError};
-use naga::{Block, Expression, Function, Handle, Module, Span, Statement, TypeInner};
+use naga::valid::{CallError, EntryPointError, ExpressionError, FunctionError, GlobalVariableError, ValidationError};
+use naga::{Block, Expression, Function, GlobalVariable, Handle, Module, Span, Statement, TypeInner};
 
+use super::block;
 use super::names::{inner_name, operator, type_name};
 
 /// What is wrong and where; `None` where naga's own words must do.
 pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String, Span)> {
-    let ValidationError::Function { handle, name, source } = error else { return None };
-    let function = &module.functions[*handle];
+    let (function, own_span, name, source) = match error {
+        ValidationError::Function { handle, name, source } => {
+            (&module.functions[*handle], module.functions.get_span(*handle), name, source)
+        }
+        ValidationError::EntryPoint { name, source: EntryPointError::Function(source), .. } => {
+            let entry = module.entry_points.iter().find(|entry| entry.name == *name)?;
+            (&entry.function, block::span(&entry.function), name, source)
+        }
+        ValidationError::GlobalVariable { handle, name, source } => {
+            return variable_reason(module, *handle, name, source);
+        }
+        _ => return None,
+    };
     let spans = &function.expressions;
     let type_of = |handle: Handle<Expression>| expression_type(module, function, handle);
     match source {
@@ -23,7 +35,7 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
                 None => format!("`{name}` can end without returning its {expected}"),
             };
             let span = return_span(&function.body, *expression).filter(Span::is_defined);
-            Some((message, span.unwrap_or(module.functions.get_span(*handle))))
+            Some((message, span.unwrap_or(own_span)))
         }
         FunctionError::Expression { handle, source } => {
             let ExpressionError::InvalidBinaryOperandTypes { op, lhs_type, rhs_type, .. } = source else { return None };
@@ -38,6 +50,10 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
             };
             let found = type_of(*value)?;
             Some((format!("{found} cannot be stored in a variable of type {place}"), spans.get_span(*value)))
+        }
+        FunctionError::InvalidStorePointer(pointer) => {
+            let message = "this can only be read: stores go to variables and to `read_write` buffers";
+            Some((message.to_owned(), spans.get_span(*pointer)))
         }
         FunctionError::InvalidCall { function: callee_handle, error } => {
             let callee = module.functions[*callee_handle].name.as_deref().unwrap_or_default();
@@ -60,6 +76,22 @@ pub(super) fn reason(module: &Module, error: &ValidationError) -> Option<(String
             let is_it =
                 |found: &Statement| matches!(found, Statement::If { condition: found, .. } if found == condition);
             Some((message, find(&function.body, &is_it).unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+fn variable_reason(
+    module: &Module,
+    handle: Handle<GlobalVariable>,
+    name: &str,
+    error: &GlobalVariableError,
+) -> Option<(String, Span)> {
+    let span = module.global_variables.get_span(handle);
+    match error {
+        GlobalVariableError::MissingTypeFlags { .. } | GlobalVariableError::InvalidType(_) => {
+            let ty = type_name(module, module.global_variables[handle].ty);
+            Some((format!("`{name}` cannot be {ty} in this kind of memory"), span))
         }
         _ => None,
     }

@@ -3,10 +3,12 @@
 //! Covers what [`super::allowed`] lets through.
 
 use naga::{
-    Arena, Block, Constant, Expression, Function, Handle, LocalVariable, Range, Span, Statement, SwitchCase, Type,
+    Arena, AtomicFunction, Block, Constant, Expression, Function, Handle, LocalVariable, Range, Statement, SwitchCase,
+    Type,
 };
 
-/// What each handle becomes. Handles of local variables never change.
+/// What each handle becomes. Handles of local variables never change, nor do those of module variables: only block
+/// kernels have any, and those are never merged.
 pub(super) struct Remap<'a> {
     pub(super) ty: &'a dyn Fn(Handle<Type>) -> Handle<Type>,
     pub(super) constant: &'a dyn Fn(Handle<Constant>) -> Handle<Constant>,
@@ -44,14 +46,20 @@ impl Remap<'_> {
             }
             Expression::As { expr, kind, convert } => Expression::As { expr: at(expr), kind, convert },
             Expression::CallResult(function) => Expression::CallResult((self.function)(function)),
+            Expression::GlobalVariable(variable) => Expression::GlobalVariable(variable),
+            Expression::ArrayLength(array) => Expression::ArrayLength(at(array)),
+            Expression::AtomicResult { ty, comparison } => Expression::AtomicResult { ty: (self.ty)(ty), comparison },
+            Expression::WorkGroupUniformLoadResult { ty } => {
+                Expression::WorkGroupUniformLoadResult { ty: (self.ty)(ty) }
+            }
             ref other => unreachable!("no kernel has {other:?}: `allowed` refused it"),
         }
     }
 
     pub(super) fn block(&self, block: &Block) -> Block {
         let mut mapped = Block::with_capacity(block.len());
-        for statement in block.iter() {
-            mapped.push(self.statement(statement), Span::UNDEFINED);
+        for (statement, span) in block.span_iter() {
+            mapped.push(self.statement(statement), *span);
         }
         mapped
     }
@@ -82,6 +90,19 @@ impl Remap<'_> {
             Statement::Call { function, ref arguments, result } => Statement::Call {
                 function: (self.function)(function),
                 arguments: arguments.iter().map(|&argument| at(argument)).collect(),
+                result: result.map(at),
+            },
+            Statement::ControlBarrier(barrier) => Statement::ControlBarrier(barrier),
+            Statement::WorkGroupUniformLoad { pointer, result } => {
+                Statement::WorkGroupUniformLoad { pointer: at(pointer), result: at(result) }
+            }
+            Statement::Atomic { pointer, fun, value, result } => Statement::Atomic {
+                pointer: at(pointer),
+                fun: match fun {
+                    AtomicFunction::Exchange { compare } => AtomicFunction::Exchange { compare: compare.map(at) },
+                    other => other,
+                },
+                value: at(value),
                 result: result.map(at),
             },
             ref other => unreachable!("no kernel has {other:?}: `allowed` refused it"),

@@ -64,6 +64,7 @@ impl fmt::Display for Report {
         let kind = match self.kind {
             KernelKind::Element => "element kernel",
             KernelKind::Reduction => "reduction kernel",
+            KernelKind::Block => "block kernel",
         };
         writeln!(f, "{}: a valid {kind}", self.path)?;
         for TypedReport { t, signature, requirements, .. } in &self.signatures {

@@ -6,9 +6,12 @@ use std::ops::BitOr;
 use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{Expression, Function, Handle, MathFunction, Module, Scalar, ScalarKind, TypeInner};
 
+use super::BlockSignature;
 use crate::dtype::DType;
+use crate::ids::KernelHash;
+use crate::stage::{Body, ChunkStep, ReduceOp, Stage};
 
-/// What a device must have. CPUs have all of it.
+/// What a device must have. CPUs have all of it, so far as a kernel may ask for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Requirements {
     /// f64 values.
@@ -19,19 +22,92 @@ pub struct Requirements {
     pub f64_math: bool,
     /// Functions of i64 or u64 that shader writers lack: bit scans ...
     pub int64_math: bool,
+    /// Invocations of one workgroup along x, y and z.
+    pub workgroup_size: [u32; 3],
+    /// Invocations of one workgroup in all.
+    pub workgroup_invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Storage buffers bound at once.
+    pub storage_buffers: u32,
 }
 
 impl Requirements {
+    /// All that a kernel may ask for.
+    pub const ALL: Requirements = Requirements {
+        f64: true,
+        int64: true,
+        f64_math: true,
+        int64_math: true,
+        workgroup_size: [u32::MAX; 3],
+        workgroup_invocations: u32::MAX,
+        workgroup_bytes: u32::MAX,
+        storage_buffers: u32::MAX,
+    };
+
+    /// What WebGPU guarantees on every GPU.
+    pub const GUARANTEED: Requirements = Requirements {
+        f64: false,
+        int64: false,
+        f64_math: false,
+        int64_math: false,
+        workgroup_size: [256, 256, 64],
+        workgroup_invocations: 256,
+        workgroup_bytes: 16 << 10,
+        storage_buffers: 8,
+    };
+
     /// What a validated module needs.
     pub(super) fn of(module: &Module, info: &ModuleInfo) -> Requirements {
         let types = module.types.iter().map(|(_, ty)| of_type(&ty.inner));
         let constants = module.global_expressions.iter().map(|(at, _)| of_type(info[at].inner_with(&module.types)));
         let functions = module.functions.iter().map(|(handle, function)| of_function(module, function, &info[handle]));
-        types.chain(constants).chain(functions).fold(Requirements::default(), Requirements::bitor)
+        let entries = module.entry_points.iter().enumerate();
+        let entries = entries.map(|(at, entry)| of_function(module, &entry.function, info.get_entry_point(at)));
+        types.chain(constants).chain(functions).chain(entries).fold(Requirements::default(), Requirements::bitor)
+    }
+
+    /// What the workgroups and buffers of a block kernel need.
+    pub(super) fn of_block(signature: &BlockSignature) -> Requirements {
+        Requirements {
+            workgroup_size: signature.workgroup,
+            workgroup_invocations: signature.invocations(),
+            workgroup_bytes: signature.workgroup_bytes,
+            storage_buffers: signature.buffers() as u32,
+            ..Requirements::default()
+        }
+    }
+
+    /// What the blocks of a stage need: the values that go into them, their kernels, their reduction. What is above
+    /// blocks runs on the host. `kernel` knows what a kernel needs.
+    pub fn of_stage(stage: &Stage, kernel: &dyn Fn(KernelHash) -> Requirements) -> Requirements {
+        let (map, block) = match &stage.body {
+            Body::Map(map) => (map, Requirements::default()),
+            Body::Block(call) => (&call.inputs, kernel(call.kernel)),
+            Body::Fold(_) | Body::Relabel(_) => return Requirements::default(),
+        };
+        let leaves = map.leaves.iter().map(|leaf| Requirements::of_dtype(leaf.dtype));
+        let steps = map.program.steps.iter().map(|step| kernel(step.kernel));
+        let reduction = map.reduce.iter().map(|ChunkStep { reduction, .. }| match reduction.op {
+            ReduceOp::User(hash) => kernel(hash),
+            op => Requirements::of_reduction(op, reduction.inputs[0]),
+        });
+        leaves.chain(steps).chain(reduction).fold(block, Requirements::bitor)
+    }
+
+    /// What a built-in reduction of values of `input` accumulates in.
+    pub(crate) fn of_reduction(op: ReduceOp, input: DType) -> Requirements {
+        let f64 = match op {
+            ReduceOp::Sum | ReduceOp::Prod => input.is_float(),
+            ReduceOp::Mean | ReduceOp::Var { .. } | ReduceOp::Std { .. } => true,
+            _ => false,
+        };
+        let is_narrow = matches!(op, ReduceOp::Min | ReduceOp::Max) && input.bytes() < 8;
+        Requirements { f64, int64: !is_narrow, ..Requirements::default() }
     }
 
     /// What values of a dtype need.
-    pub(super) fn of_dtype(dtype: DType) -> Requirements {
+    pub(crate) fn of_dtype(dtype: DType) -> Requirements {
         let int64 = matches!(dtype, DType::I64 | DType::U64);
         Requirements { f64: dtype == DType::F64, int64, ..Requirements::default() }
     }
@@ -41,10 +117,24 @@ impl Requirements {
         self | needed == self
     }
 
-    /// Their names.
-    pub fn names(self) -> Vec<&'static str> {
-        let named =
-            [(self.f64, "f64"), (self.int64, "i64"), (self.f64_math, "f64 math"), (self.int64_math, "i64 math")];
+    /// The names of those that are not [`Requirements::GUARANTEED`].
+    pub fn names(self) -> Vec<String> {
+        let common = Requirements::GUARANTEED;
+        let [x, y, z] = self.workgroup_size;
+        let is_large = self.workgroup_invocations > common.workgroup_invocations
+            || self.workgroup_size.iter().zip(common.workgroup_size).any(|(&needed, common)| needed > common);
+        let named = [
+            (self.f64, "f64".to_owned()),
+            (self.int64, "i64".to_owned()),
+            (self.f64_math, "f64 math".to_owned()),
+            (self.int64_math, "i64 math".to_owned()),
+            (is_large, format!("workgroups of {x}x{y}x{z}")),
+            (
+                self.workgroup_bytes > common.workgroup_bytes,
+                format!("{} bytes of workgroup memory", self.workgroup_bytes),
+            ),
+            (self.storage_buffers > common.storage_buffers, format!("{} storage buffers", self.storage_buffers)),
+        ];
         named.into_iter().filter_map(|(needed, name)| needed.then_some(name)).collect()
     }
 }
@@ -58,6 +148,10 @@ impl BitOr for Requirements {
             int64: self.int64 | other.int64,
             f64_math: self.f64_math | other.f64_math,
             int64_math: self.int64_math | other.int64_math,
+            workgroup_size: std::array::from_fn(|axis| self.workgroup_size[axis].max(other.workgroup_size[axis])),
+            workgroup_invocations: self.workgroup_invocations.max(other.workgroup_invocations),
+            workgroup_bytes: self.workgroup_bytes.max(other.workgroup_bytes),
+            storage_buffers: self.storage_buffers.max(other.storage_buffers),
         }
     }
 }

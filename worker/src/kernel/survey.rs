@@ -22,6 +22,8 @@ pub(super) struct Survey {
     pub(super) uses_t: bool,
     /// `At` is used and not declared.
     pub(super) uses_at: bool,
+    /// `BlockInfo` is used and not declared.
+    pub(super) uses_info: bool,
 }
 
 /// A problem, and the byte offset at which it shows.
@@ -34,7 +36,11 @@ pub(super) fn survey(text: &str) -> Result<Survey, Found> {
     lengths::check(&tokens)?;
     match left_open(&tokens, "f16") {
         Some(offset) => Err((Problem::Half, offset)),
-        None => Ok(Survey { uses_t: left_open(&tokens, "T").is_some(), uses_at: left_open(&tokens, "At").is_some() }),
+        None => Ok(Survey {
+            uses_t: left_open(&tokens, "T").is_some(),
+            uses_at: left_open(&tokens, "At").is_some(),
+            uses_info: left_open(&tokens, "BlockInfo").is_some(),
+        }),
     }
 }
 
@@ -134,7 +140,7 @@ mod tests {
 
     #[track_caller]
     fn check_open(text: &str, uses_t: bool, uses_at: bool) {
-        assert_eq!(survey(text), Ok(Survey { uses_t, uses_at }), "{text}");
+        assert_eq!(survey(text), Ok(Survey { uses_t, uses_at, uses_info: text.contains("info:") }), "{text}");
     }
 
     #[test]
@@ -155,6 +161,7 @@ mod tests {
         check_open("fn f() { return 1T; } // 0xT", false, false);
         check_open("// T\rfn f(x: T) {}", true, false);
         check_open("fn größe(x: T) {}", true, false);
+        check_open("var<storage, read> info: BlockInfo;", false, false);
     }
 
     #[track_caller]

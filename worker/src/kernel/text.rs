@@ -10,6 +10,9 @@ use crate::dtype::DType;
 
 /// What a kernel may be told of the element it computes: rank, global index, block index and block shape.
 const AT: &str = "struct At { rank: u32, index: array<u32, 8>, block: array<u32, 8>, shape: array<u32, 8> }";
+/// What a block kernel may be told of the block it computes: the output block's first element, its block index and its
+/// shape, and the shapes of the input blocks. What is beyond the rank is zero.
+const BLOCK_INFO: &str = "struct BlockInfo { rank: u32, start: array<u32, 8>, block: array<u32, 8>, shape: array<u32, 8>, input: array<array<u32, 8>, 8> }";
 /// The longest message that is kept of naga's, in characters; also the longest line of a snippet.
 const MESSAGE_CHARS_MAX: usize = 240;
 /// The most lines that are kept of a snippet.
@@ -23,6 +26,7 @@ pub(super) struct Text<'a> {
     full: String,
     t: Option<DType>,
     has_at: bool,
+    has_info: bool,
 }
 
 impl<'a> Text<'a> {
@@ -34,8 +38,8 @@ impl<'a> Text<'a> {
             let problem = Problem::TooLong { bytes: bytes as u64, max: TEXT_BYTES_MAX as u64 };
             return Err(KernelError::new(path, problem));
         }
-        let mut text = Text { path, user, full: user.to_owned(), t: None, has_at: false };
-        let Survey { uses_t, uses_at } = survey(user)
+        let mut text = Text { path, user, full: user.to_owned(), t: None, has_at: false, has_info: false };
+        let Survey { uses_t, uses_at, uses_info } = survey(user)
             .map_err(|(problem, offset)| text.error(problem, Span::new(offset as u32, (offset + 1) as u32)))?;
         if uses_t {
             let t = source.t.ok_or_else(|| KernelError::new(path, Problem::TypeNeeded))?;
@@ -47,12 +51,22 @@ impl<'a> Text<'a> {
             text.full.push_str(AT);
             text.has_at = true;
         }
+        if uses_info {
+            text.full.push('\n');
+            text.full.push_str(BLOCK_INFO);
+            text.has_info = true;
+        }
         Ok(text)
     }
 
     /// Whether `At` is the engine's.
     pub(super) fn has_at(&self) -> bool {
         self.has_at
+    }
+
+    /// Whether `BlockInfo` is the engine's.
+    pub(super) fn has_info(&self) -> bool {
+        self.has_info
     }
 
     pub(super) fn parse(&self) -> Result<Module, KernelError> {

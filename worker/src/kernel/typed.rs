@@ -3,17 +3,17 @@
 use std::fmt;
 
 use naga::valid::ModuleInfo;
-use naga::{Function, Handle, Module};
+use naga::{Function, GlobalVariable, Handle, Module};
 
 use super::text::Text;
 use super::{
-    Field, KernelError, KernelSource, Parameter, ReductionSignature, Requirements, Signature, Warning, allowed,
-    contract, extract, warn,
+    BlockSignature, Field, KernelError, KernelKind, KernelSource, Location, Parameter, ReductionSignature,
+    Requirements, Signature, Warning, allowed, block, contract, extract, warn,
 };
 use crate::ids::KernelHash;
 
 /// A validated kernel. Valid by construction: its module has passed naga's validator, and nothing but scalars goes in
-/// or comes out.
+/// or comes out (of a block kernel, arrays of them).
 #[derive(Debug)]
 pub struct TypedKernel {
     source: KernelSource,
@@ -32,6 +32,8 @@ pub enum Functions {
     Element(ElementFunction),
     /// Of a reduction kernel.
     Reduction(ReductionFunctions),
+    /// Of a block kernel.
+    Block(BlockFunction),
 }
 
 /// The function of an element kernel.
@@ -60,6 +62,17 @@ pub struct ReductionFunctions {
     pub signature: ReductionSignature,
 }
 
+/// The entry point of a block kernel.
+#[derive(Clone, Debug)]
+pub struct BlockFunction {
+    /// In the kernel's module, which has no other.
+    pub entry: usize,
+    /// What it reads and writes.
+    pub signature: BlockSignature,
+    /// The storage buffers in binding order: inputs, outputs, and the block info where it is used.
+    pub globals: Vec<Handle<GlobalVariable>>,
+}
+
 impl TypedKernel {
     /// Parses, validates, types and contracts a kernel: what a worker does with text off the wire.
     pub fn compile(source: KernelSource) -> Result<TypedKernel, KernelError> {
@@ -71,14 +84,20 @@ impl TypedKernel {
         let text = Text::new(path, &source)?;
         let located = |(problem, span)| text.error(problem, span);
         let mut module = text.parse()?;
-        allowed::check(&module).map_err(located)?;
+        allowed::check(&module, source.kind).map_err(located)?;
         let written = text.validate(&module)?;
         let warnings = warn::warnings(&text, &module);
         contract::contract(&mut module, &written);
+        if source.kind == KernelKind::Block {
+            block::keep_entry(&mut module, source.entry.as_deref()).map_err(located)?;
+        }
         naga::compact::compact(&mut module, naga::compact::KeepUnused::Yes);
         let info = text.validate(&module)?;
-        let functions = extract::functions(&module, &source, text.has_at()).map_err(located)?;
-        let requirements = Requirements::of(&module, &info);
+        let functions = extract::functions(&module, &source, &text).map_err(located)?;
+        let mut requirements = Requirements::of(&module, &info);
+        if let Functions::Block(block) = &functions {
+            requirements = requirements | Requirements::of_block(&block.signature);
+        }
         Ok(TypedKernel { hash: source.hash(), source, module, info, functions, requirements, warnings })
     }
 
@@ -111,39 +130,55 @@ impl TypedKernel {
     pub fn element(&self) -> Option<&ElementFunction> {
         match &self.functions {
             Functions::Element(element) => Some(element),
-            Functions::Reduction(_) => None,
+            Functions::Reduction(_) | Functions::Block(_) => None,
         }
     }
 
     /// The functions of a reduction kernel.
     pub fn reduction(&self) -> Option<&ReductionFunctions> {
         match &self.functions {
-            Functions::Element(_) => None,
             Functions::Reduction(reduction) => Some(reduction),
+            Functions::Element(_) | Functions::Block(_) => None,
         }
     }
 
-    /// The element function's name, or `lift`.
+    /// The entry point of a block kernel.
+    pub fn block(&self) -> Option<&BlockFunction> {
+        match &self.functions {
+            Functions::Block(block) => Some(block),
+            Functions::Element(_) | Functions::Reduction(_) => None,
+        }
+    }
+
+    /// Where byte `offset` of the user's text is, as a span in the module tells it.
+    pub fn location(&self, offset: usize) -> Location {
+        Location::of(&self.source.text, offset)
+    }
+
+    /// The element function's or entry point's name, or `lift`.
     pub fn name(&self) -> &str {
         match &self.functions {
             Functions::Element(element) => &element.signature.name,
             Functions::Reduction(_) => "lift",
+            Functions::Block(block) => &block.signature.name,
         }
     }
 
-    /// The data parameters of the element function, or of `lift`.
+    /// The data parameters of the element function or of `lift`, or the arrays that a block kernel reads.
     pub fn parameters(&self) -> &[Parameter] {
         match &self.functions {
             Functions::Element(element) => &element.signature.parameters,
             Functions::Reduction(reduction) => &reduction.signature.parameters,
+            Functions::Block(block) => &block.signature.inputs,
         }
     }
 
-    /// What the element function, or `finish`, returns.
+    /// What the element function or `finish` returns, or the arrays that a block kernel writes.
     pub fn results(&self) -> &[Field] {
         match &self.functions {
             Functions::Element(element) => &element.signature.results,
             Functions::Reduction(reduction) => &reduction.signature.results,
+            Functions::Block(block) => &block.signature.outputs,
         }
     }
 
@@ -163,6 +198,7 @@ impl fmt::Display for TypedKernel {
         match &self.functions {
             Functions::Element(element) => write!(f, "{}", element.signature),
             Functions::Reduction(reduction) => write!(f, "{}", reduction.signature),
+            Functions::Block(block) => write!(f, "{}", block.signature),
         }
     }
 }

@@ -55,6 +55,35 @@ impl Kernel {
         Kernel::new(path, KernelKind::Reduction, text, None)
     }
 
+    /// A block kernel: the text's one `@compute` entry point.
+    ///
+    /// ```
+    /// use gridloom_worker::kernel::Kernel;
+    ///
+    /// let reverse = Kernel::block("
+    ///     @group(0) @binding(0) var<storage, read> x: array<T>;
+    ///     @group(0) @binding(1) var<storage, read_write> y: array<T>;
+    ///     @compute @workgroup_size(64) fn reverse(@builtin(global_invocation_id) id: vec3<u32>) {
+    ///         y[id.x] = x[arrayLength(&x) - 1 - id.x];
+    ///     }",
+    /// )?;
+    /// assert!(reverse.uses_t());
+    /// # Ok::<(), gridloom_worker::kernel::KernelError>(())
+    /// ```
+    pub fn block(text: &str) -> Result<Kernel, KernelError> {
+        Kernel::block_in("kernel", text, None)
+    }
+
+    /// A block kernel: the `@compute` entry point called `name`.
+    pub fn block_named(text: &str, name: &str) -> Result<Kernel, KernelError> {
+        Kernel::block_in("kernel", text, Some(name))
+    }
+
+    /// A block kernel whose errors call the text `path`.
+    pub fn block_in(path: &str, text: &str, name: Option<&str>) -> Result<Kernel, KernelError> {
+        Kernel::new(path, KernelKind::Block, text, name)
+    }
+
     fn new(path: &str, kind: KernelKind, text: &str, entry: Option<&str>) -> Result<Kernel, KernelError> {
         let source = KernelSource { kind, text: text.to_owned(), entry: entry.map(str::to_owned), t: None };
         let typed = std::array::from_fn(|_| OnceLock::new());

@@ -3,12 +3,12 @@
 use naga::{Expression, Function, Handle, Literal, Module, ScalarKind};
 
 use super::Warning;
+use super::allowed::all_functions;
 use super::text::Text;
 
 /// Warns of `let k = 0.1; ... f64(k)`: WGSL makes such a `k` an f32, and the bits that 0.1 loses are lost.
 pub(super) fn warnings(text: &Text<'_>, module: &Module) -> Vec<Warning> {
-    let functions = module.functions.iter().map(|(_, function)| function);
-    functions.flat_map(|function| widened(text, function)).collect()
+    all_functions(module).flat_map(|function| widened(text, function)).collect()
 }
 
 fn widened<'a>(text: &'a Text<'_>, function: &'a Function) -> impl Iterator<Item = Warning> + 'a {

@@ -23,6 +23,7 @@ mod arithmetic;
 mod built_in;
 mod engine;
 mod extreme;
+mod function;
 mod geometry;
 mod number;
 mod operation;
@@ -42,6 +43,7 @@ use crate::kernel::TypedKernel;
 use crate::shape::{Region, Shape};
 use crate::stage::{ReduceOp, Reduction};
 use engine::Site;
+pub use function::{Function, MakeFunction};
 use geometry::Sweep;
 use tree::Tree;
 use user::UserReduction;
@@ -125,7 +127,7 @@ pub struct Reducer {
 }
 
 impl Reducer {
-    /// Makes ready; `kernel` finds a user's reduction kernel by its hash.
+    /// Makes ready; `kernel` finds a user's reduction kernel by its hash. Its functions are interpreted.
     ///
     /// # Errors
     /// A kernel that is not known, or is none that reduces these inputs.
@@ -133,10 +135,22 @@ impl Reducer {
         reduction: &Reduction,
         kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
     ) -> Result<Reducer, ExecuteError> {
+        Reducer::with_functions(reduction, kernel, &mut function::interpreted)
+    }
+
+    /// The same, where `function` makes a user's functions ready.
+    ///
+    /// # Errors
+    /// Those of [`Reducer::new`], and of `function`.
+    pub fn with_functions(
+        reduction: &Reduction,
+        kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
+        function: MakeFunction<'_>,
+    ) -> Result<Reducer, ExecuteError> {
         let user = match reduction.op {
             ReduceOp::User(hash) => {
                 let kernel = kernel(hash).ok_or(ExecuteError::KernelMissing(hash))?;
-                Some(Arc::new(UserReduction::new(&kernel, &reduction.inputs)?))
+                Some(Arc::new(UserReduction::new(&kernel, &reduction.inputs, function)?))
             }
             _ => None,
         };
@@ -148,6 +162,15 @@ impl Reducer {
         match &self.user {
             Some(user) => user.accumulator(),
             None => built_in::accumulator(&self.reduction),
+        }
+    }
+
+    /// A partial that a device made, with its padding zeroed: devices leave that as it was.
+    pub(crate) fn without_padding(&self, partial: Block) -> Result<Block, OutOfMemory> {
+        match &self.user {
+            // Built-in accumulators have none.
+            None => Ok(partial),
+            Some(user) => user.without_padding(&partial),
         }
     }
 

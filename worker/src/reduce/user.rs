@@ -1,6 +1,6 @@
 //! Reductions that users write, over the same tree as the built-in ones: one accumulator is one value, as words.
 //!
-//! `lift`, `combine` and `finish` run in the interpreter, which is the definition. `identity` is what no element gives:
+//! `lift`, `combine` and `finish` are [`Function`]s, run over as many accumulators at once as the tree allows. `identity` is what no element gives:
 //! the tree never needs it, since every accumulator begins with an element.
 
 use std::cell::RefCell;
@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::Sink;
 use super::engine::{Engine, Site};
+use super::function::{Function, MakeFunction};
 use super::geometry::Sweep;
 use super::operation::{LANES, Operation};
-use crate::block::{Block, BufferMut, Item};
+use crate::block::{Block, BufferMut, Item, OutOfMemory};
 use crate::dtype::{DType, Element};
 use crate::executor::ExecuteError;
-use crate::interpreter::{ACCUMULATOR_BYTES_MAX, AccumulatorLayout, Interpreter, StopFlag, layout_of};
+use crate::interpreter::{ACCUMULATOR_BYTES_MAX, AccumulatorLayout, StopFlag, layout_of};
 use crate::kernel::TypedKernel;
 use crate::with_element;
 
@@ -29,35 +30,47 @@ pub(super) struct UserReduction {
     inputs: Vec<DType>,
     results: Vec<DType>,
     layout: Arc<AccumulatorLayout>,
-    lift: Interpreter,
-    combine: Interpreter,
-    finish: Interpreter,
+    lift: Box<dyn Function>,
+    combine: Box<dyn Function>,
+    finish: Box<dyn Function>,
 }
 
 impl UserReduction {
-    pub(super) fn new(kernel: &TypedKernel, inputs: &[DType]) -> Result<UserReduction, ExecuteError> {
+    pub(super) fn new(
+        kernel: &TypedKernel,
+        inputs: &[DType],
+        function: MakeFunction<'_>,
+    ) -> Result<UserReduction, ExecuteError> {
         let unsupported = |what: String| ExecuteError::Unsupported { executor: "reduction".to_owned(), what };
         let functions = kernel.reduction().ok_or_else(|| unsupported(format!("{kernel} reduces nothing")))?;
         let parameters: Vec<DType> = functions.signature.parameters.iter().map(|parameter| parameter.dtype).collect();
         if parameters != inputs {
             return Err(unsupported(format!("{kernel} over inputs of {inputs:?}")));
         }
-        let module = Arc::new(kernel.module().clone());
-        let layout = layout_of(&module, functions.accumulator).map_err(|error| unsupported(error.to_string()))?;
-        let interpreter =
-            |function| Interpreter::new(Arc::clone(&module), function).map_err(|error| unsupported(error.to_string()));
+        let layout = layout_of(kernel.module(), functions.accumulator);
+        let layout = layout.map_err(|error| unsupported(error.to_string()))?;
         Ok(UserReduction {
             inputs: parameters,
             results: functions.signature.results.iter().map(|field| field.dtype).collect(),
             layout: Arc::new(layout),
-            lift: interpreter(functions.lift)?,
-            combine: interpreter(functions.combine)?,
-            finish: interpreter(functions.finish)?,
+            lift: function(kernel, functions.lift)?,
+            combine: function(kernel, functions.combine)?,
+            finish: function(kernel, functions.finish)?,
         })
     }
 
     pub(super) fn accumulator(&self) -> Item {
         Item::Partial { bytes: self.layout.bytes }
+    }
+
+    pub(super) fn without_padding(&self, partial: &Block) -> Result<Block, OutOfMemory> {
+        let (width, mut words) = (self.layout.bytes as usize, vec![0; self.layout.words.len()]);
+        let mut buffer = BufferMut::try_new(partial.bytes().len())?;
+        for (from, to) in partial.bytes().chunks_exact(width).zip(buffer.bytes_mut().chunks_exact_mut(width)) {
+            self.layout.read(from, &mut words);
+            self.layout.write(&words, to);
+        }
+        Ok(Block::new(partial.item, partial.shape.clone(), buffer.freeze()))
     }
 
     pub(super) fn results(&self) -> &[DType] {
@@ -68,8 +81,9 @@ impl UserReduction {
         let count = self.layout.words.len();
         Combiner {
             layout: Arc::clone(&self.layout),
-            arguments: vec![0; 2 * count],
-            combine: self.combine.clone(),
+            arguments: vec![Vec::new(); 2 * count],
+            results: vec![Vec::new(); count],
+            combine: self.combine.another(),
             stop: stop.clone(),
             stopped: false,
         }
@@ -80,9 +94,9 @@ impl UserReduction {
         let operation = Combine { width: self.layout.bytes as usize, combiner: RefCell::new(self.combiner(stop)) };
         Box::new(UserSink {
             engine: Engine::new(operation, site),
-            lift: self.lift.clone(),
+            lift: self.lift.another(),
             inputs: self.inputs.clone(),
-            count: self.layout.words.len(),
+            results: vec![Vec::new(); self.layout.words.len()],
             lifted: Vec::new(),
             stop: stop.clone(),
             stopped: false,
@@ -94,14 +108,18 @@ impl UserReduction {
         let elements = partial.shape.elements() as usize;
         let buffer = |dtype: &DType| BufferMut::try_new(elements * dtype.bytes() as usize);
         let mut buffers = self.results.iter().map(buffer).collect::<Result<Vec<_>, _>>()?;
-        let mut finish = self.finish.clone();
-        let (mut words, mut results) = (vec![0; self.layout.words.len()], vec![0; self.results.len()]);
-        for (at, stored) in partial.bytes().chunks_exact(self.layout.bytes as usize).enumerate() {
+        let mut arguments = vec![Vec::with_capacity(elements); self.layout.words.len()];
+        let mut words = vec![0; self.layout.words.len()];
+        for stored in partial.bytes().chunks_exact(self.layout.bytes as usize) {
             self.layout.read(stored, &mut words);
-            finish.call(&words, stop, &mut results).map_err(|_| ExecuteError::Cancelled)?;
-            for ((buffer, &word), &dtype) in buffers.iter_mut().zip(&results).zip(&self.results) {
-                with_element!(dtype, T => buffer.elements_mut::<T>()[at] = T::from_word(word));
-            }
+            arguments.iter_mut().zip(&words).for_each(|(argument, &word)| argument.push(word));
+        }
+        let mut results = vec![Vec::new(); self.results.len()];
+        self.finish.another().call(&arguments, stop, &mut results).map_err(|_| ExecuteError::Cancelled)?;
+        for ((buffer, words), &dtype) in buffers.iter_mut().zip(&results).zip(&self.results) {
+            with_element!(dtype, T => {
+                buffer.elements_mut::<T>().iter_mut().zip(words).for_each(|(to, &word)| *to = T::from_word(word));
+            });
         }
         let blocks = self.results.iter().zip(buffers);
         Ok(blocks
@@ -113,8 +131,10 @@ impl UserReduction {
 /// Runs `combine`. Once stopped, it hands its first argument through, and says so.
 pub(super) struct Combiner {
     layout: Arc<AccumulatorLayout>,
-    combine: Interpreter,
-    arguments: Vec<u64>,
+    combine: Box<dyn Function>,
+    /// Per word of both arguments, and of the result, its values.
+    arguments: Vec<Vec<u64>>,
+    results: Vec<Vec<u64>>,
     stop: StopFlag,
     stopped: bool,
 }
@@ -128,20 +148,35 @@ impl Combiner {
     pub(super) fn fold(&mut self, earlier: &mut [u8], later: &[u8]) {
         let (layout, count) = (Arc::clone(&self.layout), self.layout.words.len());
         let width = layout.bytes as usize;
-        for (a, b) in earlier.chunks_exact_mut(width).zip(later.chunks_exact(width)) {
-            let (mut first, mut second) = (Words::default(), Words::default());
-            layout.read(a, &mut first[..count]);
-            layout.read(b, &mut second[..count]);
-            layout.write(&self.joined(first, second)[..count], a);
+        let read = |bytes: &[u8]| -> Vec<Words> {
+            let read = |stored: &[u8]| {
+                let mut words = Words::default();
+                layout.read(stored, &mut words[..count]);
+                words
+            };
+            bytes.chunks_exact(width).map(read).collect()
+        };
+        let mut joined = read(earlier);
+        self.join(&mut joined, &read(later));
+        for (words, stored) in joined.iter().zip(earlier.chunks_exact_mut(width)) {
+            layout.write(&words[..count], stored);
         }
     }
 
-    fn joined(&mut self, mut a: Words, b: Words) -> Words {
+    /// Joins each later accumulator to the earlier one beside it.
+    fn join(&mut self, earlier: &mut [Words], later: &[Words]) {
         let count = self.layout.words.len();
-        self.arguments[..count].copy_from_slice(&a[..count]);
-        self.arguments[count..].copy_from_slice(&b[..count]);
-        self.stopped |= self.stopped || self.combine.call(&self.arguments, &self.stop, &mut a[..count]).is_err();
-        a
+        for (word, argument) in self.arguments.iter_mut().enumerate() {
+            let (from, word) = if word < count { (&*earlier, word) } else { (later, word - count) };
+            argument.clear();
+            argument.extend(from.iter().take(later.len()).map(|words| words[word]));
+        }
+        self.stopped |= self.stopped || self.combine.call(&self.arguments, &self.stop, &mut self.results).is_err();
+        if !self.stopped {
+            for (word, result) in self.results.iter().enumerate() {
+                earlier.iter_mut().zip(result).for_each(|(earlier, &joined)| earlier[word] = joined);
+            }
+        }
     }
 }
 
@@ -161,18 +196,20 @@ impl Operation for Combine {
         (value, ())
     }
     fn join(&self, a: (Words, ()), b: (Words, ()), _counts: [u64; 2]) -> (Words, ()) {
-        (self.combiner.borrow_mut().joined(a.0, b.0), ())
+        let mut joined = [a.0];
+        self.combiner.borrow_mut().join(&mut joined, &[b.0]);
+        (joined[0], ())
     }
     fn segment(&self, values: &[Words]) -> (Words, ()) {
         let mut combiner = self.combiner.borrow_mut();
-        let mut lanes: Vec<Words> = values[..values.len().min(LANES)].to_vec();
-        for (at, &value) in values.iter().enumerate().skip(LANES) {
-            lanes[at % LANES] = combiner.joined(lanes[at % LANES], value);
-        }
+        let (first, rest) = values.split_at(values.len().min(LANES));
+        let mut lanes = first.to_vec();
+        rest.chunks(LANES).for_each(|later| combiner.join(&mut lanes, later));
         let mut half = LANES / 2;
         while half > 0 {
-            for later in half..lanes.len() {
-                lanes[later - half] = combiner.joined(lanes[later - half], lanes[later]);
+            if lanes.len() > half {
+                let (earlier, later) = lanes.split_at_mut(half);
+                combiner.join(earlier, later);
             }
             lanes.truncate(half);
             half /= 2;
@@ -194,10 +231,10 @@ impl Operation for Combine {
 /// Lifts elements and reduces them.
 struct UserSink {
     engine: Engine<Combine>,
-    lift: Interpreter,
+    lift: Box<dyn Function>,
     inputs: Vec<DType>,
-    /// Words of an accumulator.
-    count: usize,
+    /// Per word of an accumulator, its values.
+    results: Vec<Vec<u64>>,
     lifted: Vec<Words>,
     stop: StopFlag,
     stopped: bool,
@@ -216,13 +253,13 @@ impl Sink for UserSink {
     }
 
     fn feed_words(&mut self, run: Range<u64>, words: &[Vec<u64>]) {
-        let mut arguments = vec![0; words.len()];
+        self.stopped |= self.stopped || self.lift.call(words, &self.stop, &mut self.results).is_err();
         self.lifted.clear();
-        for element in 0..words[0].len() {
-            arguments.iter_mut().zip(words).for_each(|(argument, words)| *argument = words[element]);
-            let mut lifted = Words::default();
-            self.stopped |= self.stopped || self.lift.call(&arguments, &self.stop, &mut lifted[..self.count]).is_err();
-            self.lifted.push(lifted);
+        self.lifted.resize(words[0].len(), Words::default());
+        if !self.stopped {
+            for (word, result) in self.results.iter().enumerate() {
+                self.lifted.iter_mut().zip(result).for_each(|(lifted, &value)| lifted[word] = value);
+            }
         }
         self.engine.feed(run, &self.lifted);
     }

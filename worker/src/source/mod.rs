@@ -13,6 +13,8 @@ mod reader;
 mod values;
 
 pub use reader::{LeafReader, leaf_readers};
+pub(crate) use reader::{Part, parts};
+pub(crate) use values::Values;
 
 #[cfg(test)]
 mod tests;

@@ -90,6 +90,16 @@ impl Philox {
         Philox { keys, stream }
     }
 
+    /// The words of the key: the seed's, low word first.
+    pub(crate) fn key(&self) -> [u32; 2] {
+        self.keys[0]
+    }
+
+    /// The high half of the counter.
+    pub(crate) fn stream(&self) -> u64 {
+        self.stream
+    }
+
     /// The four words of group `group`.
     pub fn group(&self, group: u64) -> [u32; 4] {
         let counter = [group as u32, (group >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];

@@ -38,13 +38,15 @@ struct Axis<const N: usize> {
 }
 
 /// A box of the block, relative to it, and what it is made of.
-struct Part {
-    inside: Region,
+pub(crate) struct Part {
+    /// Where it is in the block.
+    pub(crate) inside: Region,
     /// Per axis of the block, what one step along it adds to an address.
-    steps: Vec<i64>,
+    pub(crate) steps: Vec<i64>,
     /// The address of the box's first element.
-    base: u64,
-    values: Values,
+    pub(crate) base: u64,
+    /// What the addresses are in.
+    pub(crate) values: Values,
 }
 
 /// The readers of all leaves of block `block`. `operands` are the task's, one per read of the stage.
@@ -68,14 +70,17 @@ impl LeafReader {
         region: &Region,
         operands: &mut impl Iterator<Item = &'a Operand>,
     ) -> Result<LeafReader, ExecuteError> {
-        let mut parts = Vec::new();
-        for piece in &leaf.pieces {
-            parts.append(&mut parts_of(piece, leaf.dtype, region, operands)?);
-        }
-        let shape = region.shape();
+        LeafReader::of_parts(leaf.dtype, &region.shape(), parts(leaf, region, operands)?)
+    }
+
+    /// The reader of a block of `shape` that the parts make up.
+    ///
+    /// # Errors
+    /// As [`leaf_readers`].
+    pub(crate) fn of_parts(dtype: DType, shape: &Shape, mut parts: Vec<Part>) -> Result<LeafReader, ExecuteError> {
         match &parts[..] {
-            [part] if part.inside == Region::whole(&shape) && part.rows_are_cheap() => {}
-            _ => return poured(leaf.dtype, &shape, &parts),
+            [part] if part.inside == Region::whole(shape) && part.rows_are_cheap() => {}
+            _ => return poured(dtype, shape, &parts),
         }
         let Part { steps, base, values, .. } = parts.remove(0);
         let axes = shape.iter().zip(steps).map(|(&length, step)| Axis { length, steps: [step] });
@@ -107,6 +112,22 @@ impl LeafReader {
         // Buffers are aligned; what a literal points to need not be.
         bytemuck::try_cast_slice(buffer.bytes().get(first..first + length * width)?).ok()
     }
+}
+
+/// What a leaf is made of over `region` of the element space, piece after piece; see [`LeafReader::new`].
+///
+/// # Errors
+/// A file that is not what it was.
+pub(crate) fn parts<'a>(
+    leaf: &Leaf,
+    region: &Region,
+    operands: &mut impl Iterator<Item = &'a Operand>,
+) -> Result<Vec<Part>, ExecuteError> {
+    let mut parts = Vec::new();
+    for piece in &leaf.pieces {
+        parts.append(&mut parts_of(piece, leaf.dtype, region, operands)?);
+    }
+    Ok(parts)
 }
 
 /// What `region` of the element space reads of a piece: one part per operand, or one for a source.

@@ -13,23 +13,36 @@ use super::npy::NpyReader;
 use super::philox::Philox;
 
 /// Something that has a value at every address.
-pub(super) enum Values {
+pub(crate) enum Values {
     /// The elements of a block.
     Memory(Buffer),
+    /// Values that came with the plan.
     Literal(Arc<[u8]>),
+    /// One value everywhere.
     Constant(Scalar),
+    /// See [`Source::Iota`].
     Iota {
+        /// The first value.
         start: Scalar,
+        /// The difference.
         step: Scalar,
     },
+    /// See [`Source::Linspace`].
     Linspace {
+        /// The first value.
         start: f64,
+        /// The value at `last`.
         stop: f64,
+        /// The difference.
         step: f64,
+        /// The index that gets `stop`.
         last: u64,
     },
+    /// Uniform random numbers.
     Uniform(Philox),
+    /// Normal ones.
     Normal(Philox),
+    /// A file.
     Npy(NpyReader),
 }
 

@@ -13,11 +13,13 @@ pub const LENGTH_BYTES: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// Longer than [`MESSAGE_BYTES_MAX`].
-    #[error("a message of {bytes} bytes: at most {MESSAGE_BYTES_MAX} are taken")]
+    /// Longer than a message may be: [`MESSAGE_BYTES_MAX`], or less where less is expected.
+    #[error("a message of {bytes} bytes: at most {bytes_max} are taken")]
     TooLong {
         /// How long it is or claims to be.
         bytes: u64,
+        /// How long it may be.
+        bytes_max: u64,
     },
     /// Not what postcard writes for this type.
     #[error("malformed message: {0}")]
@@ -33,17 +35,13 @@ pub enum WireError {
 /// The message's bytes, without its length.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
     let bytes = postcard::to_stdvec(message)?;
-    match bytes.len() > MESSAGE_BYTES_MAX {
-        true => Err(WireError::TooLong { bytes: bytes.len() as u64 }),
-        false => Ok(bytes),
-    }
+    capped(bytes.len(), MESSAGE_BYTES_MAX)?;
+    Ok(bytes)
 }
 
 /// The message that [`encode`] made these bytes of. Never allocates more than a small multiple of their number.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        return Err(WireError::TooLong { bytes: bytes.len() as u64 });
-    }
+    capped(bytes.len(), MESSAGE_BYTES_MAX)?;
     match postcard::take_from_bytes(bytes)? {
         (message, []) => Ok(message),
         (_, rest) => Err(WireError::Trailing { bytes: rest.len() }),
@@ -58,11 +56,14 @@ pub fn write_frame<T: Serialize>(message: &T, to: &mut Vec<u8>) -> Result<(), Wi
     Ok(())
 }
 
-/// How many bytes follow these four; refused before they are read if they are too many.
-pub fn frame_length(length: [u8; LENGTH_BYTES]) -> Result<usize, WireError> {
-    let bytes = u32::from_le_bytes(length) as usize;
-    match bytes > MESSAGE_BYTES_MAX {
-        true => Err(WireError::TooLong { bytes: bytes as u64 }),
+/// How many bytes follow these four; refused before they are read if they are more than `bytes_max`.
+pub fn frame_length(length: [u8; LENGTH_BYTES], bytes_max: usize) -> Result<usize, WireError> {
+    capped(u32::from_le_bytes(length) as usize, bytes_max)
+}
+
+fn capped(bytes: usize, bytes_max: usize) -> Result<usize, WireError> {
+    match bytes > bytes_max {
+        true => Err(WireError::TooLong { bytes: bytes as u64, bytes_max: bytes_max as u64 }),
         false => Ok(bytes),
     }
 }
@@ -206,7 +207,8 @@ mod tests {
         prop_assert_eq!(&decode::<T>(&bytes).unwrap(), message);
         let mut frame = Vec::new();
         write_frame(message, &mut frame).unwrap();
-        prop_assert_eq!(frame_length(frame[..LENGTH_BYTES].try_into().unwrap()), Ok(bytes.len()));
+        let length = frame[..LENGTH_BYTES].try_into().unwrap();
+        prop_assert_eq!(frame_length(length, MESSAGE_BYTES_MAX), Ok(bytes.len()));
         prop_assert_eq!(&frame[LENGTH_BYTES..], &bytes[..]);
         bytes.push(0);
         prop_assert_eq!(decode::<T>(&bytes), Err(WireError::Trailing { bytes: 1 }));
@@ -260,8 +262,9 @@ mod tests {
 
     #[test]
     fn a_length_is_refused_before_it_is_believed() {
-        let length = (MESSAGE_BYTES_MAX as u32 + 1).to_le_bytes();
-        assert_eq!(frame_length(length), Err(WireError::TooLong { bytes: MESSAGE_BYTES_MAX as u64 + 1 }));
+        let too_long = Err(WireError::TooLong { bytes: 1001, bytes_max: 1000 });
+        assert_eq!(frame_length(1001u32.to_le_bytes(), 1000), too_long);
+        assert_eq!(frame_length(1000u32.to_le_bytes(), 1000), Ok(1000));
         // A list that claims 2^60 entries and has none.
         let claim = [6, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
         assert!(matches!(decode::<ToWorker>(&claim), Err(WireError::Malformed(_))));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::executor::ExecuteError;
 use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use crate::intervals::Interval;
+use crate::kernel::Requirements;
 use crate::stage::Stage;
 use crate::wire::plan::KernelBytes;
 
@@ -31,13 +32,38 @@ pub struct Register {
     pub slots: u32,
     /// Its byte ledger's limit: what all blocks and work in flight may take.
     pub memory_bytes: u64,
-    /// What computes there.
+    /// What computes there, as results name it.
+    pub executor: String,
+    /// What its bits depend on.
     pub class: DeviceClass,
+    /// Whether it is a GPU that computes on a CPU: right, and slow.
+    pub is_software: bool,
+    /// What kernels may need and it has.
+    pub offers: Requirements,
     /// Where its peers reach it; empty inside one process.
     pub address: String,
     /// What it expects to fetch from a peer, in bytes per second. A hint for placement.
     pub fetch_bytes_per_second: u64,
 }
+
+impl Register {
+    /// A worker on the CPU, in the process of its peers.
+    pub fn of_cpu(executor: &str, slots: u32, memory_bytes: u64) -> Register {
+        Register {
+            slots,
+            memory_bytes,
+            executor: executor.to_owned(),
+            class: DeviceClass::Cpu,
+            is_software: false,
+            offers: Requirements::ALL,
+            address: String::new(),
+            fetch_bytes_per_second: FETCH_BYTES_PER_SECOND,
+        }
+    }
+}
+
+/// What is expected of a fetch between workers of one process: a pointer changes hands. A hint for placement.
+pub const FETCH_BYTES_PER_SECOND: u64 = 8 << 30;
 
 /// From the scheduler to one worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,12 +2,14 @@
 //! interpreter's parts.
 
 mod arithmetic;
+mod blocks;
 mod builtins;
 mod conversions;
 mod expressions;
 mod refusals;
 mod statements;
 mod trees;
+mod walks;
 
 use super::*;
 

@@ -1,5 +1,6 @@
 //! Kernels from text to signature, error, contraction and composition. Golden texts are in `snapshots/`.
 
+mod blocks;
 mod composition;
 mod contraction;
 mod hostile;

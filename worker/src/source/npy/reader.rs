@@ -22,7 +22,7 @@ const READ_BYTES: u64 = 2 << 10;
 const SCRATCH_BYTES: u64 = 64 << 10;
 
 /// An open file that is still the one that the plan was made for.
-pub(in crate::source) struct NpyReader {
+pub(crate) struct NpyReader {
     file: File,
     path: String,
     offset: u64,

@@ -1,0 +1,162 @@
+//! Pipelines and bind groups, made once for each structure.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use naga::{Function, Handle, Module};
+
+use crate::executor::ExecuteError;
+use crate::kernel::splice;
+
+use super::device::{Gpu, Refused};
+use super::shader::ENTRY;
+
+/// Bind groups that are kept: more than the shapes and buffers that a few stages in flight have.
+const BIND_GROUPS_MAX: usize = 1024;
+
+/// The engine's text and the kernels that stand in for its stubs.
+pub(super) struct Code<'a> {
+    /// The structure: what the pipeline is known by, together with `kernels`.
+    pub(super) text: String,
+    /// The hash of each kernel that is spliced in.
+    pub(super) kernels: Vec<[u8; 32]>,
+    /// Stub, module, function.
+    pub(super) splices: Vec<(&'static str, &'a Module, Handle<Function>)>,
+    /// Buffers that are only read, the parameters included.
+    pub(super) inputs: usize,
+    /// Buffers that are written, after those.
+    pub(super) outputs: usize,
+}
+
+/// A compiled pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pipeline {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// A part of a buffer that a kernel sees.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Bound {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+/// The text, and the kernels that are spliced in.
+type Key = (String, Vec<[u8; 32]>);
+
+/// All of a device's.
+#[derive(Default)]
+pub(super) struct Pipelines {
+    pipelines: Mutex<HashMap<Key, Result<Pipeline, ExecuteError>>>,
+    groups: Mutex<Groups>,
+}
+
+#[derive(Default)]
+struct Groups {
+    made: HashMap<(Pipeline, Vec<Bound>), wgpu::BindGroup>,
+    /// The pool's evictions when these were made: a bind group keeps its buffers alive.
+    evictions: u64,
+}
+
+impl Pipelines {
+    /// The pipeline of this code. Others that want one wait meanwhile: it is most likely the same.
+    pub(super) fn pipeline(&self, gpu: &Gpu, code: Code<'_>) -> Result<Pipeline, ExecuteError> {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (code.text, code.kernels);
+        if let Some(known) = pipelines.get(&key) {
+            return known.clone();
+        }
+        let made = compile(gpu, &key.0, &code.splices, code.inputs, code.outputs);
+        // What a lost device refuses says nothing of the code.
+        gpu.check()?;
+        pipelines.insert(key, made.clone());
+        made
+    }
+
+    /// The bind group of these buffers, in order of binding.
+    pub(super) fn group(
+        &self,
+        gpu: &Gpu,
+        evictions: u64,
+        pipeline: &Pipeline,
+        bound: Vec<Bound>,
+    ) -> Result<wgpu::BindGroup, ExecuteError> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if groups.evictions != evictions || groups.made.len() >= BIND_GROUPS_MAX {
+            *groups = Groups { made: HashMap::new(), evictions };
+        }
+        let key = (pipeline.clone(), bound);
+        if let Some(known) = groups.made.get(&key) {
+            return Ok(known.clone());
+        }
+        let entries: Vec<_> = key.1.iter().enumerate().map(|(at, bound)| bound.entry(at)).collect();
+        let description = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
+        let group = gpu.guarded(|| gpu.device.create_bind_group(&description)).map_err(internal)?;
+        groups.made.insert(key, group.clone());
+        Ok(group)
+    }
+}
+
+impl Bound {
+    fn entry(&self, at: usize) -> wgpu::BindGroupEntry<'_> {
+        let Bound { buffer, offset, bytes } = self;
+        let size = wgpu::BufferSize::new(*bytes);
+        let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: *offset, size });
+        wgpu::BindGroupEntry { binding: at as u32, resource }
+    }
+}
+
+/// A refusal that is a bug of ours.
+pub(super) fn internal(refused: Refused) -> ExecuteError {
+    ExecuteError::Internal { what: refused.to_string() }
+}
+
+fn compile(
+    gpu: &Gpu,
+    text: &str,
+    splices: &[(&'static str, &Module, Handle<Function>)],
+    inputs: usize,
+    outputs: usize,
+) -> Result<Pipeline, ExecuteError> {
+    let parsed = naga::front::wgsl::parse_str(text);
+    let mut module = parsed.map_err(|error| ExecuteError::Internal { what: error.emit_to_string(text) })?;
+    splices.iter().for_each(|(stub, source, function)| splice(&mut module, stub, source, *function));
+    let entries: Vec<_> = (0..inputs + outputs).map(|at| layout_entry(at, at < inputs)).collect();
+    let made = gpu.guarded(|| {
+        let device = &gpu.device;
+        let source = wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(module));
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        let description = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+        let layout = device.create_bind_group_layout(&description);
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            bind_group_layouts: &[Some(&layout)],
+            ..wgpu::PipelineLayoutDescriptor::default()
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(ENTRY),
+            // Every lane that is read was written.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..wgpu::PipelineCompilationOptions::default()
+            },
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    });
+    made.map_err(|refused| gpu.unsupported(format!("its driver does not compile the kernel: {refused}")))
+}
+
+fn layout_entry(at: usize, read_only: bool) -> wgpu::BindGroupLayoutEntry {
+    let ty = wgpu::BufferBindingType::Storage { read_only };
+    wgpu::BindGroupLayoutEntry {
+        binding: at as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}

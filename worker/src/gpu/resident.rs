@@ -1,0 +1,87 @@
+//! Results that stay on the device until somebody looks at them.
+
+use std::sync::Arc;
+
+use crate::block::{BufferMut, Remote, RemoteError};
+use crate::executor::ExecuteError;
+
+use super::device::Gpu;
+use super::pipeline::internal;
+use super::pool::{Lease, Pool, Use};
+
+/// A field of a block in a buffer of a device.
+pub(super) struct DeviceBytes {
+    lease: Lease,
+    bytes: u64,
+    gpu: Arc<Gpu>,
+    pool: Arc<Pool>,
+}
+
+impl DeviceBytes {
+    pub(super) fn new(lease: Lease, bytes: u64, gpu: &Arc<Gpu>, pool: &Arc<Pool>) -> DeviceBytes {
+        DeviceBytes { lease, bytes, gpu: Arc::clone(gpu), pool: Arc::clone(pool) }
+    }
+
+    /// The buffer, for kernels of the same device.
+    pub(super) fn buffer_on(&self, gpu: &Arc<Gpu>) -> Option<&wgpu::Buffer> {
+        Arc::ptr_eq(&self.gpu, gpu).then_some(&self.lease.buffer)
+    }
+
+    fn download(&self) -> Result<BufferMut, ExecuteError> {
+        self.gpu.check()?;
+        let mut leases = self.pool.lease(&[(Use::Download, self.bytes)])?;
+        let staging = leases.pop().expect("one buffer was asked for");
+        let encode = |encoder: &mut wgpu::CommandEncoder| {
+            encoder.copy_buffer_to_buffer(&self.lease.buffer, 0, &staging.buffer, 0, self.bytes);
+        };
+        let submission = submit(&self.gpu, encode, Some((&staging, self.bytes))).map_err(internal)?;
+        self.gpu.wait(submission)?;
+        let [bytes] = <[BufferMut; 1]>::try_from(read(staging, &[self.bytes])?)
+            .unwrap_or_else(|_| unreachable!("one size gives one buffer"));
+        Ok(bytes)
+    }
+}
+
+impl Remote for DeviceBytes {
+    fn len(&self) -> usize {
+        self.bytes as usize
+    }
+
+    fn fetch(&self) -> Result<BufferMut, RemoteError> {
+        self.download().map_err(|error| RemoteError { why: error.to_string() })
+    }
+}
+
+/// Submits what is encoded, and has so many bytes of a buffer mapped for reading when that has ended.
+pub(super) fn submit(
+    gpu: &Gpu,
+    encode: impl FnOnce(&mut wgpu::CommandEncoder),
+    download: Option<(&Lease, u64)>,
+) -> Result<wgpu::SubmissionIndex, super::device::Refused> {
+    gpu.guarded(|| {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encode(&mut encoder);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        if let Some((lease, bytes)) = download {
+            lease.buffer.map_async(wgpu::MapMode::Read, ..bytes, |_| {});
+        }
+        submission
+    })
+}
+
+/// What was downloaded and mapped, one buffer for each of `sizes`.
+pub(super) fn read(mut download: Lease, sizes: &[u64]) -> Result<Vec<BufferMut>, ExecuteError> {
+    download.set_mapped();
+    let total: u64 = sizes.iter().sum();
+    let unmapped = |error| ExecuteError::Internal { what: format!("a download buffer is not mapped: {error}") };
+    let view = download.buffer.get_mapped_range(..total).map_err(unmapped)?;
+    let mut at = 0;
+    let mut buffers = Vec::with_capacity(sizes.len());
+    for &bytes in sizes {
+        let mut buffer = BufferMut::try_new(bytes as usize)?;
+        buffer.bytes_mut().copy_from_slice(&view[at..at + bytes as usize]);
+        at += bytes as usize;
+        buffers.push(buffer);
+    }
+    Ok(buffers)
+}

@@ -1,0 +1,293 @@
+//! Blocks, from who holds them to who wants them, on connections of their own: one stream per request, its header,
+//! then raw bytes straight into recycled block memory.
+//!
+//! A process has one [`Bulk`]. It dials the workers that hold what it wants ([`Bulk::fetch`], [`Bulk::put`]), and a
+//! worker's is also dialled by the others: what they ask for is handed to its owner, with a [`Reply`] to answer with.
+//! At most [`FETCHES_MAX`] blocks are on their way in and [`REPLIES_MAX`] out, the others wait their turn; each ends
+//! with exactly one answer, an unreachable or silent holder's among them.
+
+mod answer;
+mod body;
+mod request;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quinn::{ClientConfig, Connection};
+use tokio::sync::{OnceCell, Semaphore};
+
+pub use answer::{Question, Reply};
+pub use request::PutError;
+
+use super::control::party_at;
+use super::endpoint::{Endpoint, listen, resolve, within};
+use super::error::NetError;
+use super::hello::{greet, welcome};
+use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
+use super::tls::{self, Purpose};
+use super::traffic::Traffic;
+use super::{HANDSHAKE_LIMIT, PACKET_BYTES_MAX, SERVER_NAME, tuning};
+use crate::agent::{FETCHES_MAX, REPLIES_MAX};
+use crate::block::{BLOCK_BYTES_MAX, Block};
+use crate::ids::{BlockId, WorkerId};
+use crate::shape::Region;
+use crate::wire::FetchError;
+
+/// A stream on which nothing moves for this long is given up.
+pub const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a request may take to be read, once its stream is open.
+const REQUEST_LIMIT: Duration = HANDSHAKE_LIMIT;
+/// The longest request or reply, without its raw bytes: a block has few fields.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// How a [`Bulk`] is made.
+#[derive(Clone, Copy, Debug)]
+pub struct BulkOptions {
+    /// Where others reach it, or `None` for one that only dials.
+    pub listen: Option<SocketAddr>,
+    /// The largest packets to try: [`PACKET_BYTES_MAX`] unless the two ends are known.
+    pub packet_bytes_max: u16,
+    /// Threads that encrypt and decrypt.
+    pub threads: usize,
+    /// Bytes of blocks that others bring and that no ledger has taken yet: a block larger than this is refused.
+    pub put_bytes_max: u64,
+}
+
+impl Default for BulkOptions {
+    fn default() -> BulkOptions {
+        BulkOptions { listen: None, packet_bytes_max: PACKET_BYTES_MAX, threads: 2, put_bytes_max: BLOCK_BYTES_MAX }
+    }
+}
+
+/// A process's door for blocks. Dropped, it ends everything that is on its way.
+pub struct Bulk {
+    endpoint: Endpoint,
+    is_listening: bool,
+    peers: Arc<Peers>,
+}
+
+/// Whom we dial, and as whom.
+struct Peers {
+    endpoint: quinn::Endpoint,
+    packet_bytes_max: u16,
+    identity: Mutex<Arc<Identity>>,
+    known: Mutex<HashMap<WorkerId, Peer>>,
+    /// Of fetches and puts.
+    turns: Semaphore,
+}
+
+/// A worker, and the connection to it once there is one.
+#[derive(Clone)]
+struct Peer {
+    address: String,
+    /// Dialled once: all who wait for it meanwhile share what comes of it.
+    dialled: Arc<OnceCell<Result<Connection, NetError>>>,
+}
+
+impl Peer {
+    fn new(address: String) -> Peer {
+        Peer { address, dialled: Arc::default() }
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        self.dialled.get()?.as_ref().ok()
+    }
+
+    /// Whether what came of dialling is of no more use.
+    fn is_over(&self) -> bool {
+        self.dialled.initialized() && self.connection().is_none_or(|connection| connection.close_reason().is_some())
+    }
+}
+
+impl Bulk {
+    /// Opens a socket. `asked` is called on one of the network's threads for everything that others want; it must not
+    /// wait.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn open(
+        identity: Arc<Identity>,
+        options: BulkOptions,
+        asked: impl Fn(Party, Question, Reply) + Send + Sync + 'static,
+    ) -> Result<Bulk, NetError> {
+        let packet_bytes_max = options.packet_bytes_max;
+        let server = options.listen.map(|_| server_config(&identity, packet_bytes_max)).transpose()?;
+        let config = tuning::endpoint(packet_bytes_max);
+        let endpoint = Endpoint::new("net-bulk", options.threads, options.listen, config, server)?;
+        if options.listen.is_some() {
+            let holder = Arc::new(answer::Holder::new(asked, options.put_bytes_max));
+            let established = move |(party, connection)| answer::serve(Arc::clone(&holder), party, connection);
+            endpoint.runtime().spawn(listen(endpoint.quinn().clone(), HANDSHAKE_LIMIT, establish, established));
+        }
+        let peers = Arc::new(Peers {
+            endpoint: endpoint.quinn().clone(),
+            packet_bytes_max,
+            identity: Mutex::new(identity),
+            known: Mutex::default(),
+            turns: Semaphore::new(FETCHES_MAX),
+        });
+        Ok(Bulk { endpoint, is_listening: options.listen.is_some(), peers })
+    }
+
+    /// Where it is reached from this machine: with the port that the system chose, if it was left to it.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn address(&self) -> Result<SocketAddr, NetError> {
+        self.endpoint.address()
+    }
+
+    /// Who we are from now on: the certificate was renewed. Connections that are open stay.
+    ///
+    /// # Errors
+    /// If the certificate cannot be used; then the old one stays.
+    pub fn renewed(&self, identity: Arc<Identity>) -> Result<(), NetError> {
+        if self.is_listening {
+            let config = server_config(&identity, self.peers.packet_bytes_max)?;
+            self.endpoint.quinn().set_server_config(Some(config));
+        }
+        *lock(&self.peers.identity) = identity;
+        Ok(())
+    }
+
+    /// Where a worker is reached. It is dialled when something is first wanted of it.
+    pub fn meet(&self, worker: WorkerId, address: String) {
+        lock(&self.peers.known).insert(worker, Peer::new(address));
+    }
+
+    /// A worker is gone: what is asked of it ends.
+    pub fn forget(&self, worker: WorkerId) {
+        let peer = lock(&self.peers.known).remove(&worker);
+        if let Some(connection) = peer.as_ref().and_then(Peer::connection) {
+            super::error::goodbye(connection);
+        }
+    }
+
+    /// Asks a worker for one field of a block, or a part of it. `reply` is called once, on one of the network's
+    /// threads.
+    pub fn fetch(
+        &self,
+        holder: WorkerId,
+        block: BlockId,
+        field: u32,
+        region: Option<Region>,
+        reply: impl FnOnce(Result<Block, FetchError>) + Send + 'static,
+    ) {
+        let promise = Promise::new(reply, Err(FetchError::Unreachable));
+        self.ask(promise, move |peers| async move {
+            let connection = peers.reach(holder).await.map_err(request::unreachable(holder))?;
+            request::fetch(&connection, block, field, region).await
+        });
+    }
+
+    /// Brings a worker a block. `reply` is called once, on one of the network's threads.
+    pub fn put(
+        &self,
+        worker: WorkerId,
+        block: BlockId,
+        fields: Vec<Block>,
+        reply: impl FnOnce(Result<(), PutError>) + Send + 'static,
+    ) {
+        let promise = Promise::new(reply, Err(PutError::Unreachable));
+        self.ask(promise, move |peers| async move {
+            let connection = peers.reach(worker).await.map_err(request::unreachable(worker))?;
+            request::put(&connection, block, fields).await
+        });
+    }
+
+    /// What the connections to the workers that we dialled have seen.
+    pub fn traffic(&self) -> Vec<(WorkerId, Traffic)> {
+        let known = lock(&self.peers.known);
+        let open = known.iter().filter_map(|(worker, peer)| Some((*worker, Traffic::of(peer.connection()?))));
+        open.collect()
+    }
+
+    /// Does `work` when its turn comes.
+    fn ask<T, F>(&self, promise: Promise<T>, work: impl FnOnce(Arc<Peers>) -> F + Send + 'static)
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let peers = Arc::clone(&self.peers);
+        self.endpoint.runtime().spawn(async move {
+            let _turn = peers.turns.acquire().await;
+            promise.keep(work(Arc::clone(&peers)).await);
+        });
+    }
+}
+
+impl Peers {
+    /// The connection to a worker, dialled if there is none or if the last one has ended.
+    async fn reach(&self, worker: WorkerId) -> Result<Connection, NetError> {
+        let peer = {
+            let mut known = lock(&self.known);
+            let unknown = || NetError::Address { address: worker.to_string(), why: "nobody said where".to_owned() };
+            let peer = known.get_mut(&worker).ok_or_else(unknown)?;
+            if peer.is_over() {
+                *peer = Peer::new(std::mem::take(&mut peer.address));
+            }
+            peer.clone()
+        };
+        let dial = || within("connecting", HANDSHAKE_LIMIT, self.dial(worker, &peer.address));
+        peer.dialled.get_or_init(dial).await.clone()
+    }
+
+    async fn dial(&self, worker: WorkerId, address: &str) -> Result<Connection, NetError> {
+        let identity = Arc::clone(&lock(&self.identity));
+        let party = Party { role: Role::Worker, id: worker.0 };
+        let verifier = PeerVerifier::new(identity.authority(), Expected::Party(party));
+        let mut config = ClientConfig::new(Arc::new(tls::client(Some(&identity), verifier, Purpose::Bulk)?));
+        config.transport_config(Arc::new(tuning::bulk(0, self.packet_bytes_max)));
+        let address = resolve(address).await?;
+        let connection = self.endpoint.connect_with(config, address, SERVER_NAME)?.await?;
+        let (mut send, _) = greet(&connection).await?;
+        // The stream of the hello has served.
+        drop(send.finish());
+        Ok(connection)
+    }
+}
+
+fn server_config(identity: &Identity, packet_bytes_max: u16) -> Result<quinn::ServerConfig, NetError> {
+    let verifier = PeerVerifier::new(identity.authority(), Expected::Member);
+    let crypto = tls::server(identity, verifier, &[Purpose::Bulk])?;
+    Ok(tuning::server(crypto, tuning::bulk(REPLIES_MAX as u32, packet_bytes_max)))
+}
+
+async fn establish(connection: Connection) -> Result<(Party, Connection), NetError> {
+    let party = party_at(&connection)?;
+    let (mut send, _) = welcome(&connection).await?;
+    drop(send.finish());
+    Ok((party, connection))
+}
+
+/// An answer that is owed. Dropped before it is kept (the network has ended), it is `otherwise`.
+struct Promise<T> {
+    reply: Option<Box<dyn FnOnce(T) + Send>>,
+    otherwise: Option<T>,
+}
+
+impl<T> Promise<T> {
+    fn new(reply: impl FnOnce(T) + Send + 'static, otherwise: T) -> Promise<T> {
+        Promise { reply: Some(Box::new(reply)), otherwise: Some(otherwise) }
+    }
+
+    fn keep(mut self, answer: T) {
+        self.otherwise = Some(answer);
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if let (Some(reply), Some(answer)) = (self.reply.take(), self.otherwise.take()) {
+            reply(answer);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds one of these locks can leave things half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,115 @@
+//! How workers and clients reach the scheduler.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{ClientConfig, Connection};
+use rustls::pki_types::CertificateDer;
+
+use super::server::RENEWAL_LIMIT;
+use super::{Control, Ground, Session};
+use crate::net::endpoint::{Endpoint, resolve, within};
+use crate::net::error::{NetError, Refusal};
+use crate::net::hello::greet;
+use crate::net::identity::{CertificateRequest, Expected, Identity, Party, PeerVerifier, Role, Token};
+use crate::net::join::{JOIN_BYTES_MAX, join, now};
+use crate::net::tls::{self, Purpose};
+use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, SERVER_NAME, frame, tuning};
+
+/// How soon one who was told that there are too many tries again.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads.
+pub struct Dialer {
+    endpoint: Endpoint,
+}
+
+impl Dialer {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// If the system has none.
+    pub fn new() -> Result<Dialer, NetError> {
+        let config = tuning::endpoint(PACKET_BYTES_ETHERNET);
+        Ok(Dialer { endpoint: Endpoint::new("net-control", 1, None, config, None)? })
+    }
+
+    /// Shows that we have a token, and gets an identity for it.
+    ///
+    /// # Errors
+    /// [`NetError::WrongToken`] if it is of another scheduler, [`NetError::Refused`] if the secret is wrong or too
+    /// many come at once, [`NetError::Timeout`] or [`NetError::Lost`] if nobody answers.
+    pub fn join(&self, scheduler: &str, token: &Token, role: Role) -> Result<Identity, NetError> {
+        let verifier = || PeerVerifier::new(token.authority, Expected::Scheduler);
+        let joined = self.endpoint.wait("joining", HANDSHAKE_LIMIT, async {
+            let config = config(tls::client(None, verifier(), Purpose::Join)?);
+            self.dial(scheduler, config, async |connection| join(&connection, token, role).await).await
+        });
+        joined.map_err(|error| match error {
+            NetError::Refuses(Refusal::Stranger) => NetError::WrongToken,
+            other => other,
+        })
+    }
+
+    /// Connects as who we are.
+    ///
+    /// # Errors
+    /// If the scheduler refuses us or is not who it should be, or if nobody answers.
+    pub fn connect(&self, scheduler: &str, identity: &Identity) -> Result<Session, NetError> {
+        self.endpoint.wait("connecting", HANDSHAKE_LIMIT, async {
+            let verifier = PeerVerifier::new(identity.authority(), Expected::Scheduler);
+            let config = config(tls::client(Some(identity), verifier, Purpose::Control)?);
+            let greeted = async |connection: Connection| Ok((greet(&connection).await?, connection));
+            let (streams, connection) = self.dial(scheduler, config, greeted).await?;
+            let (party, ground) = (Party::SCHEDULER, Ground::of(&self.endpoint));
+            Ok(Session { party, connection, streams, ground, authority: None })
+        })
+    }
+
+    /// Gets a new certificate for a new key while the old one is still good.
+    ///
+    /// # Errors
+    /// If the scheduler does not answer, or not with a certificate for us.
+    pub fn renew<Out>(&self, control: &Control<Out>, identity: &Identity) -> Result<Identity, NetError> {
+        self.endpoint.wait("renewing a certificate", RENEWAL_LIMIT, async {
+            let asked = CertificateRequest::new()?;
+            let (mut send, mut receive) = control.connection().open_bi().await?;
+            frame::write(&mut send, &asked.der().to_vec()).await?;
+            let certificate: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
+            let certificate = CertificateDer::from(certificate);
+            let role = identity.party().role;
+            Ok(asked.answered(certificate, identity.issuer(), identity.authority(), role, now())?)
+        })
+    }
+
+    /// Dials, and speaks as `greeted` does; again for as long as the other side has too many at once.
+    async fn dial<T, F>(
+        &self,
+        address: &str,
+        config: ClientConfig,
+        greeted: impl Fn(Connection) -> F,
+    ) -> Result<T, NetError>
+    where
+        F: Future<Output = Result<T, NetError>>,
+    {
+        let address = within("looking up the scheduler", HANDSHAKE_LIMIT, resolve(address)).await?;
+        loop {
+            let connecting = self.endpoint.quinn().connect_with(config.clone(), address, SERVER_NAME)?;
+            let result = match connecting.await {
+                Ok(connection) => greeted(connection).await,
+                Err(error) => Err(error.into()),
+            };
+            if result.as_ref().err() != Some(&NetError::Refused(Refusal::Busy)) {
+                return result;
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
+    }
+}
+
+fn config(crypto: quinn::crypto::rustls::QuicClientConfig) -> ClientConfig {
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(tuning::control()));
+    config
+}

@@ -1,0 +1,127 @@
+//! The scheduler's door: who joins and who has joined come to the same address, and are told apart by what they ask
+//! for (ALPN).
+
+use std::future::ready;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use super::{Ground, Session};
+use crate::net::endpoint::{Endpoint, listen, within};
+use crate::net::error::{NetError, Refusal};
+use crate::net::hello::welcome;
+use crate::net::identity::{Authority, CERTIFICATE_LIFETIME, Expected, Party, PeerVerifier, party_of};
+use crate::net::join::{JOIN_BYTES_MAX, admit, now};
+use crate::net::tls::{self, Purpose};
+use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, frame, tuning};
+
+/// Where the scheduler is reached.
+pub struct Server {
+    endpoint: Endpoint,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Opens the door. `accept` is called on one of the network's threads for everyone who has joined and connects;
+    /// what it does not start or refuse is closed.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn bind(
+        address: SocketAddr,
+        authority: Arc<Authority>,
+        accept: impl Fn(Session) + Send + Sync + 'static,
+    ) -> Result<Server, NetError> {
+        let config = config(&authority)?;
+        let endpoint =
+            Endpoint::new("net-control", 1, Some(address), tuning::endpoint(PACKET_BYTES_ETHERNET), Some(config))?;
+        let address = endpoint.address()?;
+        let (runtime, ground) = (endpoint.runtime(), Ground::of(&endpoint));
+        let establish = {
+            let authority = Arc::clone(&authority);
+            move |connection| establish(connection, Arc::clone(&authority), ground.clone())
+        };
+        let established = move |session: Option<Session>| {
+            session.into_iter().for_each(&accept);
+            ready(())
+        };
+        runtime.spawn(listen(endpoint.quinn().clone(), HANDSHAKE_LIMIT, establish, established));
+        runtime.spawn(renew_own(endpoint.quinn().clone(), authority));
+        Ok(Server { endpoint, address })
+    }
+
+    /// Where it is reached: with the port that the system chose, if it was left to it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections that are open, those that are joining or saying hello among them.
+    pub fn connections(&self) -> usize {
+        self.endpoint.quinn().open_connections()
+    }
+}
+
+fn config(authority: &Authority) -> Result<quinn::ServerConfig, NetError> {
+    let identity = authority.scheduler(now())?;
+    // Who joins has no certificate; `establish` asks everyone else for it.
+    let verifier = PeerVerifier::new(identity.authority(), Expected::Member).optional();
+    let crypto = tls::server(&identity, verifier, &[Purpose::Join, Purpose::Control])?;
+    Ok(tuning::server(crypto, tuning::control()))
+}
+
+/// The scheduler's own certificate is renewed at half its life, too.
+async fn renew_own(endpoint: quinn::Endpoint, authority: Arc<Authority>) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_LIFETIME / 2).await;
+        match config(&authority) {
+            Ok(config) => endpoint.set_server_config(Some(config)),
+            Err(error) => tracing::error!(%error, "the scheduler's own certificate could not be renewed"),
+        }
+    }
+}
+
+/// Serves who joins, and finds out who everyone else is.
+async fn establish(
+    connection: Connection,
+    authority: Arc<Authority>,
+    ground: Ground,
+) -> Result<Option<Session>, NetError> {
+    match Purpose::of(&connection) {
+        Some(Purpose::Join) => return admit(&connection, &authority).await.map(|()| None),
+        Some(Purpose::Control) => {}
+        Some(Purpose::Bulk) | None => return Err(NetError::Refuses(Refusal::Malformed)),
+    }
+    let party = party_at(&connection)?;
+    let streams = welcome(&connection).await?;
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(2));
+    Ok(Some(Session { party, connection, streams, ground, authority: Some(authority) }))
+}
+
+/// Who the other side is. Its certificate was verified, if it showed one.
+pub(in crate::net) fn party_at(connection: &Connection) -> Result<Party, NetError> {
+    let certificates = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let own = certificates.as_ref().and_then(|certificates| certificates.first());
+    own.and_then(|own| party_of(own).ok()).ok_or(NetError::Refuses(Refusal::Stranger))
+}
+
+/// Signs a new certificate for whoever has one that is still good, on a stream of its own: a request, a certificate.
+pub(super) async fn renew_theirs(connection: Connection, authority: Arc<Authority>, party: Party) {
+    while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+        let renewed = within("renewing a certificate", RENEWAL_LIMIT, async {
+            let request: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
+            let certificate = authority.sign(&request, party, now())?.to_vec();
+            frame::write(&mut send, &certificate).await
+        });
+        match renewed.await {
+            // A stream that is not finished is reset when it is dropped.
+            Ok(()) => drop(send.finish()),
+            Err(error) => tracing::warn!(%party, %error, "a certificate could not be renewed"),
+        }
+    }
+}
+
+/// How long renewing a certificate may take.
+pub(super) const RENEWAL_LIMIT: Duration = HANDSHAKE_LIMIT;

@@ -1,0 +1,193 @@
+//! A socket with its threads: where async begins and ends. Control and bulk each have one of their own, so that a
+//! message never waits behind blocks.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::timeout;
+
+use super::admission::{Admission, Verdict};
+use super::error::NetError;
+use super::tuning;
+
+/// How long the other sides are waited for when an endpoint ends.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether all last words have left.
+const CLOSE_PAUSE: Duration = Duration::from_millis(1);
+
+/// A UDP socket, QUIC on it, and the threads that drive both. Dropped, it lets last words leave, closes every
+/// connection and ends the threads.
+pub(super) struct Endpoint {
+    quinn: quinn::Endpoint,
+    /// `None` once dropped.
+    runtime: Option<Runtime>,
+    last_words: LastWords,
+}
+
+/// Counts those who have said all and whose words have not all left.
+#[derive(Clone, Default)]
+pub(super) struct LastWords(Arc<AtomicUsize>);
+
+impl LastWords {
+    /// One more, until what is returned is dropped.
+    pub(super) fn begin(&self) -> Leaving {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Leaving(self.clone())
+    }
+}
+
+/// Somebody who has said all.
+pub(super) struct Leaving(LastWords);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        name: &str,
+        threads: usize,
+        address: Option<SocketAddr>,
+        config: EndpointConfig,
+        server: Option<ServerConfig>,
+    ) -> Result<Endpoint, NetError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .max_blocking_threads(1)
+            .thread_name(name)
+            .enable_all()
+            .build()
+            .map_err(NetError::system("no thread for the network"))?;
+        let socket = tuning::socket(address)?;
+        let _entered = runtime.enter();
+        let quinn = quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+            .map_err(NetError::system("no QUIC endpoint"))?;
+        Ok(Endpoint { quinn, runtime: Some(runtime), last_words: LastWords::default() })
+    }
+
+    pub(super) fn quinn(&self) -> &quinn::Endpoint {
+        &self.quinn
+    }
+
+    pub(super) fn address(&self) -> Result<SocketAddr, NetError> {
+        self.quinn.local_addr().map_err(NetError::system("the socket has no address"))
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        self.runtime.as_ref().expect("it is there until it is dropped").handle()
+    }
+
+    pub(super) fn last_words(&self) -> LastWords {
+        self.last_words.clone()
+    }
+
+    /// Waits for `work`, at most `limit`.
+    pub(super) fn wait<T>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        work: impl Future<Output = Result<T, NetError>>,
+    ) -> Result<T, NetError> {
+        self.runtime().block_on(within(what, limit, work))
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        // One of its own threads, told of something, cannot wait for itself.
+        if Handle::try_current().is_ok() {
+            self.quinn.close(VarInt::from_u32(0), &[]);
+            return runtime.shutdown_background();
+        }
+        let begun = Instant::now();
+        while self.last_words.0.load(Ordering::SeqCst) > 0 && begun.elapsed() < CLOSE_PATIENCE {
+            std::thread::sleep(CLOSE_PAUSE);
+        }
+        self.quinn.close(VarInt::from_u32(0), &[]);
+        let idle = runtime.block_on(async { timeout(CLOSE_PATIENCE, self.quinn.wait_idle()).await });
+        if idle.is_err() {
+            tracing::debug!("peers did not answer the last goodbye");
+        }
+        runtime.shutdown_timeout(CLOSE_PATIENCE);
+    }
+}
+
+/// `work`, or an error that says what took too long.
+pub(super) async fn within<T>(
+    what: &'static str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, NetError>>,
+) -> Result<T, NetError> {
+    timeout(limit, work).await.unwrap_or(Err(NetError::Timeout { what, limit }))
+}
+
+/// The first address that a name stands for.
+pub(super) async fn resolve(address: &str) -> Result<SocketAddr, NetError> {
+    let unknown = |why: String| NetError::Address { address: address.to_owned(), why };
+    let mut found = tokio::net::lookup_host(address).await.map_err(|error| unknown(error.to_string()))?;
+    found.next().ok_or_else(|| unknown("the name stands for no address".to_owned()))
+}
+
+/// Lets connections in until the endpoint ends. `establish` finds out who each is, within `limit`, and says why if it
+/// is refused; `established` is what becomes of it then.
+pub(super) async fn listen<T, E, F, A, G>(endpoint: quinn::Endpoint, limit: Duration, establish: E, established: A)
+where
+    E: Fn(quinn::Connection) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<T, NetError>> + Send,
+    A: Fn(T) -> G + Send + Sync + 'static,
+    G: Future<Output = ()> + Send,
+    T: Send,
+{
+    let handlers = Arc::new((establish, established));
+    let admission = Arc::new(Mutex::new(Admission::default()));
+    let epoch = Instant::now();
+    while let Some(incoming) = endpoint.accept().await {
+        let address = incoming.remote_address().ip().to_canonical();
+        let verdict = lock(&admission).knock(epoch.elapsed(), address, incoming.remote_address_validated());
+        match verdict {
+            Verdict::Refuse => incoming.refuse(),
+            // It may retry, for its address is not validated.
+            Verdict::Validate => drop(incoming.retry()),
+            Verdict::Admit => {
+                let (handlers, admission) = (Arc::clone(&handlers), Arc::clone(&admission));
+                tokio::spawn(async move {
+                    let result = let_in(incoming, limit, &handlers.0).await;
+                    lock(&admission).ended(address);
+                    match result {
+                        Ok(who) => handlers.1(who).await,
+                        Err(error) => tracing::info!(%address, %error, "a connection is refused"),
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn let_in<T, F: Future<Output = Result<T, NetError>>>(
+    incoming: Incoming,
+    limit: Duration,
+    establish: impl Fn(quinn::Connection) -> F,
+) -> Result<T, NetError> {
+    let begun = Instant::now();
+    let connection = within("a handshake", limit, async { Ok(incoming.await?) }).await?;
+    let left = limit.saturating_sub(begun.elapsed());
+    let result = within("saying hello", left, establish(connection.clone())).await;
+    if let Err(error) = &result {
+        error.close(&connection);
+    }
+    result
+}
+
+fn lock(admission: &Mutex<Admission>) -> std::sync::MutexGuard<'_, Admission> {
+    // Counting cannot be left half done.
+    admission.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,117 @@
+//! The scheduler's certificate authority: a key in memory, gone with the process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+
+use super::certificate::{CertificateRequest, Identity};
+use super::token::Secret;
+use super::verify::key_hash;
+use super::{AuthorityHash, CERTIFICATE_LIFETIME, CLOCK_SKEW_MAX, IdentityError, Party, Role, Token};
+
+/// Signs the certificates of one cluster.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    hash: AuthorityHash,
+    secret: Secret,
+    next_id: AtomicU64,
+}
+
+impl Authority {
+    /// A new authority with a new key and a new secret.
+    ///
+    /// # Errors
+    /// If the system gives no random numbers.
+    pub fn new() -> Result<Authority, IdentityError> {
+        let key = |error: rcgen::Error| IdentityError::Key(error.to_string());
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name("gridloom authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().map_err(key)?).map_err(key)?;
+        let hash = key_hash(issuer.as_ref().der())?;
+        let secret = Secret::random().ok_or_else(|| IdentityError::Key("no randomness".to_owned()))?;
+        Ok(Authority { issuer, hash, secret, next_id: AtomicU64::new(1) })
+    }
+
+    /// What lets others join.
+    pub fn token(&self) -> Token {
+        Token::new(self.hash, self.secret.clone())
+    }
+
+    /// The scheduler's own identity, good from `now` (since the Unix epoch).
+    ///
+    /// # Errors
+    /// If the system gives no random numbers.
+    pub fn scheduler(&self, now: Duration) -> Result<Identity, IdentityError> {
+        self.identity(Party::SCHEDULER, now)
+    }
+
+    /// A key and a certificate made here, for a party of this process.
+    ///
+    /// # Errors
+    /// If the system gives no random numbers.
+    pub fn identity(&self, party: Party, now: Duration) -> Result<Identity, IdentityError> {
+        let request = CertificateRequest::new()?;
+        let certificate = self.sign(request.der(), party, now)?;
+        Ok(request.granted(certificate, self.certificate(), self.hash, party, now))
+    }
+
+    /// A party that never was before.
+    pub fn new_party(&self, role: Role) -> Party {
+        Party { role, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// A certificate for the key that signed `request`. Of the request nothing but the key is taken: what the
+    /// certificate says of its owner is said here.
+    pub(in crate::net) fn sign(
+        &self,
+        request: &[u8],
+        party: Party,
+        now: Duration,
+    ) -> Result<CertificateDer<'static>, IdentityError> {
+        let refused = |error: rcgen::Error| IdentityError::Request(error.to_string());
+        let der = CertificateSigningRequestDer::from(request);
+        let mut request = CertificateSigningRequestParams::from_der(&der).map_err(refused)?;
+        let epoch = date_time_ymd(1970, 1, 1);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(&party.to_string());
+        params.subject_alt_names = vec![SanType::URI(party.name().try_into().map_err(refused)?)];
+        params.not_before = epoch + now.saturating_sub(CLOCK_SKEW_MAX);
+        params.not_after = epoch + now + CERTIFICATE_LIFETIME;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = match party.role {
+            Role::Scheduler => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Role::Worker => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            Role::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        };
+        request.params = params;
+        Ok(request.signed_by(&self.issuer).map_err(refused)?.der().clone())
+    }
+
+    /// Its own certificate, which everyone shows beside theirs.
+    pub(in crate::net) fn certificate(&self) -> CertificateDer<'static> {
+        self.issuer.as_ref().der().clone()
+    }
+
+    pub(in crate::net) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({})", self.hash)
+    }
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
+}

@@ -1,0 +1,135 @@
+//! Messages between the scheduler and a worker.
+
+use super::*;
+use crate::ids::{ArrayId, ClientId, WorkerId};
+use crate::intervals::Interval;
+use crate::wire::{FromWorker, ToWorker};
+
+fn done(number: u64) -> FromWorker {
+    let array = ArrayId { client: ClientId(1), sequence: 2 };
+    let (blocks, busy) = (vec![Interval::one(number)], Duration::from_nanos(number));
+    FromWorker::Done { array, blocks, bytes: number, busy }
+}
+
+/// Tells a channel what is heard.
+fn ear<In: Send + 'static>() -> (impl FnMut(Received<In>) + Send, mpsc::Receiver<Received<In>>) {
+    let (tell, told) = mpsc::channel();
+    (move |received| drop(tell.send(received)), told)
+}
+
+/// A worker that has joined and connected, by `address`, and the two ends of its connection.
+fn connected(door: &Door, address: &str) -> (Dialer, Identity, Session, Session) {
+    let dialer = Dialer::new().unwrap();
+    let identity = dialer.join(address, &door.authority.token(), Role::Worker).unwrap();
+    let session = dialer.connect(address, &identity).unwrap();
+    let accepted = door.sessions.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(accepted.party(), identity.party());
+    (dialer, identity, session, accepted)
+}
+
+#[test]
+fn messages_arrive_in_order_and_the_last_words_too() {
+    let door = Door::open();
+    let (dialer, _, session, accepted) = connected(&door, &door.address());
+    let (hear_scheduler, from_scheduler) = ear::<ToWorker>();
+    let (hear_worker, from_worker) = ear::<FromWorker>();
+    let worker = session.start::<FromWorker, ToWorker>(hear_scheduler);
+    let scheduler = accepted.start::<ToWorker, FromWorker>(hear_worker);
+    scheduler.send(&ToWorker::Welcome { worker: WorkerId(7) }).unwrap();
+    assert_eq!(from_scheduler.recv_timeout(PATIENCE), Ok(Received::Message(ToWorker::Welcome { worker: WorkerId(7) })));
+    const COUNT: u64 = 20_000;
+    (0..COUNT).for_each(|number| worker.send(&done(number)).unwrap());
+    // All of it leaves, also if the process ends at once.
+    drop(worker);
+    drop(dialer);
+    for number in 0..COUNT {
+        assert_eq!(from_worker.recv_timeout(PATIENCE), Ok(Received::Message(done(number))));
+    }
+    assert_eq!(from_worker.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Closed)));
+    assert_eq!(from_scheduler.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Closed)));
+    assert_eq!(scheduler.send(&ToWorker::Close), Err(NetError::Closed));
+    assert!(from_worker.try_recv().is_err() && from_scheduler.try_recv().is_err(), "nothing after the end");
+    let traffic = scheduler.traffic();
+    assert!(traffic.bytes_received > COUNT && traffic.packet_bytes >= 1200, "{traffic:?}");
+}
+
+#[test]
+fn a_large_message_passes_and_one_too_large_is_refused_where_it_is_said() {
+    let door = Door::open();
+    let (_dialer, _, session, accepted) = connected(&door, &door.address());
+    let (hear, heard) = ear::<Vec<u8>>();
+    let worker = session.start::<Vec<u8>, Vec<u8>>(|_| {});
+    let _scheduler = accepted.start::<Vec<u8>, Vec<u8>>(hear);
+    let large: Vec<u8> = (0..5u32 << 20).map(|at| (at % 251) as u8).collect();
+    assert!(matches!(worker.send(&vec![0; 65 << 20]), Err(NetError::Wire(_))));
+    worker.send(&large).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Message(large)));
+}
+
+#[test]
+fn an_old_id_is_refused_and_learns_it() {
+    let door = Door::open();
+    let (_dialer, _, session, accepted) = connected(&door, &door.address());
+    let (hear, heard) = ear::<ToWorker>();
+    let _worker = session.start::<FromWorker, ToWorker>(hear);
+    accepted.refuse(Refusal::Retired);
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Refused(Refusal::Retired))));
+}
+
+#[test]
+fn who_is_not_spoken_with_is_not_kept_waiting() {
+    let door = Door::open();
+    let (_dialer, _, session, accepted) = connected(&door, &door.address());
+    let (hear, heard) = ear::<ToWorker>();
+    let _worker = session.start::<FromWorker, ToWorker>(hear);
+    drop(accepted);
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Closed)));
+}
+
+#[test]
+fn a_certificate_is_renewed_for_the_same_party_and_a_new_key() {
+    let door = Door::open();
+    let (dialer, identity, session, accepted) = connected(&door, &door.address());
+    let worker = session.start::<FromWorker, ToWorker>(|_| {});
+    let _scheduler = accepted.start::<ToWorker, FromWorker>(|_| {});
+    for _ in 0..3 {
+        let renewed = dialer.renew(&worker, &identity).unwrap();
+        assert_eq!(renewed.party(), identity.party());
+        assert_ne!(renewed.chain()[0], identity.chain()[0]);
+        assert!(dialer.connect(&door.address(), &renewed).is_ok());
+    }
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_noticed_by_both_sides() {
+    let door = Door::open();
+    let wire = Wire::to(door.server.address());
+    let (_dialer, _, session, accepted) = connected(&door, &wire.address.to_string());
+    let (hear_scheduler, from_scheduler) = ear::<ToWorker>();
+    let (hear_worker, from_worker) = ear::<FromWorker>();
+    let worker = session.start::<FromWorker, ToWorker>(hear_scheduler);
+    let _scheduler = accepted.start::<ToWorker, FromWorker>(hear_worker);
+    // Longer than the dead-time: whoever has nothing to say is alive all the same.
+    thread::sleep(DEAD_AFTER + Duration::from_millis(500));
+    worker.send(&done(1)).unwrap();
+    assert_eq!(from_worker.recv_timeout(PATIENCE), Ok(Received::Message(done(1))));
+    let cut = wire.cut();
+    assert_eq!(from_worker.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Lost)));
+    assert_eq!(from_scheduler.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Lost)));
+    let took = cut.elapsed();
+    assert!(took < DEAD_AFTER + SLACK, "{took:?}");
+    assert!(matches!(worker.send(&done(2)), Err(NetError::Lost)));
+}
+
+#[test]
+fn a_door_that_closes_ends_what_came_through_it() {
+    let door = Door::open();
+    let (_dialer, _, session, accepted) = connected(&door, &door.address());
+    let (hear, heard) = ear::<ToWorker>();
+    let _worker = session.start::<FromWorker, ToWorker>(hear);
+    let _scheduler = accepted.start::<ToWorker, FromWorker>(|_| {});
+    let begun = Instant::now();
+    drop(door);
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Closed)));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}

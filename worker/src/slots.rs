@@ -1,0 +1,269 @@
+//! Threads that compute tasks, one at a time each: what an executor is made of, whatever its tasks do.
+//!
+//! [`Slots`] keeps the executor's contract (one event per task, in whatever way it ends) and knows nothing of what is
+//! computed. A watchdog raises a task's stop flag when it runs longer than its limit; what computes polls it.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::block::Block;
+use crate::executor::{Event, EventSink, ExecuteError, Task};
+use crate::ids::ArrayId;
+use crate::interpreter::StopFlag;
+
+/// How long a slot without work stays awake: about what falling asleep and being woken would cost it.
+const AWAKE: Duration = Duration::from_micros(50);
+
+/// A stage made ready.
+pub(crate) trait Compute: Send + Sync {
+    /// Computes one block, one result per field, and ends with `Cancelled` soon after `stop` is raised.
+    fn compute(&self, task: Task, stop: &StopFlag) -> Result<Vec<Block>, ExecuteError>;
+}
+
+/// A stage made ready, or why its tasks fail.
+pub(crate) type Ready = Result<Arc<dyn Compute>, ExecuteError>;
+
+/// The threads, and the tasks that wait for them.
+pub(crate) struct Slots {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    count: usize,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Woken when work arrives or all ends.
+    work: Condvar,
+    /// Wakes the watchdog at the end.
+    closing: Condvar,
+    /// Set where a task is queued, for the slots that are awake.
+    is_queued: AtomicBool,
+    sink: EventSink,
+    block_timeout: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    stages: HashMap<ArrayId, Ready>,
+    queue: VecDeque<(Task, Arc<dyn Compute>)>,
+    running: Vec<Option<Running>>,
+    /// How many slots look for work without sleeping.
+    awake: usize,
+    closed: bool,
+}
+
+/// What a slot is busy with.
+struct Running {
+    array: ArrayId,
+    deadline: Instant,
+    stop: StopFlag,
+    reason: StopReason,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum StopReason {
+    None,
+    Deadline,
+    Cancelled,
+}
+
+impl Slots {
+    /// Starts `count` threads (at least one), named after `name`. Events of all tasks go to `sink`. A block may take
+    /// `block_timeout`, from 1 ms to 136 years.
+    pub(crate) fn new(name: &str, count: usize, block_timeout: Duration, sink: EventSink) -> std::io::Result<Slots> {
+        let count = count.max(1);
+        let state = State { running: (0..count).map(|_| None).collect(), ..State::default() };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            closing: Condvar::new(),
+            is_queued: AtomicBool::new(false),
+            sink,
+            // Within what clocks can add, and long enough for the watchdog to sleep.
+            block_timeout: block_timeout.clamp(Duration::from_millis(1), Duration::from_secs(1 << 32)),
+        });
+        let mut slots = Slots { shared, threads: Vec::new(), count };
+        for slot in 0..count {
+            slots.spawn(format!("gridloom-{name}-{slot}"), move |shared| shared.run_slot(slot))?;
+        }
+        slots.spawn("gridloom-watchdog".to_owned(), Shared::watch)?;
+        Ok(slots)
+    }
+
+    fn spawn(&mut self, name: String, body: impl FnOnce(&Shared) + Send + 'static) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(std::thread::Builder::new().name(name).spawn(move || body(&shared))?);
+        Ok(())
+    }
+
+    /// How many threads there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Makes a stage known. A panic of `prepare` is what its tasks fail with.
+    pub(crate) fn prepare(&self, array: ArrayId, prepare: impl FnOnce() -> Ready) {
+        let ready = catch_unwind(AssertUnwindSafe(prepare))
+            .unwrap_or_else(|panic| Err(ExecuteError::Internal { what: panic_message(panic.as_ref()) }));
+        self.shared.lock().stages.insert(array, ready);
+    }
+
+    /// Queues a task. `executor` is who an unknown stage's error speaks of.
+    pub(crate) fn submit(&self, executor: &str, task: Task) {
+        let mut state = self.shared.lock();
+        let error = match state.stages.get(&task.array).cloned() {
+            Some(Ok(prepared)) => {
+                state.queue.push_back((task, prepared));
+                self.shared.is_queued.store(true, Ordering::Release);
+                let somebody_sleeps_over_it = state.queue.len() > state.awake;
+                drop(state);
+                if somebody_sleeps_over_it {
+                    self.shared.work.notify_one();
+                }
+                return;
+            }
+            Some(Err(error)) => error,
+            None => {
+                let what = format!("stage {} was not prepared", task.array);
+                ExecuteError::Unsupported { executor: executor.to_owned(), what }
+            }
+        };
+        drop(state);
+        (self.shared.sink)(Event { token: task.token, result: Err(error), busy: Duration::ZERO });
+    }
+
+    /// Forgets a stage, drops its queued tasks and stops those that run.
+    pub(crate) fn cancel(&self, array: ArrayId) {
+        let mut state = self.shared.lock();
+        state.stages.remove(&array);
+        for running in state.running.iter_mut().flatten().filter(|running| running.array == array) {
+            running.reason = StopReason::Cancelled;
+            running.stop.raise();
+        }
+        let queue = std::mem::take(&mut state.queue);
+        let (dropped, kept): (VecDeque<_>, _) = queue.into_iter().partition(|(task, _)| task.array == array);
+        state.queue = kept;
+        drop(state);
+        for (task, _) in dropped {
+            (self.shared.sink)(Event { token: task.token, result: Err(ExecuteError::Cancelled), busy: Duration::ZERO });
+        }
+    }
+}
+
+impl Drop for Slots {
+    /// Stops what runs and waits for the threads. What was queued yields no event: nobody is there to hear it.
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        state.queue.clear();
+        for running in state.running.iter_mut().flatten() {
+            running.reason = StopReason::Cancelled;
+            running.stop.raise();
+        }
+        drop(state);
+        self.shared.work.notify_all();
+        self.shared.closing.notify_all();
+        // The last handle may be dropped by what a slot's own event set off; that thread ends by itself.
+        let own = std::thread::current().id();
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
+            // A slot's panics are caught where they happen; a thread that ended otherwise has nothing to say here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The state. A panic elsewhere leaves it usable: every change to it is complete before anything can panic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run_slot(&self, slot: usize) {
+        while let Some((task, prepared, stop)) = self.next_task(slot) {
+            let begun = Instant::now();
+            let token = task.token;
+            let computed = catch_unwind(AssertUnwindSafe(|| prepared.compute(task, &stop)));
+            let busy = begun.elapsed();
+            let reason = self.lock().running[slot].take().map_or(StopReason::None, |running| running.reason);
+            let result = match (computed, reason) {
+                (Ok(Ok(blocks)), _) => Ok(blocks),
+                (Ok(Err(ExecuteError::Cancelled)), StopReason::Deadline) => {
+                    Err(ExecuteError::Deadline { limit_ms: self.block_timeout.as_millis() as u64 })
+                }
+                (Ok(Err(error)), _) => Err(error),
+                (Err(panic), _) => Err(ExecuteError::Internal { what: panic_message(panic.as_ref()) }),
+            };
+            (self.sink)(Event { token, result, busy });
+        }
+    }
+
+    /// Waits for a task and marks the slot busy with it; `None` when all ends.
+    fn next_task(&self, slot: usize) -> Option<(Task, Arc<dyn Compute>, StopFlag)> {
+        let mut state = self.lock();
+        let mut stays_awake = true;
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some((task, prepared)) = state.queue.pop_front() {
+                let stop = StopFlag::new();
+                state.running[slot] = Some(Running {
+                    array: task.array,
+                    deadline: Instant::now() + self.block_timeout,
+                    stop: stop.clone(),
+                    reason: StopReason::None,
+                });
+                return Some((task, prepared, stop));
+            }
+            state = match stays_awake {
+                true => self.stay_awake(state),
+                false => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+            stays_awake = false;
+        }
+    }
+
+    /// Looks for work without sleeping, for a moment: a small task often follows another.
+    fn stay_awake<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.awake += 1;
+        self.is_queued.store(!state.queue.is_empty(), Ordering::Relaxed);
+        drop(state);
+        let begun = Instant::now();
+        while !self.is_queued.load(Ordering::Acquire) && begun.elapsed() < AWAKE {
+            // Whoever brings work may need this very core.
+            std::thread::yield_now();
+        }
+        let mut state = self.lock();
+        state.awake -= 1;
+        state
+    }
+
+    /// Stops tasks at their deadline. All tasks have the same limit, so none that starts while this sleeps can be due
+    /// before it wakes, and starting a task need not wake it.
+    fn watch(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            let now = Instant::now();
+            let mut wake = now + self.block_timeout;
+            for running in state.running.iter_mut().flatten().filter(|running| running.reason == StopReason::None) {
+                if running.deadline <= now {
+                    running.reason = StopReason::Deadline;
+                    running.stop.raise();
+                } else {
+                    wake = wake.min(running.deadline);
+                }
+            }
+            let woken = self.closing.wait_timeout(state, wake - now);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+}

@@ -1,0 +1,78 @@
+//! The executors of this machine, each made once and shared by the tests, and how each is compared with the definition.
+
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gridloom_worker::block::Block;
+use gridloom_worker::cpu::{CodeGenerator, CpuExecutor, CpuOptions};
+use gridloom_worker::executor::EventSink;
+use gridloom_worker::gpu::{Adapter, GpuExecutor, GpuOptions, adapters};
+
+use super::harness::{Machine, Work};
+use super::tolerance::{SOFTWARE_EXCEPTIONS, Tolerance, compare};
+
+/// Set where a machine without a GPU is a failure.
+const REQUIRE_GPU: &str = "GRIDLOOM_REQUIRE_GPU";
+
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+type Shared = LazyLock<Option<Mutex<Machine>>>;
+
+static DEFINITION: LazyLock<Mutex<Machine>> = LazyLock::new(|| Mutex::new(Machine::new(interpreter)));
+static GPU: Shared = LazyLock::new(|| {
+    let adapter = adapter()?;
+    let machine = Machine::new(|sink| Box::new(GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap()));
+    eprintln!("conformance on {}", machine.executor.name());
+    if adapter.info().is_software() {
+        SOFTWARE_EXCEPTIONS.iter().for_each(|(what, why)| eprintln!("  not asked of it: {what} ({why})"));
+    }
+    Some(Mutex::new(machine))
+});
+
+fn interpreter(sink: EventSink) -> Box<dyn gridloom_worker::executor::Executor> {
+    let options = CpuOptions { slots: 2, block_timeout: BLOCK_TIMEOUT, code_generator: CodeGenerator::Interpreter };
+    Box::new(CpuExecutor::new(&options, sink).unwrap())
+}
+
+pub(crate) fn gpu_options() -> GpuOptions {
+    GpuOptions { slots: 3, block_timeout: BLOCK_TIMEOUT, memory_bytes: 1 << 30 }
+}
+
+/// The GPU of this machine: a real one if there is one. Without any, says so, or fails where one is required.
+pub(crate) fn adapter() -> Option<Adapter> {
+    let mut found = adapters();
+    found.sort_by_key(|adapter| adapter.info().is_software());
+    let adapter = found.into_iter().next();
+    if adapter.is_none() {
+        assert!(std::env::var_os(REQUIRE_GPU).is_none(), "{REQUIRE_GPU} is set, and there is no GPU");
+        eprintln!("skipped: no GPU here; `gridloom doctor` says what is missing");
+    }
+    adapter
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The GPU, if there is one.
+pub(crate) fn gpu() -> Option<MutexGuard<'static, Machine>> {
+    GPU.as_ref().map(lock)
+}
+
+/// What the definition gives.
+pub(crate) fn defined(work: &Work) -> Vec<Vec<Block>> {
+    lock(&DEFINITION).run(work).unwrap()
+}
+
+/// Every executor gives what the definition gives: GPUs within `tolerance`.
+#[track_caller]
+pub(crate) fn check(name: &str, work: &Work, tolerance: Tolerance) {
+    let expected = defined(work);
+    if let Some(mut gpu) = gpu() {
+        let found = gpu.run(work);
+        let executor = gpu.executor.name().to_owned();
+        drop(gpu);
+        let found = found.unwrap_or_else(|error| panic!("{name} on {executor}: {error}"));
+        compare(&format!("{name} on {executor}"), &found, &expected, tolerance);
+    }
+}

@@ -1,0 +1,8 @@
+//! Kernels drawn from a grammar, and every built-in: the code generator gives the interpreter's bits.
+
+mod builtins;
+mod cases;
+mod grammar;
+mod machine;
+mod seeds;
+mod values;
