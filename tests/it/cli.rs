@@ -37,7 +37,8 @@ impl Folder {
 
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gridloom"));
-        command.args(line.split_whitespace()).current_dir(self.path()).env_remove("GRIDLOOM_LOG");
+        command.args(line.split_whitespace()).current_dir(self.path());
+        command.env_remove("GRIDLOOM_LOG").env_remove("XDG_RUNTIME_DIR");
         command
     }
 

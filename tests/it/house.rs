@@ -123,6 +123,7 @@ const ROOM_OF_CRATE: &[(&str, &str)] = &[
 
 /// Files that may contain `unsafe`.
 const UNSAFE: &[&str] = &[
+    "src/main.rs",
     "worker/src/block/memory.rs",
     "worker/src/cpu/compiled/code.rs",
     "worker/src/cpu/compiled/helper.rs",

@@ -218,11 +218,14 @@ fn a_connection_that_was_closed_is_dialled_again() {
     assert!(fetch(&asker, worker, id(0), None).is_ok());
 }
 
+/// Replies to be given, each with who asked.
+type Asked = Vec<(usize, Reply)>;
+
 /// Counts the questions that are open, and answers them all when told.
 #[derive(Default)]
 struct Gate {
     /// How many are open, the most there ever were, and each with who asked.
-    open: Mutex<(usize, usize, Vec<(usize, Reply)>)>,
+    open: Mutex<(usize, usize, Asked)>,
     more: Condvar,
 }
 
@@ -280,7 +283,7 @@ fn no_more_are_on_their_way_than_may_be() {
     let lone = &askers[0];
     (0..EACH).for_each(|index| lone.fetch(worker, id(index as u64), 0, None, |_| {}));
     let open = gate.open.lock().unwrap();
-    let is_short = |open: &mut (usize, usize, Vec<(usize, Reply)>)| open.0 < FETCHES_MAX;
+    let is_short = |open: &mut (usize, usize, Asked)| open.0 < FETCHES_MAX;
     drop(gate.more.wait_timeout_while(open, PATIENCE, is_short).unwrap());
     thread::sleep(Duration::from_millis(50));
     assert_eq!(gate.open.lock().unwrap().0, FETCHES_MAX);
