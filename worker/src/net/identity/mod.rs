@@ -2,7 +2,7 @@
 //!
 //! A scheduler is its own certificate authority ([`Authority`]), kept in memory and gone with it. Whoever holds its
 //! [`Token`] is given a certificate that names a role and an id ([`Party`]); from then on the certificate is what
-//! counts. One function decides whether a certificate is good ([`verify`]), for every connection and both sides of it:
+//! counts. One function decides whether a certificate is good (`verify`), for every connection and both sides of it:
 //! signed by the authority whose key hash is known, in force, and naming a party that is expected there.
 //!
 //! Nothing here does I/O but the token's file, and nothing reads a clock: what time it is comes in as the time since
@@ -92,7 +92,7 @@ impl Party {
     }
 }
 
-/// Only what [`Party::name`] writes is read: one spelling for each party.
+/// Only what `Party::name` writes is read: one spelling for each party.
 impl FromStr for Party {
     type Err = CertificateError;
 
