@@ -151,8 +151,7 @@ struct Inner {
     engine: Arc<Engine>,
     options: ClusterOptions,
     workers: Mutex<Vec<WorkerId>>,
-    /// Workers on GPUs, once somebody asked for them.
-    gpus: Mutex<Vec<WorkerId>>,
+    gpus: Mutex<Gpus>,
     budget: Mutex<Budget>,
     timer: Mutex<Option<JoinHandle<()>>>,
     next_worker: AtomicU64,
@@ -242,10 +241,11 @@ impl Inner {
     /// Starts a worker on every GPU that may be used, unless there are some: on software ones only where GPUs alone are
     /// wanted and there are no others.
     fn start_gpus(&self, devices: Devices) -> Result<(), ClusterError> {
-        let mut present = lock(&self.gpus);
-        if !present.is_empty() {
+        let mut gpus = lock(&self.gpus);
+        if !gpus.workers.is_empty() || gpus.sought.contains(&devices) {
             return Ok(());
         }
+        gpus.sought.push(devices);
         let adapters = usable_gpus(devices)?;
         let share = lock(&self.budget).share(adapters.len());
         for adapter in adapters {
@@ -256,7 +256,7 @@ impl Inner {
             let memory_bytes = self.options.memory_bytes.unwrap_or(share);
             let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout: self.options.block_timeout, memory_bytes };
             self.start(id, WorkerOptions { device: Device::Gpu(adapter, gpu), memory_bytes })?;
-            present.push(id);
+            gpus.workers.push(id);
         }
         Ok(())
     }
@@ -292,7 +292,7 @@ impl Inner {
 impl Drop for Inner {
     /// Ends every thread that the cluster started, and waits for it.
     fn drop(&mut self) {
-        let gpus = std::mem::take(&mut *lock(&self.gpus));
+        let gpus = std::mem::take(&mut lock(&self.gpus).workers);
         for worker in std::mem::take(&mut *lock(&self.workers)).into_iter().chain(gpus) {
             drop(self.remove_worker(worker));
         }
@@ -303,6 +303,14 @@ impl Drop for Inner {
         }
         gridloom_worker::block::trim();
     }
+}
+
+/// Workers on GPUs, once somebody asked for them.
+#[derive(Debug, Default)]
+struct Gpus {
+    workers: Vec<WorkerId>,
+    /// What was looked for before: drivers take their time to answer, and do not change their minds.
+    sought: Vec<Devices>,
 }
 
 /// The GPUs of this machine that `devices` means and the environment leaves to us.
