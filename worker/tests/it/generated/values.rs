@@ -1,111 +1,36 @@
 //! Numbers worth trying.
 
+use std::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI, TAU};
+
 use gridloom_worker::dtype::DType;
+
+/// Floats of both widths: small ones, where functions overflow, where conversions do.
+const PLAIN: [f64; 37] = [
+    0.0, 1.0, 0.5, 0.25, 1.5, 2.0, 2.5, 3.5, 3.0, 7.0, 10.0, 100.0, 0.1, 0.3, 1e-3, 1e-10, 1e10, 1e20, 1e-40, 1e-310,
+    1e100, 1e300, 12345.678, 65504.0, 65520.0, 88.0, 89.0, 127.0, 128.0, 149.0, 150.0, 709.0, 710.0, 745.0, 746.0,
+    1023.0, 1024.0,
+];
+const ANGLES: [f64; 4] = [PI, FRAC_PI_2, FRAC_PI_4, TAU];
+/// Exponents of two at which integers, or floats of the other width, end.
+const EXPONENTS: [i32; 9] = [23, 24, 31, 32, 52, 53, 63, 64, 127];
+
+/// Each with its negative, and powers of two with their neighbours.
+macro_rules! floats {
+    ($float:ident) => {{
+        let two: $float = 2.0;
+        let powers = EXPONENTS.map(|exponent| two.powi(exponent));
+        let powers = powers.into_iter().flat_map(|power| [power.next_down(), power, power.next_up(), power - 1.0]);
+        let numbers = PLAIN.into_iter().chain(ANGLES).map(|number| number as $float).chain(powers);
+        let all = numbers.chain([$float::MAX, $float::MIN_POSITIVE, $float::EPSILON, $float::INFINITY]);
+        all.flat_map(|x| [x.to_bits(), (-x).to_bits()]).map(u64::from).collect()
+    }};
+}
 
 /// Words of a dtype that are special in one way or another.
 pub(super) fn special(dtype: DType) -> Vec<u64> {
-    let singles = [
-        0.0,
-        1.0,
-        0.5,
-        0.25,
-        1.5,
-        2.0,
-        2.5,
-        3.5,
-        3.0,
-        7.0,
-        10.0,
-        100.0,
-        0.1,
-        0.3,
-        1e-3,
-        1e-10,
-        1e10,
-        1e20,
-        1e-40,
-        std::f32::consts::PI,
-        std::f32::consts::FRAC_PI_2,
-        std::f32::consts::FRAC_PI_4,
-        std::f32::consts::TAU,
-        12345.678,
-        65504.0,
-        65520.0,
-        8388608.0,
-        8388609.0,
-        16777216.0,
-        2147483520.0,
-        2147483648.0,
-        4294967040.0,
-        4294967296.0,
-        9.2233715e18,
-        9.223372e18,
-        1.8446743e19,
-        1.8446744e19,
-        88.0,
-        89.0,
-        127.0,
-        128.0,
-        149.0,
-        150.0,
-        f32::MAX,
-        f32::MIN_POSITIVE,
-        f32::EPSILON,
-        f32::INFINITY,
-    ];
-    let doubles = [
-        0.0,
-        1.0,
-        0.5,
-        0.25,
-        1.5,
-        2.0,
-        2.5,
-        3.5,
-        3.0,
-        7.0,
-        10.0,
-        100.0,
-        0.1,
-        0.3,
-        1e-3,
-        1e-10,
-        1e10,
-        1e100,
-        1e-310,
-        std::f64::consts::PI,
-        std::f64::consts::FRAC_PI_2,
-        std::f64::consts::FRAC_PI_4,
-        std::f64::consts::TAU,
-        12345.678,
-        65520.0,
-        4503599627370496.0,
-        4503599627370497.0,
-        9007199254740992.0,
-        2147483647.0,
-        2147483648.0,
-        4294967295.0,
-        4294967296.0,
-        9223372036854774784.0,
-        9223372036854775808.0,
-        18446744073709549568.0,
-        18446744073709551616.0,
-        709.0,
-        710.0,
-        745.0,
-        746.0,
-        1023.0,
-        1024.0,
-        f64::MAX,
-        f64::MIN_POSITIVE,
-        f64::EPSILON,
-        f64::INFINITY,
-        1e300,
-        3.4028236e38,
-    ];
     let mut words: Vec<u64> = match dtype {
-        DType::F32 => singles.iter().flat_map(|x: &f32| [x.to_bits(), (-x).to_bits()]).map(u64::from).collect(),
-        DType::F64 => doubles.iter().flat_map(|x: &f64| [x.to_bits(), (-x).to_bits()]).collect(),
+        DType::F32 => floats!(f32),
+        DType::F64 => floats!(f64),
         DType::Bool => vec![0, 1],
         DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
             let small = (0..12).chain([15, 16, 31, 32, 33, 63, 64, 65, 100, 255, 256, 1000, 12345]);
