@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use gridloom_worker::agent::{self, Answer, FetchId, ReplyTo};
+use gridloom_worker::agent::{self, Answer, FetchId, Outward, ReplyTo};
 use gridloom_worker::block::Block;
 use gridloom_worker::executor;
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
-use gridloom_worker::serve::{Outward, Worker, executed};
+use gridloom_worker::serve::{Worker, executed};
 use gridloom_worker::wire::FetchError;
 
 use crate::client::link::{FetchReply, PutReply, Receiver};
@@ -295,9 +295,9 @@ impl Machines {
         }
     }
 
-    fn carry(&mut self, now: Duration, worker: WorkerId, outward: Outward) {
+    fn carry(&mut self, now: Duration, worker: WorkerId, outward: Outward<Block>) {
         match outward {
-            Outward::ToScheduler(message) => {
+            Outward::Send(message) => {
                 self.scheduler.handle(now, scheduler::Event::Worker { worker, message });
             }
             // Workers of one process need no addresses.
@@ -317,7 +317,7 @@ impl Machines {
                     self.answer(now, asker, answer);
                 }
             }
-            Outward::Closed => self.remove(now, worker),
+            Outward::Close => self.remove(now, worker),
         }
     }
 

@@ -192,13 +192,13 @@ fn scheduler_and_agents_together_stay_cheap() {
                 && let Some(action) = agent.poll()
             {
                 match action {
-                    agent::Action::Send(message) => others.push((worker, message)),
+                    agent::Action::Out(agent::Outward::Send(message)) => others.push((worker, message)),
                     agent::Action::Start(start) => {
                         budget -= 1;
                         let (result, busy) = (Ok(vec![Nothing]), Duration::from_micros(1));
                         agent.handle(now, agent::Event::Finished { token: start.token, result, busy });
                     }
-                    agent::Action::Fetch { fetch, .. } => fetches.push((worker, fetch)),
+                    agent::Action::Out(agent::Outward::Fetch { fetch, .. }) => fetches.push((worker, fetch)),
                     _ => {}
                 }
             }

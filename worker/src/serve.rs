@@ -9,15 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{self, Action, Agent, Answer, FetchId, Part, ReplyTo};
+use crate::agent::{self, Action, Agent, Outward, Part};
 use crate::block::Block;
 use crate::cpu::{CpuExecutor, CpuOptions};
 use crate::executor::{self, EventSink, Executor, Operand, Task};
 use crate::gpu::{self, Adapter, GpuExecutor, GpuOptions};
-use crate::ids::{BlockId, WorkerId};
 use crate::kernel::{KernelSource, TypedKernel};
 use crate::shape::Region;
-use crate::wire::{DeviceClass, FETCH_BYTES_PER_SECOND, FromWorker, KernelBytes, Register, decode};
+use crate::wire::{DeviceClass, FETCH_BYTES_PER_SECOND, KernelBytes, Register, decode};
 
 /// What a worker computes on. A GPU is a worker of its own.
 #[derive(Clone, Debug)]
@@ -46,42 +45,6 @@ pub struct WorkerOptions {
     pub device: Device,
     /// What all its blocks and work in flight may take.
     pub memory_bytes: u64,
-}
-
-/// What leaves a worker.
-#[derive(Debug)]
-pub enum Outward {
-    /// Tell the scheduler.
-    ToScheduler(FromWorker),
-    /// Remember where a peer is.
-    Peer {
-        /// Who.
-        worker: WorkerId,
-        /// Where.
-        address: String,
-    },
-    /// Ask a peer; the answer is [`agent::Event::Fetched`].
-    Fetch {
-        /// Comes back with the answer.
-        fetch: FetchId,
-        /// Whom.
-        holder: WorkerId,
-        /// For what.
-        block: BlockId,
-        /// Which field.
-        field: u32,
-        /// Which part; `None` for all.
-        region: Option<Region>,
-    },
-    /// Answer a request.
-    Reply {
-        /// Whose.
-        to: ReplyTo,
-        /// What.
-        answer: Answer<Block>,
-    },
-    /// It has ended.
-    Closed,
 }
 
 /// A worker: what it decides with and what it computes with.
@@ -133,16 +96,10 @@ impl Worker {
     }
 
     /// Does what the agent wants done here, until something is to leave.
-    pub fn poll(&mut self) -> Option<Outward> {
+    pub fn poll(&mut self) -> Option<Outward<Block>> {
         while let Some(action) = self.agent.poll() {
             match action {
-                Action::Send(message) => return Some(Outward::ToScheduler(message)),
-                Action::Peer { worker, address } => return Some(Outward::Peer { worker, address }),
-                Action::Fetch { fetch, holder, block, field, region } => {
-                    return Some(Outward::Fetch { fetch, holder, block, field, region });
-                }
-                Action::Reply { to, answer } => return Some(Outward::Reply { to, answer }),
-                Action::Close => return Some(Outward::Closed),
+                Action::Out(outward) => return Some(outward),
                 Action::Kernel(kernel) => self.add_kernel(&kernel),
                 Action::Prepare { stage } => self.executor.prepare(stage),
                 Action::Start(start) => self.executor.submit(Task {

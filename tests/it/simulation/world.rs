@@ -447,11 +447,11 @@ impl World {
     fn act(&mut self, worker: WorkerId, action: agent::Action<Data>) -> Result<(), String> {
         let Some(process) = self.workers.get_mut(&worker) else { return Ok(()) };
         match action {
-            agent::Action::Send(message) => {
+            agent::Action::Out(agent::Outward::Send(message)) => {
                 let event = scheduler::Event::Worker { worker, message };
                 self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(event));
             }
-            agent::Action::Peer { .. } | agent::Action::Kernel(_) => {}
+            agent::Action::Out(agent::Outward::Peer { .. }) | agent::Action::Kernel(_) => {}
             agent::Action::Prepare { stage } => drop(process.stages.insert(stage.array, stage)),
             agent::Action::Start(start) => self.start(worker, start)?,
             agent::Action::Cancel { array } => {
@@ -467,7 +467,7 @@ impl World {
                     self.at(at, Arrival::Agent(worker, agent::Event::Finished { token, result, busy }));
                 }
             }
-            agent::Action::Fetch { fetch, holder, block, field, region } => {
+            agent::Action::Out(agent::Outward::Fetch { fetch, holder, block, field, region }) => {
                 process.fetching.insert(fetch);
                 if holder == worker {
                     return Err(format!("{worker} fetches {block} from itself"));
@@ -475,7 +475,7 @@ impl World {
                 let who = Requester::Worker(worker, fetch);
                 self.send_alone(Arrival::Fetch { holder, who, block, field, region });
             }
-            agent::Action::Reply { to, mut answer } => {
+            agent::Action::Out(agent::Outward::Reply { to, mut answer }) => {
                 let Some(who) = process.requests.remove(&to) else {
                     return Err(format!("{worker} answers {to:?} twice"));
                 };
@@ -487,7 +487,7 @@ impl World {
                 }
                 self.send_alone(Arrival::Answered { who, answer: Some(answer) });
             }
-            agent::Action::Close => self.end(worker),
+            agent::Action::Out(agent::Outward::Close) => self.end(worker),
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::fetches::{Departure, Waiter};
-use super::{Action, Agent, Answer, Known, Order, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX};
+use super::{
+    Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX,
+};
 use super::{Task, Work};
 use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{BlockId, WorkerId};
@@ -21,7 +23,7 @@ impl<B: Payload> Agent<B> {
         self.admit(now);
         while let Some(Departure { fetch, holder, key }) = self.fetches.depart() {
             let (block, field, region) = (key.block(), key.field(), key.region());
-            self.actions.push_back(Action::Fetch { fetch, holder, block, field, region });
+            self.actions.push_back(Action::Out(Outward::Fetch { fetch, holder, block, field, region }));
         }
         self.answer();
         let nothing_in_flight = self.tasks.is_empty();
@@ -30,7 +32,7 @@ impl<B: Payload> Agent<B> {
         }
         // What waits for memory waits for what is said here, so it is said at once.
         if self.report.due().is_some_and(|due| nothing_in_flight || due <= now) {
-            self.actions.extend(self.report.take().into_iter().map(Action::Send));
+            self.actions.extend(self.report.take().into_iter().map(|message| Action::Out(Outward::Send(message))));
         }
     }
 
@@ -126,7 +128,8 @@ impl<B: Payload> Agent<B> {
             return;
         };
         let attempt = if let Order::Compute { attempt, .. } = order { attempt } else { 0 };
-        let failed = |block| Action::Send(FromWorker::Failed { array, block, attempt, error: error.clone() });
+        let failed =
+            |block| Action::Out(Outward::Send(FromWorker::Failed { array, block, attempt, error: error.clone() }));
         self.actions.extend(blocks.indices().map(failed));
     }
 
@@ -217,7 +220,7 @@ impl<B: Payload> Agent<B> {
                 }
                 None => Answer::Missing,
             };
-            self.actions.push_back(Action::Reply { to, answer });
+            self.actions.push_back(Action::Out(Outward::Reply { to, answer }));
         }
     }
 }

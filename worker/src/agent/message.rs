@@ -26,7 +26,7 @@ pub struct FetchId(pub u64);
 pub enum Event<B> {
     /// The scheduler speaks.
     Scheduler(ToWorker),
-    /// Somebody wants a block. Answered by exactly one [`Action::Reply`].
+    /// Somebody wants a block. Answered by exactly one [`Outward::Reply`].
     Fetch {
         /// Who.
         from: ReplyTo,
@@ -37,7 +37,7 @@ pub enum Event<B> {
         /// Which part; `None` for all.
         region: Option<Region>,
     },
-    /// A client brings a block. Answered by exactly one [`Action::Reply`].
+    /// A client brings a block. Answered by exactly one [`Outward::Reply`].
     Put {
         /// Who.
         from: ReplyTo,
@@ -51,7 +51,7 @@ pub enum Event<B> {
         /// Which.
         to: ReplyTo,
     },
-    /// A fetch has ended. Exactly one for every [`Action::Fetch`].
+    /// A fetch has ended. Exactly one for every [`Outward::Fetch`].
     Fetched {
         /// Which.
         fetch: FetchId,
@@ -75,18 +75,11 @@ pub enum Event<B> {
     Tick,
 }
 
-/// What the shell is to do, in this order.
+/// What is to be done, in this order.
 #[derive(Clone, Debug)]
 pub enum Action<B> {
-    /// Tell the scheduler.
-    Send(FromWorker),
-    /// Remember where a peer is.
-    Peer {
-        /// Who.
-        worker: WorkerId,
-        /// Where.
-        address: String,
-    },
+    /// Carry something out of the worker.
+    Out(Outward<B>),
     /// Give a kernel to the executor.
     Kernel(KernelBytes),
     /// Make the executor ready for a stage; its kernels came before.
@@ -100,6 +93,20 @@ pub enum Action<B> {
     Cancel {
         /// Whose.
         array: ArrayId,
+    },
+}
+
+/// What leaves a worker.
+#[derive(Clone, Debug)]
+pub enum Outward<B> {
+    /// Tell the scheduler.
+    Send(FromWorker),
+    /// Remember where a peer is.
+    Peer {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        address: String,
     },
     /// Ask a peer for a block. The shell sees to it that every fetch ends: a connection lost or too long silent is
     /// [`FetchError::Unreachable`].

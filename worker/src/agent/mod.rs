@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use fetches::FETCHES_MAX;
-pub use message::{Action, Answer, Event, FetchId, ReplyTo, Start};
+pub use message::{Action, Answer, Event, FetchId, Outward, ReplyTo, Start};
 pub use report::COALESCE;
 
 use crate::executor::{ExecuteError, TaskToken};
@@ -159,7 +159,7 @@ impl<B: Payload> Agent<B> {
             Event::Replied { to } => drop(self.replying.remove(&to)),
             Event::Fetched { fetch, result } => self.handle_fetched(fetch, result),
             Event::Finished { token, result, busy } => self.handle_finished(now, token, result, busy),
-            Event::Leave => self.actions.push_back(Action::Send(FromWorker::Leaving)),
+            Event::Leave => self.actions.push_back(Action::Out(Outward::Send(FromWorker::Leaving))),
             Event::SchedulerGone => self.close(),
             Event::Tick => {}
         }
@@ -230,7 +230,9 @@ impl<B: Payload> Agent<B> {
         match message {
             // Who it is matters to its peers, and to the shell that dials them.
             ToWorker::Welcome { .. } => {}
-            ToWorker::Peer { worker, address } => self.actions.push_back(Action::Peer { worker, address }),
+            ToWorker::Peer { worker, address } => {
+                self.actions.push_back(Action::Out(Outward::Peer { worker, address }))
+            }
             ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
             ToWorker::Stage { stage, depth, bytes_spare } => self.handle_stage(stage, depth, bytes_spare),
             ToWorker::Run(run) => self.handle_run(run),
@@ -319,7 +321,7 @@ impl<B: Payload> Agent<B> {
         self.report = Report::default();
         self.starved = None;
         self.store = Store::new(self.store.limit_bytes());
-        self.actions.push_back(Action::Close);
+        self.actions.push_back(Action::Out(Outward::Close));
     }
 }
 
@@ -334,7 +336,7 @@ impl<B: Payload> Agent<B> {
                 Err(shortage) => Answer::Refused { needs: shortage.needs, has: shortage.has },
             },
         };
-        self.actions.push_back(Action::Reply { to: from, answer });
+        self.actions.push_back(Action::Out(Outward::Reply { to: from, answer }));
     }
 
     fn handle_fetched(&mut self, fetch: FetchId, result: Result<Part<B>, FetchError>) {
@@ -369,7 +371,12 @@ impl<B: Payload> Agent<B> {
         };
         self.fetches.give_up(token);
         self.store.release(work.reserved);
-        self.actions.push_back(Action::Send(FromWorker::FetchFailed { block: work.block, input, holder, error }));
+        self.actions.push_back(Action::Out(Outward::Send(FromWorker::FetchFailed {
+            block: work.block,
+            input,
+            holder,
+            error,
+        })));
     }
 
     fn handle_finished(
@@ -385,7 +392,7 @@ impl<B: Payload> Agent<B> {
                 self.store.release(work.reserved);
                 let BlockId { array, index: block } = work.block;
                 let attempt = work.attempt.unwrap_or(0);
-                self.actions.push_back(Action::Send(FromWorker::Failed { array, block, attempt, error }));
+                self.actions.push_back(Action::Out(Outward::Send(FromWorker::Failed { array, block, attempt, error })));
             }
             (Some(Task::Stopping { reserved }), _) => self.store.release(reserved),
             // The executor speaks only of what it was given.
@@ -404,7 +411,7 @@ impl<B: Payload> Agent<B> {
 
     fn refuse(&mut self, array: ArrayId, blocks: Interval, needs: u64, has: u64) {
         let refused = FromWorker::Refused { array, blocks: vec![blocks], needs, has };
-        self.actions.push_back(Action::Send(refused));
+        self.actions.push_back(Action::Out(Outward::Send(refused)));
     }
 }
 

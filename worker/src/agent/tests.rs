@@ -97,7 +97,7 @@ fn started(actions: &[Action<Weight>]) -> Vec<(TaskToken, u64)> {
 
 fn fetches(actions: &[Action<Weight>]) -> Vec<(FetchId, WorkerId, BlockId)> {
     let fetch = |action: &Action<Weight>| match action {
-        Action::Fetch { fetch, holder, block, .. } => Some((*fetch, *holder, *block)),
+        Action::Out(Outward::Fetch { fetch, holder, block, .. }) => Some((*fetch, *holder, *block)),
         _ => None,
     };
     actions.iter().filter_map(fetch).collect()
@@ -105,7 +105,7 @@ fn fetches(actions: &[Action<Weight>]) -> Vec<(FetchId, WorkerId, BlockId)> {
 
 fn sent(actions: &[Action<Weight>]) -> Vec<FromWorker> {
     let send = |action: &Action<Weight>| match action {
-        Action::Send(message) => Some(message.clone()),
+        Action::Out(Outward::Send(message)) => Some(message.clone()),
         _ => None,
     };
     actions.iter().filter_map(send).collect()
@@ -203,7 +203,10 @@ fn the_forgotten_is_stopped_and_its_memory_comes_back_with_its_event() {
     driver.tell(ToWorker::ForgetClient { client: ClientId(1) });
     assert_eq!(driver.agent.stage_count(), 0);
     let actions = driver.handle(Event::Put { from: ReplyTo(1), block: block(9, 0), fields: vec![Weight(1)] });
-    assert!(matches!(actions[..], [Action::Reply { answer: Answer::Refused { .. }, .. }]), "its client is gone");
+    assert!(
+        matches!(actions[..], [Action::Out(Outward::Reply { answer: Answer::Refused { .. }, .. })]),
+        "its client is gone"
+    );
 }
 
 #[test]
@@ -214,14 +217,14 @@ fn requests_beyond_the_limit_wait_for_their_turn() {
     let most = REPLIES_MAX as u64;
     for at in 1..=most {
         let actions = driver.handle(ask(at));
-        assert!(matches!(actions[..], [Action::Reply { answer: Answer::Data(_), .. }]));
+        assert!(matches!(actions[..], [Action::Out(Outward::Reply { answer: Answer::Data(_), .. })]));
     }
     assert!(driver.handle(ask(most + 1)).is_empty());
     let actions = driver.handle(Event::Replied { to: ReplyTo(3) });
-    assert!(matches!(actions[..], [Action::Reply { to: ReplyTo(51), answer: Answer::Data(_) }]));
+    assert!(matches!(actions[..], [Action::Out(Outward::Reply { to: ReplyTo(51), answer: Answer::Data(_) })]));
     driver.handle(Event::Replied { to: ReplyTo(4) });
     let actions = driver.handle(Event::Fetch { from: ReplyTo(99), block: block(9, 0), field: 1, region: None });
-    assert!(matches!(actions[..], [Action::Reply { answer: Answer::Missing, .. }]), "it has one field");
+    assert!(matches!(actions[..], [Action::Out(Outward::Reply { answer: Answer::Missing, .. })]), "it has one field");
 }
 
 #[test]
@@ -235,7 +238,7 @@ fn deeper_work_goes_first_and_closing_drops_the_rest() {
     let next = driver.finish(first[1].0);
     let Action::Start(start) = &next[0] else { panic!("{next:?}") };
     assert_eq!((start.array, start.operands[0].data.clone()), (array(2), Weight(10)));
-    assert!(matches!(driver.tell(ToWorker::Close).last(), Some(Action::Close)));
+    assert!(matches!(driver.tell(ToWorker::Close).last(), Some(Action::Out(Outward::Close))));
     assert!(driver.finish(start.token).is_empty());
     assert_eq!(driver.agent.store().used_bytes(), 0);
 }
