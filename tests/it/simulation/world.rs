@@ -1,5 +1,5 @@
-//! A cluster on a virtual clock: the production scheduler and agents, a network that delays and reorders, processes
-//! that die. Every rate is drawn from the seed.
+//! A cluster on a virtual clock: the production scheduler, agents and message codec, a network that delays and
+//! reorders, processes that die. Every rate is drawn from the seed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -12,7 +12,9 @@ use gridloom_worker::executor::{ExecuteError, TaskToken};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use gridloom_worker::shape::Region;
 use gridloom_worker::stage::Stage;
-use gridloom_worker::wire::{FetchError, FromWorker, Register, Run, ToWorker};
+use gridloom_worker::wire::{FetchError, FromWorker, Register, Run, ToWorker, decode, encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::chance::Chance;
 use super::client::{Client, Step};
@@ -213,7 +215,7 @@ impl World {
         self.workers.insert(worker, process);
         let fetch_bytes_per_second = 1 << self.chance.between(10, 30);
         let register = Register { fetch_bytes_per_second, ..Register::of_cpu("simulated", slots, memory_bytes) };
-        let joined = scheduler::Event::WorkerJoined { worker, register };
+        let joined = scheduler::Event::WorkerJoined { worker, register: as_read(register) };
         self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(joined));
         worker
     }
@@ -399,11 +401,11 @@ impl World {
                         ToWorker::Close => "close",
                         _ => "other",
                     });
-                    let arrival = Arrival::Agent(worker, agent::Event::Scheduler(message));
+                    let arrival = Arrival::Agent(worker, agent::Event::Scheduler(as_read(message)));
                     self.send(Party::Scheduler, Party::Worker(worker), arrival);
                 }
                 scheduler::Action::ToClient { client, message } => {
-                    self.send(Party::Scheduler, Party::Client(client), Arrival::Client(client, message));
+                    self.send(Party::Scheduler, Party::Client(client), Arrival::Client(client, as_read(message)));
                 }
             }
         }
@@ -448,7 +450,7 @@ impl World {
         let Some(process) = self.workers.get_mut(&worker) else { return Ok(()) };
         match action {
             agent::Action::Out(agent::Outward::Send(message)) => {
-                let event = scheduler::Event::Worker { worker, message };
+                let event = scheduler::Event::Worker { worker, message: as_read(message) };
                 self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(event));
             }
             agent::Action::Out(agent::Outward::Peer { .. }) | agent::Action::Kernel(_) => {}
@@ -548,6 +550,12 @@ impl World {
         let busy = self.task.0;
         self.tell_agent(worker, agent::Event::Finished { token, result, busy })
     }
+}
+
+/// A message as the other side reads it from the bytes that travel.
+pub(crate) fn as_read<T: Serialize + DeserializeOwned>(message: T) -> T {
+    let bytes = encode(&message).expect("every message fits the wire");
+    decode(&bytes).expect("what is written can be read")
 }
 
 /// What a block is: all that its operands are, or itself if it has none.
