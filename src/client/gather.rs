@@ -22,13 +22,11 @@ use gridloom_worker::shape::Region;
 use gridloom_worker::wire::FetchError;
 
 use super::state::Phase;
+use super::window::window;
 use super::{ClientError, Core};
 use crate::array::Root;
 use crate::plan::Output;
 use crate::scheduler::{FromClient, Holding, JobError};
-
-/// Blocks asked for and not yet handed out. Each is at most one GPU binding, and most are far smaller.
-const WINDOW: usize = 8;
 
 /// Questions where blocks are, with none received in between, after which a fetch that fails is the last.
 const QUESTIONS_MAX: u32 = 32;
@@ -42,6 +40,8 @@ pub(crate) struct Gather {
     output: Output,
     /// Blocks to fetch: of the array, or its partials.
     blocks: u64,
+    /// How many may be asked for and not yet handed out.
+    window: usize,
     /// Whether they are taken.
     takes: bool,
     /// Whether there is something to fetch: not before the array has begun or, if nothing is taken, is complete.
@@ -87,11 +87,17 @@ impl Mailbox {
 
 impl Gather {
     pub(crate) fn new(core: Arc<Core>, output: Output, takes: bool) -> Gather {
-        let blocks = output.grid.blocks() * output.root.as_ref().map_or(1, |root| root.count);
+        let (count, item_bytes) = match &output.root {
+            Some(root) => (root.count, u64::from(root.partial_bytes)),
+            None => (1, output.dtype.bytes()),
+        };
+        let blocks = output.grid.blocks() * count;
+        let window = window(output.grid.block_elements_max().saturating_mul(item_bytes));
         Gather {
             core,
             output,
             blocks,
+            window,
             takes,
             begun: false,
             places: VecDeque::new(),
@@ -192,7 +198,7 @@ impl Gather {
 
     /// Fetches blocks until the window is full; asks where more are when it knows no place of those that it misses.
     fn ask(&mut self) {
-        while self.in_flight + self.arrived.len() < WINDOW
+        while self.in_flight + self.arrived.len() < self.window
             && let Some(place) = self.places.front_mut()
         {
             let (worker, index) = (place.worker, place.blocks.start);

@@ -12,6 +12,7 @@ mod op;
 mod scatter;
 mod state;
 pub mod value;
+mod window;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,12 +7,10 @@ use gridloom_worker::block::Block;
 use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
 
+use super::window::window;
 use super::{ClientError, Core};
 use crate::plan::Scatter;
 use crate::scheduler::{FromClient, Holding};
-
-/// Blocks on their way at once.
-const WINDOW: usize = 8;
 
 /// How long a worker without room may take to find some, and how often it is asked.
 const ROOM_PATIENCE: Duration = Duration::from_secs(30);
@@ -59,6 +57,7 @@ fn put_all(core: &Core, data: &Scatter, holders: &[Holding]) -> Result<(), Clien
         let reply = Box::new(move |stored| drop(sender.send((parcel, stored))));
         core.link.put(worker, id, vec![block], reply);
     };
+    let window = window(data.grid.block_elements_max() * data.dtype.bytes());
     let mut outcome = Ok(());
     let mut in_flight = 0;
     let places = holders.iter().flat_map(|holding| holding.blocks.indices().map(|index| (holding.worker, index)));
@@ -68,7 +67,7 @@ fn put_all(core: &Core, data: &Scatter, holders: &[Holding]) -> Result<(), Clien
         }
         send(Parcel { worker, index, block: data.block(index), since: Instant::now() });
         in_flight += 1;
-        while in_flight >= WINDOW {
+        while in_flight >= window {
             in_flight -= usize::from(is_settled(data, &receiver, &send, &mut outcome));
         }
     }
