@@ -12,9 +12,9 @@
 //! ```
 //! A block is needed while its array is pinned and the client has not *taken* it, or an unfinished block reads it.
 //! *Unfinished* is waiting, ready or dispensed, and needed. A block that is computed twice is held although somebody
-//! still works on it; it is finished all the same. One that is lost just when the client takes it is given up: from
-//! whatever state it goes to spent, and a worker that has it in hand works in vain. A *suspect* was in flight when a
-//! worker died: once ready it stands in line, to be handed out alone.
+//! still works on it; it is finished all the same, and soon spent. One that is lost just when the client takes it is
+//! given up: from whatever state it goes to spent. Either way a worker that has it in hand works in vain. A *suspect*
+//! was in flight when a worker died: once ready it stands in line, to be handed out alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use gridloom::scheduler::{self, BlockState, FromClient, Limits, Mutant, Scheduler};
 use gridloom_worker::agent::{self, Agent, Answer, FetchId, Part, Payload, ReplyTo};
 use gridloom_worker::executor::{ExecuteError, TaskToken};
-use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
+use gridloom_worker::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
 use gridloom_worker::shape::Region;
-use gridloom_worker::stage::Stage;
+use gridloom_worker::stage::{Body, Stage};
 use gridloom_worker::wire::{FetchError, FromWorker, Register, Run, ToWorker, decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -94,6 +94,7 @@ pub(crate) struct Process {
     slots: Vec<Duration>,
     slowness: u64,
     blind: bool,
+    kernels: BTreeSet<KernelHash>,
     stages: BTreeMap<ArrayId, Arc<Stage>>,
     running: BTreeMap<TaskToken, agent::Start<Data>>,
     requests: BTreeMap<ReplyTo, Requester>,
@@ -199,13 +200,14 @@ impl World {
         let worker = WorkerId(self.next_worker);
         let slots = self.chance.between(1, 4) as u32;
         let tight = self.faults.tight && !ample;
-        let memory_bytes = if tight { self.chance.between(500, 8000) } else { 1 << 40 };
+        let memory_bytes = if tight { self.chance.between(300, 8000) } else { 1 << 40 };
         let blind = !ample && self.chance.permille(self.faults.blind);
         let process = Process {
             agent: Agent::new(memory_bytes),
             slots: vec![self.now; slots as usize],
             slowness: if self.chance.permille(200) { 10 } else { 1 },
             blind,
+            kernels: BTreeSet::new(),
             stages: BTreeMap::new(),
             running: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -453,8 +455,20 @@ impl World {
                 let event = scheduler::Event::Worker { worker, message: as_read(message) };
                 self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(event));
             }
-            agent::Action::Out(agent::Outward::Peer { .. }) | agent::Action::Kernel(_) => {}
-            agent::Action::Prepare { stage } => drop(process.stages.insert(stage.array, stage)),
+            agent::Action::Out(agent::Outward::Peer { .. }) => {}
+            agent::Action::Kernel(kernel) => {
+                if !process.kernels.insert(kernel.hash) {
+                    return Err(format!("{worker} is sent kernel {} twice", kernel.hash));
+                }
+            }
+            agent::Action::Prepare { stage } => {
+                if let Body::Block(call) = &stage.body
+                    && !process.kernels.contains(&call.kernel)
+                {
+                    return Err(format!("{worker} prepares {} without its kernel", stage.array));
+                }
+                process.stages.insert(stage.array, stage);
+            }
             agent::Action::Start(start) => self.start(worker, start)?,
             agent::Action::Cancel { array } => {
                 process.stages.remove(&array);
