@@ -126,8 +126,8 @@ impl Rules<'_> {
     fn check_function(&self, function: &Function) -> Result<(), Found> {
         let types = &self.module.types;
         for (index, argument) in function.arguments.iter().enumerate() {
-            let span = parameter_span(function, index).unwrap_or_default();
-            self.check_type(&types[argument.ty].inner).map_err(|problem| (problem, span))?;
+            let located = |problem| (problem, parameter_span(function, index).unwrap_or_default());
+            self.check_type(&types[argument.ty].inner).map_err(located)?;
         }
         let mut bytes = 0u32;
         for (handle, local) in function.local_variables.iter() {
