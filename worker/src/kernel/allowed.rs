@@ -9,11 +9,11 @@ use naga::{
     Statement, TypeInner,
 };
 
-use super::{KernelKind, Problem, WORKGROUP_BYTES_MAX, WORKGROUP_DEPTH_MAX, WORKGROUP_INVOCATIONS_MAX, block};
+use super::{KernelKind, Problem, WORKGROUP_DEPTH_MAX, WORKGROUP_INVOCATIONS_MAX, block};
 
 /// The largest value, the most local variables of one function and the most private ones, in bytes. WGSL itself
 /// promises 8 KiB.
-const LOCAL_BYTES_MAX: u32 = 64 << 10;
+pub(super) const LOCAL_BYTES_MAX: u32 = 64 << 10;
 /// How deep functions may call each other. GPUs inline all calls.
 const CALL_DEPTH_MAX: u32 = 64;
 
@@ -74,26 +74,17 @@ impl Rules<'_> {
 
     fn check_variables(&self) -> Result<(), Found> {
         let Module { global_variables, overrides, .. } = self.module;
-        let (mut shared_bytes, mut private_bytes) = (0u32, 0u32);
         for (handle, variable) in global_variables.iter() {
             let span = global_variables.get_span(handle);
             let name = variable.name.as_deref().unwrap_or_default();
             let refused = |what: &str| Err((self.forbidden(format!("{what} like `{name}`")), span));
             match variable.space {
                 _ if !self.is_block => return refused("module variables"),
-                AddressSpace::Storage { .. } => {}
-                AddressSpace::WorkGroup => {
-                    shared_bytes = shared_bytes.saturating_add(block::bytes(self.module, variable));
-                }
-                AddressSpace::Private => {
-                    private_bytes = private_bytes.saturating_add(block::bytes(self.module, variable));
-                }
+                AddressSpace::Storage { .. } | AddressSpace::WorkGroup | AddressSpace::Private => {}
                 AddressSpace::Uniform => return refused("uniform buffers"),
                 AddressSpace::Handle => return refused("textures and samplers"),
                 _ => return refused("module variables"),
             }
-            check_count("bytes of workgroup memory", shared_bytes.into(), WORKGROUP_BYTES_MAX, span)?;
-            check_count("bytes of private variables", private_bytes.into(), LOCAL_BYTES_MAX, span)?;
         }
         match overrides.iter().next() {
             Some((handle, _)) => Err((self.forbidden("`override`"), overrides.get_span(handle))),
@@ -232,7 +223,7 @@ fn too_many(what: &str, max: u32) -> Problem {
     Problem::TooMany { what: what.to_owned(), max: max.into() }
 }
 
-fn check_count(what: &str, count: u64, max: u32, span: Span) -> Result<(), Found> {
+pub(super) fn check_count(what: &str, count: u64, max: u32, span: Span) -> Result<(), Found> {
     if count > u64::from(max) { Err((too_many(what, max), span)) } else { Ok(()) }
 }
 
