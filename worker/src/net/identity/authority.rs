@@ -8,11 +8,14 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use webpki::KeyUsage;
 
 use super::certificate::{CertificateRequest, Identity};
 use super::token::Secret;
-use super::verify::key_hash;
-use super::{AuthorityHash, CERTIFICATE_LIFETIME, CLOCK_SKEW_MAX, IdentityError, Party, Role, Token};
+use super::verify::{key_hash, verify};
+use super::{
+    AuthorityHash, CERTIFICATE_LIFETIME, CLOCK_SKEW_MAX, CertificateError, Expected, IdentityError, Party, Role, Token,
+};
 
 /// Signs the certificates of one cluster.
 pub struct Authority {
@@ -94,6 +97,16 @@ impl Authority {
         Ok(request.signed_by(&self.issuer).map_err(refused)?.der().clone())
     }
 
+    /// Whether a worker's or client's certificate, with those above it, is good at `now`.
+    pub(in crate::net) fn check_member(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Duration,
+    ) -> Result<(), CertificateError> {
+        let [own, above @ ..] = chain else { return Err(CertificateError::Stranger) };
+        verify(own, above, self.hash, Expected::Member, KeyUsage::client_auth(), now).map(drop)
+    }
+
     /// Its own certificate, which everyone shows beside theirs.
     pub(in crate::net) fn certificate(&self) -> CertificateDer<'static> {
         self.issuer.as_ref().der().clone()
@@ -114,4 +127,22 @@ fn common_name(name: &str) -> DistinguishedName {
     let mut names = DistinguishedName::new();
     names.push(DnType::CommonName, name);
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_good_for_as_long_as_its_certificate() {
+        let (authority, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+        let begin = Duration::from_secs(2_000_000_000);
+        let member = authority.identity(authority.new_party(Role::Worker), begin).unwrap().chain();
+        assert_eq!(authority.check_member(&member, begin), Ok(()));
+        let end = begin + CERTIFICATE_LIFETIME + Duration::from_secs(1);
+        assert_eq!(authority.check_member(&member, end), Err(CertificateError::Expired));
+        assert_eq!(other.check_member(&member, begin), Err(CertificateError::Stranger));
+        let scheduler = authority.scheduler(begin).unwrap().chain();
+        assert!(authority.check_member(&scheduler, begin).is_err());
+    }
 }
