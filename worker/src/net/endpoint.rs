@@ -3,8 +3,10 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
@@ -89,14 +91,28 @@ impl Endpoint {
         self.last_words.clone()
     }
 
-    /// Waits for `work`, at most `limit`.
-    pub(super) fn wait<T>(
+    /// Waits for `work`, at most `limit`. Not on the endpoint's own threads.
+    pub(super) fn wait<T: Send>(
         &self,
         what: &'static str,
         limit: Duration,
-        work: impl Future<Output = Result<T, NetError>>,
+        work: impl Future<Output = Result<T, NetError>> + Send,
     ) -> Result<T, NetError> {
-        self.runtime().block_on(within(what, limit, work))
+        assert!(!is_inside(self.runtime()), "a thread of the network cannot wait for the network");
+        waiting(|| self.runtime().block_on(within(what, limit, work)))
+    }
+}
+
+/// Whether this is one of the runtime's own threads.
+fn is_inside(runtime: &Handle) -> bool {
+    Handle::try_current().is_ok_and(|current| current.id() == runtime.id())
+}
+
+/// Does what waits. On a thread of somebody else's runtime that is forbidden, and another thread does it.
+fn waiting<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    match Handle::try_current() {
+        Err(_) => work(),
+        Ok(_) => thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic)),
     }
 }
 
@@ -104,13 +120,20 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
         // One of its own threads, told of something, cannot wait for itself.
-        if Handle::try_current().is_ok() {
+        if is_inside(runtime.handle()) {
             self.quinn.close(VarInt::from_u32(0), &[]);
             return runtime.shutdown_background();
         }
+        waiting(|| self.leave(runtime));
+    }
+}
+
+impl Endpoint {
+    /// Lets last words leave, and ends.
+    fn leave(&self, runtime: Runtime) {
         let begun = Instant::now();
         while self.last_words.0.load(Ordering::SeqCst) > 0 && begun.elapsed() < CLOSE_PATIENCE {
-            std::thread::sleep(CLOSE_PAUSE);
+            thread::sleep(CLOSE_PAUSE);
         }
         self.quinn.close(VarInt::from_u32(0), &[]);
         let idle = runtime.block_on(async { timeout(CLOSE_PATIENCE, self.quinn.wait_idle()).await });

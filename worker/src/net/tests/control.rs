@@ -92,6 +92,24 @@ fn who_does_not_read_the_last_words_is_left() {
 }
 
 #[test]
+fn a_thread_of_another_runtime_may_dial_and_end() {
+    let door = Door::open();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (hear, heard) = ear::<FromWorker>();
+    let _scheduler = runtime.block_on(async {
+        let (dialer, identity, session, accepted) = connected(&door, &door.address());
+        let worker = session.start::<FromWorker, ToWorker>(|_| {});
+        let scheduler = accepted.start::<ToWorker, FromWorker>(hear);
+        assert_eq!(dialer.renew(&worker, &identity).unwrap().party(), identity.party());
+        worker.send(&done(1)).unwrap();
+        drop(worker);
+        drop(dialer);
+        scheduler
+    });
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Message(done(1))), "last words leave");
+}
+
+#[test]
 fn who_is_not_spoken_with_is_not_kept_waiting() {
     let door = Door::open();
     let (_dialer, _, session, accepted) = connected(&door, &door.address());
