@@ -153,11 +153,40 @@ pub(super) async fn within<T>(
     timeout(limit, work).await.unwrap_or(Err(NetError::Timeout { what, limit }))
 }
 
-/// The first address that a name stands for.
-pub(super) async fn resolve(address: &str) -> Result<SocketAddr, NetError> {
-    let unknown = |why: String| NetError::Address { address: address.to_owned(), why };
-    let mut found = tokio::net::lookup_host(address).await.map_err(|error| unknown(error.to_string()))?;
-    found.next().ok_or_else(|| unknown("the name stands for no address".to_owned()))
+/// Dials whatever a name stands for, with at most `limit` for all of it.
+pub(super) async fn dial<T, F: Future<Output = Result<T, NetError>>>(
+    name: &str,
+    what: &'static str,
+    limit: Duration,
+    attempt: impl FnMut(SocketAddr) -> F,
+) -> Result<T, NetError> {
+    let begun = Instant::now();
+    let unknown = |why: String| NetError::Address { address: name.to_owned(), why };
+    let lookup = async { tokio::net::lookup_host(name).await.map_err(|error| unknown(error.to_string())) };
+    let found: Vec<SocketAddr> = within(what, limit, lookup).await?.collect();
+    let left = limit.saturating_sub(begun.elapsed());
+    let answer = first_answer(&found, what, left, attempt).await;
+    answer.unwrap_or_else(|| Err(unknown("the name stands for no address".to_owned())))
+}
+
+/// Tries one address after the other until somebody answers, if it is with a refusal. Each has its share of the time
+/// that is left. `None` for no addresses.
+async fn first_answer<T, F: Future<Output = Result<T, NetError>>>(
+    addresses: &[SocketAddr],
+    what: &'static str,
+    limit: Duration,
+    mut attempt: impl FnMut(SocketAddr) -> F,
+) -> Option<Result<T, NetError>> {
+    let end = Instant::now() + limit;
+    let mut answer = None;
+    for (tried, &address) in addresses.iter().enumerate() {
+        let share = end.saturating_duration_since(Instant::now()) / (addresses.len() - tried) as u32;
+        answer = Some(within(what, share, attempt(address)).await);
+        if !matches!(answer, Some(Err(NetError::Lost | NetError::Timeout { .. } | NetError::Address { .. }))) {
+            break;
+        }
+    }
+    answer
 }
 
 /// Lets connections in until the endpoint ends. `establish` finds out who each is, within `limit`, and says why if it
@@ -213,4 +242,37 @@ async fn let_in<T, F: Future<Output = Result<T, NetError>>>(
 fn lock(admission: &Mutex<Admission>) -> std::sync::MutexGuard<'_, Admission> {
     // Counting cannot be left half done.
     admission.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_name_is_tried_until_one_answers() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let addresses = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let limit = Duration::from_millis(300);
+        let mut tried = Vec::new();
+        let attempt = |address: SocketAddr| {
+            tried.push(address.port());
+            async move {
+                match address.port() {
+                    1 => std::future::pending().await,
+                    2 => Err(NetError::Lost),
+                    _ => Ok(address),
+                }
+            }
+        };
+        let answer = runtime.block_on(first_answer(&addresses, "a test", limit, attempt));
+        assert_eq!((answer, tried), (Some(Ok(addresses[2])), vec![1, 2, 3]));
+        let refused = async |_| Err::<(), _>(NetError::WrongToken);
+        let mut count = 0;
+        let attempt = |address| {
+            count += 1;
+            refused(address)
+        };
+        let answer = runtime.block_on(first_answer(&addresses, "a test", limit, attempt));
+        assert_eq!((answer, count), (Some(Err(NetError::WrongToken)), 1), "a refusal is an answer");
+    }
 }

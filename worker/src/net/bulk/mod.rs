@@ -23,7 +23,7 @@ pub use answer::{Question, Reply};
 pub use request::PutError;
 
 use super::control::party_at;
-use super::endpoint::{Endpoint, listen, resolve, within};
+use super::endpoint::{Endpoint, dial, listen};
 use super::error::NetError;
 use super::hello::{greet, welcome};
 use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
@@ -231,8 +231,7 @@ impl Peers {
             }
             peer.clone()
         };
-        let dial = || within("connecting", HANDSHAKE_LIMIT, self.dial(worker, &peer.address));
-        peer.dialled.get_or_init(dial).await.clone()
+        peer.dialled.get_or_init(|| self.dial(worker, &peer.address)).await.clone()
     }
 
     async fn dial(&self, worker: WorkerId, address: &str) -> Result<Connection, NetError> {
@@ -241,12 +240,15 @@ impl Peers {
         let verifier = PeerVerifier::new(identity.authority(), Expected::Party(party));
         let mut config = ClientConfig::new(Arc::new(tls::client(Some(&identity), verifier, Purpose::Bulk)?));
         config.transport_config(Arc::new(tuning::bulk(0, self.packet_bytes_max)));
-        let address = resolve(address).await?;
-        let connection = self.endpoint.connect_with(config, address, SERVER_NAME)?.await?;
-        let (mut send, _) = greet(&connection).await?;
-        // The stream of the hello has served.
-        drop(send.finish());
-        Ok(connection)
+        let config = &config;
+        let once = |address| async move {
+            let connection = self.endpoint.connect_with(config.clone(), address, SERVER_NAME)?.await?;
+            let (mut send, _) = greet(&connection).await?;
+            // The stream of the hello has served.
+            drop(send.finish());
+            Ok(connection)
+        };
+        dial(address, "connecting", HANDSHAKE_LIMIT, once).await
     }
 }
 

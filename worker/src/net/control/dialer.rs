@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::server::RENEWAL_LIMIT;
 use super::{Control, Ground, Session};
-use crate::net::endpoint::{Endpoint, resolve, within};
+use crate::net::endpoint::{Endpoint, dial};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::greet;
 use crate::net::identity::{CertificateRequest, Expected, Identity, Party, PeerVerifier, Role, Token};
@@ -20,7 +20,7 @@ use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, SERVER_NAME, frame, tun
 /// How soon one who was told that there are too many tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads.
+/// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads (they panic there).
 pub struct Dialer {
     endpoint: Endpoint,
 }
@@ -93,18 +93,21 @@ impl Dialer {
     where
         F: Future<Output = Result<T, NetError>>,
     {
-        let address = within("looking up the scheduler", HANDSHAKE_LIMIT, resolve(address)).await?;
-        loop {
-            let connecting = self.endpoint.quinn().connect_with(config.clone(), address, SERVER_NAME)?;
-            let result = match connecting.await {
-                Ok(connection) => greeted(connection).await,
-                Err(error) => Err(error.into()),
-            };
-            if result.as_ref().err() != Some(&NetError::Refused(Refusal::Busy)) {
-                return result;
+        let (config, greeted) = (&config, &greeted);
+        let attempt = |address| async move {
+            loop {
+                let connecting = self.endpoint.quinn().connect_with(config.clone(), address, SERVER_NAME)?;
+                let result = match connecting.await {
+                    Ok(connection) => greeted(connection).await,
+                    Err(error) => Err(error.into()),
+                };
+                if result.as_ref().err() != Some(&NetError::Refused(Refusal::Busy)) {
+                    return result;
+                }
+                tokio::time::sleep(BUSY_PAUSE).await;
             }
-            tokio::time::sleep(BUSY_PAUSE).await;
-        }
+        };
+        dial(address, "connecting to the scheduler", HANDSHAKE_LIMIT, attempt).await
     }
 }
 
