@@ -176,18 +176,13 @@ impl Rules<'_> {
 
     /// The nesting of blocks is bounded by [`super::survey`].
     fn check_block(&self, block: &Block) -> Result<(), Found> {
-        block.span_iter().try_for_each(|(statement, span)| match statement {
-            Statement::Block(block) => self.check_block(block),
-            Statement::If { accept, reject, .. } => [accept, reject].into_iter().try_for_each(|b| self.check_block(b)),
-            Statement::Switch { cases, .. } => cases.iter().try_for_each(|case| self.check_block(&case.body)),
-            Statement::Loop { body, continuing, .. } => {
-                [body, continuing].into_iter().try_for_each(|block| self.check_block(block))
-            }
-            other => self.check_statement(other).map_err(|problem| (problem, *span)),
+        block.span_iter().try_for_each(|(statement, span)| {
+            self.check_statement(statement).map_err(|problem| (problem, *span))?;
+            inner_blocks(statement).into_iter().try_for_each(|block| self.check_block(block))
         })
     }
 
-    /// A statement that holds no blocks.
+    /// A statement without the blocks that it holds.
     fn check_statement(&self, statement: &Statement) -> Result<(), Problem> {
         match statement {
             Statement::Emit(_)
@@ -246,17 +241,22 @@ fn check_call_depth(module: &Module) -> Result<(), Found> {
 /// Appends the functions that a block calls, in order, with repetitions.
 pub(super) fn calls(block: &Block, found: &mut Vec<Handle<Function>>) {
     for statement in block.iter() {
-        match statement {
-            Statement::Call { function, .. } => found.push(*function),
-            Statement::Block(block) => calls(block, found),
-            Statement::If { accept, reject, .. } => [accept, reject].into_iter().for_each(|block| calls(block, found)),
-            Statement::Switch { cases, .. } => cases.iter().for_each(|case| calls(&case.body, found)),
-            Statement::Loop { body, continuing, .. } => {
-                [body, continuing].into_iter().for_each(|block| calls(block, found));
-            }
-            // No other statement holds blocks or calls.
-            _ => {}
+        if let Statement::Call { function, .. } = statement {
+            found.push(*function);
         }
+        inner_blocks(statement).into_iter().for_each(|block| calls(block, found));
+    }
+}
+
+/// The blocks that a statement holds, in order.
+pub(super) fn inner_blocks(statement: &Statement) -> Vec<&Block> {
+    match statement {
+        Statement::Block(block) => vec![block],
+        Statement::If { accept, reject, .. } => vec![accept, reject],
+        Statement::Switch { cases, .. } => cases.iter().map(|case| &case.body).collect(),
+        Statement::Loop { body, continuing, .. } => vec![body, continuing],
+        // No other statement holds blocks.
+        _ => Vec::new(),
     }
 }
 
