@@ -12,7 +12,7 @@ use crate::array::{ArrayError, CarriedError};
 use crate::client::ClientError;
 use crate::cluster::ClusterError;
 use crate::plan::PlanError;
-use crate::scheduler::JobError;
+use crate::scheduler::{JobError, PlanFault};
 
 /// The command, or a file that it names, can be mended by who wrote it.
 const MENDABLE: u8 = 2;
@@ -95,6 +95,8 @@ impl CliError {
             | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),
             CliError::Client(ClientError::Job(JobError::Memory { .. }) | ClientError::Memory { .. }) => MENDABLE,
+            // Larger chunks mend it.
+            CliError::Client(ClientError::Job(JobError::Plan(PlanFault::TooManyBlocks { .. }))) => MENDABLE,
             CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
             CliError::Interrupted => INTERRUPTED,
         }
@@ -166,5 +168,20 @@ impl From<clap::Error> for CliError {
         let words: Vec<&str> = paragraph.split_whitespace().collect();
         let line = words.join(" ");
         CliError::Arguments(line.strip_prefix("error: ").unwrap_or(&line).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::ids::{ArrayId, ClientId};
+
+    use super::*;
+
+    #[test]
+    fn what_larger_chunks_mend_the_user_can_mend() {
+        let array = ArrayId { client: ClientId(1), sequence: 1 };
+        let code = |fault: PlanFault| CliError::from(ClientError::Job(fault.into())).exit_code();
+        assert_eq!(code(PlanFault::TooManyBlocks { array, blocks: 2, blocks_max: 1 }), MENDABLE);
+        assert_eq!(code(PlanFault::Output { array }), FAILED);
     }
 }
