@@ -160,7 +160,8 @@ impl<'a, 'b> Names<'a, 'b> {
 /// Whether a word is not the name of a member, nor that of something whose type follows.
 fn is_mention(tokens: &[Placed<'_>], at: usize) -> bool {
     let is_symbol = |at: usize, symbol| tokens.get(at).is_some_and(|(token, _)| *token == Token::Symbol(symbol));
-    !is_symbol(at + 1, ':') && !(at > 0 && is_symbol(at - 1, '.'))
+    let (is_member, is_typed) = (at > 0 && is_symbol(at - 1, '.'), is_symbol(at + 1, ':'));
+    !is_member && !is_typed
 }
 
 /// Where the first comma and the `>` are of the list that follows the word `array`, if one with a comma does.

@@ -109,9 +109,9 @@ pub(in crate::net) fn party_at(connection: &Connection) -> Result<Party, NetErro
 }
 
 /// The certificates that the other side showed when it connected: its own, then those above.
-fn chain_at(connection: &Connection) -> Result<Box<Vec<CertificateDer<'static>>>, NetError> {
+fn chain_at(connection: &Connection) -> Result<Vec<CertificateDer<'static>>, NetError> {
     let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    chain.filter(|chain| !chain.is_empty()).ok_or(NetError::Refuses(Refusal::Stranger))
+    chain.map(|chain| *chain).filter(|chain| !chain.is_empty()).ok_or(NetError::Refuses(Refusal::Stranger))
 }
 
 /// Signs a new certificate for whoever has one that is still good, on a stream of its own: a request, a certificate.
