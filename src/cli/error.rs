@@ -116,6 +116,7 @@ fn execute_code(error: &ExecuteError) -> u8 {
         ExecuteError::Deadline { .. }
         | ExecuteError::Barrier { .. }
         | ExecuteError::Source { .. }
+        | ExecuteError::Forbidden { .. }
         | ExecuteError::Memory { .. }
         | ExecuteError::Unsupported { .. } => MENDABLE,
         _ => FAILED,

@@ -301,7 +301,7 @@ impl Machines {
                 self.scheduler.handle(now, scheduler::Event::Worker { worker, message });
             }
             // Workers of one process need no addresses.
-            Outward::Peer { .. } => {}
+            Outward::Peer { .. } | Outward::PeerGone { .. } => {}
             Outward::Fetch { fetch, holder, block, field, region } => {
                 self.ask(now, holder, Asker::Peer(worker, fetch), |from| agent::Event::Fetch {
                     from,

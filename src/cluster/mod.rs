@@ -5,6 +5,7 @@
 //! those of its clients, and those of arrays that are kept on its workers.
 
 mod engine;
+mod server;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +19,8 @@ use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
 use gridloom_worker::gpu::{self, Adapter, AdapterInfo, GpuOptions, SelectError, Visibility};
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
-use gridloom_worker::serve::{Device, StartError, Worker, WorkerOptions};
+use gridloom_worker::net::NetError;
+use gridloom_worker::serve::{DataRoot, Device, StartError, Worker, WorkerOptions};
 
 use crate::client::link::{FetchReply, Link, PutReply};
 use crate::client::{Client, Devices, GPU_BYTES_MIN};
@@ -26,6 +28,8 @@ use crate::host;
 use crate::scheduler::{FromClient, Limits};
 
 use engine::{Engine, Input};
+
+pub use server::SchedulerServer;
 
 /// How long a block may take unless said otherwise.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,6 +57,9 @@ pub enum ClusterError {
     /// A worker could not be started.
     #[error(transparent)]
     Worker(#[from] StartError),
+    /// The network is not to be had.
+    #[error(transparent)]
+    Net(#[from] NetError),
     /// A cluster without workers computes nothing.
     #[error("a cluster needs at least 1 worker")]
     NoWorkers,
@@ -234,7 +241,7 @@ impl Inner {
         let memory_bytes = self.options.memory_bytes.unwrap_or(share);
         let code_generator = CodeGenerator::default();
         let cpu = CpuOptions { slots, block_timeout: self.options.block_timeout, code_generator };
-        self.start(id, WorkerOptions { device: Device::Cpu(cpu), memory_bytes })?;
+        self.start(id, WorkerOptions { device: Device::Cpu(cpu), memory_bytes, data_root: DataRoot::Anywhere })?;
         Ok(id)
     }
 
@@ -255,7 +262,8 @@ impl Inner {
             let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
             let memory_bytes = self.options.memory_bytes.unwrap_or(share);
             let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout: self.options.block_timeout, memory_bytes };
-            self.start(id, WorkerOptions { device: Device::Gpu(adapter, gpu), memory_bytes })?;
+            let device = Device::Gpu(adapter, gpu);
+            self.start(id, WorkerOptions { device, memory_bytes, data_root: DataRoot::Anywhere })?;
             gpus.workers.push(id);
         }
         Ok(())

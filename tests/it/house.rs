@@ -69,7 +69,7 @@ const WORKER: Graph = &[
     ("wire", &["block", "executor", "ids", "intervals", "kernel", "shape", "stage"]),
     ("agent", &["block", "dtype", "executor", "grid", "ids", "intervals", "shape", "stage", "store", "view", "wire"]),
     ("net", &["agent", "block", "ids", "shape", "wire"]),
-    ("serve", &["agent", "block", "cpu", "executor", "gpu", "ids", "kernel", "shape", "wire"]),
+    ("serve", &["agent", "block", "cpu", "executor", "gpu", "ids", "kernel", "net", "shape", "stage", "wire"]),
 ];
 
 /// What decides.
@@ -375,9 +375,9 @@ mod can_fail {
             &["worker/src/agent/mod.rs:1: `agent` is pure and may not use `std::thread`"],
         );
         check(
-            "worker/src/serve.rs",
+            "worker/src/serve/remote.rs",
             "use quinn::Endpoint;",
-            &["worker/src/serve.rs:1: `quinn` is known to `net` alone"],
+            &["worker/src/serve/remote.rs:1: `quinn` is known to `net` alone"],
         );
     }
 

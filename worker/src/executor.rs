@@ -85,6 +85,14 @@ pub enum ExecuteError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file that this worker may not open.
+    #[error("{path}: the worker may open {}", .root.as_ref().map_or("no files: give it a --data-root".to_owned(), |root| format!("files beneath {root} alone")))]
+    Forbidden {
+        /// The file.
+        path: String,
+        /// Beneath what its files are; `None` if it opens none.
+        root: Option<String>,
+    },
     /// Memory for the block could not be had.
     #[error("{bytes} bytes of memory could not be had")]
     Memory {

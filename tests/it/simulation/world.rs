@@ -451,7 +451,8 @@ impl World {
                 let event = scheduler::Event::Worker { worker, message };
                 self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(event));
             }
-            agent::Action::Out(agent::Outward::Peer { .. }) | agent::Action::Kernel(_) => {}
+            agent::Action::Out(agent::Outward::Peer { .. } | agent::Outward::PeerGone { .. })
+            | agent::Action::Kernel(_) => {}
             agent::Action::Prepare { stage } => drop(process.stages.insert(stage.array, stage)),
             agent::Action::Start(start) => self.start(worker, start)?,
             agent::Action::Cancel { array } => {

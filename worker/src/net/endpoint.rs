@@ -2,7 +2,8 @@
 //! message never waits behind blocks.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -135,6 +136,22 @@ pub(super) async fn resolve(address: &str) -> Result<SocketAddr, NetError> {
     let unknown = |why: String| NetError::Address { address: address.to_owned(), why };
     let mut found = tokio::net::lookup_host(address).await.map_err(|error| unknown(error.to_string()))?;
     found.next().ok_or_else(|| unknown("the name stands for no address".to_owned()))
+}
+
+/// The address of this machine from which `address` is reached. Nothing is sent.
+///
+/// # Errors
+/// If the name stands for no address, or there is no way to it.
+pub fn address_towards(address: &str) -> Result<IpAddr, NetError> {
+    let unknown = |why: io::Error| NetError::Address { address: address.to_owned(), why: why.to_string() };
+    let nowhere = || unknown(io::ErrorKind::NotFound.into());
+    let towards = address.to_socket_addrs().map_err(unknown)?.next().ok_or_else(nowhere)?;
+    let any: SocketAddr = match towards {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).map_err(NetError::system("no UDP socket"))?;
+    socket.connect(towards).and_then(|()| socket.local_addr()).map(|local| local.ip()).map_err(unknown)
 }
 
 /// Lets connections in until the endpoint ends. `establish` finds out who each is, within `limit`, and says why if it

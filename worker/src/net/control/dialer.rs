@@ -20,6 +20,9 @@ use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, SERVER_NAME, frame, tun
 /// How soon one who was told that there are too many tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How soon a renewal that failed is tried again: half a day is left for it.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
+
 /// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads.
 pub struct Dialer {
     endpoint: Endpoint,
@@ -72,15 +75,41 @@ impl Dialer {
     /// # Errors
     /// If the scheduler does not answer, or not with a certificate for us.
     pub fn renew<Out>(&self, control: &Control<Out>, identity: &Identity) -> Result<Identity, NetError> {
-        self.endpoint.wait("renewing a certificate", RENEWAL_LIMIT, async {
-            let asked = CertificateRequest::new()?;
-            let (mut send, mut receive) = control.connection().open_bi().await?;
-            frame::write(&mut send, &asked.der().to_vec()).await?;
-            let certificate: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
-            let certificate = CertificateDer::from(certificate);
-            let role = identity.party().role;
-            Ok(asked.answered(certificate, identity.issuer(), identity.authority(), role, now())?)
-        })
+        self.endpoint.wait("renewing a certificate", RENEWAL_LIMIT, renewed(control.connection(), identity))
+    }
+
+    /// Renews a certificate at half its life, again and again, for as long as the connection lasts. `use_it` is called
+    /// on one of the network's threads with each new one.
+    pub fn keep_renewed<Out>(
+        &self,
+        control: &Control<Out>,
+        identity: Arc<Identity>,
+        use_it: impl Fn(Arc<Identity>) + Send + Sync + 'static,
+    ) {
+        let (connection, mut identity) = (control.connection().clone(), identity);
+        self.endpoint.runtime().spawn(async move {
+            let ended = connection.closed();
+            let renewing = async {
+                loop {
+                    tokio::time::sleep(identity.renewal_due().saturating_sub(now())).await;
+                    let renewal = renewed(&connection, &identity);
+                    match within("renewing a certificate", RENEWAL_LIMIT, renewal).await {
+                        Ok(renewed) => {
+                            identity = Arc::new(renewed);
+                            use_it(Arc::clone(&identity));
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "our certificate could not be renewed");
+                            tokio::time::sleep(RENEWAL_PAUSE).await;
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                _ = ended => {}
+                () = renewing => {}
+            }
+        });
     }
 
     /// Dials, and speaks as `greeted` does; again for as long as the other side has too many at once.
@@ -106,6 +135,16 @@ impl Dialer {
             tokio::time::sleep(BUSY_PAUSE).await;
         }
     }
+}
+
+/// A new certificate for a new key, asked for on a connection that stands.
+async fn renewed(connection: &Connection, identity: &Identity) -> Result<Identity, NetError> {
+    let asked = CertificateRequest::new()?;
+    let (mut send, mut receive) = connection.open_bi().await?;
+    frame::write(&mut send, &asked.der().to_vec()).await?;
+    let certificate: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
+    let (certificate, role) = (CertificateDer::from(certificate), identity.party().role);
+    Ok(asked.answered(certificate, identity.issuer(), identity.authority(), role, now())?)
 }
 
 fn config(crypto: quinn::crypto::rustls::QuicClientConfig) -> ClientConfig {

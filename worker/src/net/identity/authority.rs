@@ -20,6 +20,8 @@ pub struct Authority {
     hash: AuthorityHash,
     secret: Secret,
     next_id: AtomicU64,
+    /// What clients' ids begin with.
+    clients: u64,
 }
 
 impl Authority {
@@ -36,7 +38,8 @@ impl Authority {
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().map_err(key)?).map_err(key)?;
         let hash = key_hash(issuer.as_ref().der())?;
         let secret = Secret::random().ok_or_else(|| IdentityError::Key("no randomness".to_owned()))?;
-        Ok(Authority { issuer, hash, secret, next_id: AtomicU64::new(1) })
+        let clients = u64::from(u32::from_le_bytes([hash.0[0], hash.0[1], hash.0[2], hash.0[3]])) << 32;
+        Ok(Authority { issuer, hash, secret, next_id: AtomicU64::new(1), clients })
     }
 
     /// What lets others join.
@@ -62,9 +65,14 @@ impl Authority {
         Ok(request.granted(certificate, self.certificate(), self.hash, party, now))
     }
 
-    /// A party that never was before.
+    /// A party that never was before. A client names its arrays after itself, and one program may be a client of
+    /// several clusters: so the ids of clients begin with what only this authority has.
     pub fn new_party(&self, role: Role) -> Party {
-        Party { role, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        match role {
+            Role::Client => Party { role, id: self.clients | id },
+            Role::Scheduler | Role::Worker => Party { role, id },
+        }
     }
 
     /// A certificate for the key that signed `request`. Of the request nothing but the key is taken: what the
