@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::kernel::KernelError;
+use gridloom_worker::net::NetError;
+use gridloom_worker::serve::RemoteError;
 use gridloom_worker::source::npy::NpyError;
 
 use super::output::OutputError;
 use crate::array::{ArrayError, CarriedError};
-use crate::client::ClientError;
+use crate::client::{ClientError, ConnectError};
 use crate::cluster::ClusterError;
 use crate::plan::PlanError;
 use crate::scheduler::JobError;
@@ -59,6 +61,17 @@ pub(super) enum CliError {
     /// The result cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A scheduler's file cannot be used.
+    #[error("{}: {error}", path.display())]
+    SchedulerFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// No scheduler.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// No cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -91,10 +104,16 @@ impl CliError {
             | CliError::Fields { .. }
             | CliError::Plan(_)
             | CliError::Output(_)
+            | CliError::SchedulerFile { .. }
+            | CliError::Connect(ConnectError::Token(_) | ConnectError::NoToken)
             | CliError::Cluster(ClusterError::NoGpu { .. } | ClusterError::Select(_))
             | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),
             CliError::Client(ClientError::Job(JobError::Memory { .. }) | ClientError::Memory { .. }) => MENDABLE,
+            CliError::Connect(ConnectError::Net { error, .. })
+            | CliError::Cluster(ClusterError::Net(error) | ClusterError::Remote(RemoteError::Net { error, .. })) => {
+                net_code(error)
+            }
             CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
             CliError::Interrupted => INTERRUPTED,
         }
@@ -108,6 +127,14 @@ impl CliError {
         let (_, snippet) = rendered.split_once('\n')?;
         let snippet = snippet.trim_end();
         (!snippet.is_empty()).then(|| snippet.to_owned())
+    }
+}
+
+/// Credentials that are refused, and addresses that are none, can be mended; a network that fails cannot.
+fn net_code(error: &NetError) -> u8 {
+    match error {
+        NetError::WrongToken | NetError::Refused(_) | NetError::Version { .. } | NetError::Address { .. } => MENDABLE,
+        _ => FAILED,
     }
 }
 

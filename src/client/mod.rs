@@ -38,6 +38,7 @@ pub use devices::{Computers, Devices, NoDevice};
 pub use future::{Blocks, FromFuture, Future, Futures, JobHandle};
 pub use op::{Inputs, Reduce, Task};
 pub use remote::{ConnectError, find_token, status};
+pub use wire::ClusterStatus;
 pub use value::{FromValue, ResultElement, Value, ValueError};
 
 use devices::Choice;

@@ -4,10 +4,12 @@
 //! (see `engine`). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
 //! those of its clients, and those of arrays that are kept on its workers.
 
+mod budget;
 mod engine;
+mod gpus;
 mod server;
+mod worker;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,35 +19,31 @@ use std::time::Duration;
 
 use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
-use gridloom_worker::gpu::{self, Adapter, AdapterInfo, GpuOptions, SelectError, Visibility};
+use gridloom_worker::gpu::{GpuOptions, SelectError};
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
 use gridloom_worker::net::NetError;
-use gridloom_worker::serve::{DataRoot, Device, StartError, Worker, WorkerOptions};
+use gridloom_worker::serve::{DataRoot, Device, RemoteError, StartError, Worker, WorkerOptions};
 
 use crate::client::link::{FetchReply, Link, PutReply};
 use crate::client::{Client, Devices, GPU_BYTES_MIN};
 use crate::host;
 use crate::scheduler::{FromClient, Limits};
 
+use budget::Budget;
 use engine::{Engine, Input};
+use gpus::{GPU_SLOTS, usable_gpus};
 
 pub use server::SchedulerServer;
+pub use worker::RemoteWorkers;
 
 /// How long a block may take unless said otherwise.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Blocks in flight on a GPU: the device computes one while the host feeds it others.
-const GPU_SLOTS: usize = 3;
 
 /// How long a worker that is scaled away may take to hand over what it holds.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Clients are told apart in the whole process, so that an array of one cluster means nothing to another.
 static NEXT_CLIENT: AtomicU64 = AtomicU64::new(1);
-
-/// The share of the process's memory that all workers together may fill, in percent: the rest is for the program itself
-/// and for what it gathers.
-const BUDGET_PERCENT: u64 = 80;
 
 /// A cluster could not be started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +67,9 @@ pub enum ClusterError {
         /// What this machine lacks for one.
         missing: Vec<String>,
     },
+    /// A worker of this process ended by itself.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The environment names GPUs that cannot be used.
     #[error(transparent)]
     Select(#[from] SelectError),
@@ -256,9 +257,6 @@ impl Inner {
         let adapters = usable_gpus(devices)?;
         let share = lock(&self.budget).share(adapters.len());
         for adapter in adapters {
-            if adapter.info().is_software() {
-                tracing::warn!(gpu = adapter.info().name, "there is no real GPU: this one computes on the CPU");
-            }
             let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
             let memory_bytes = self.options.memory_bytes.unwrap_or(share);
             let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout: self.options.block_timeout, memory_bytes };
@@ -280,7 +278,7 @@ impl Inner {
         };
         let machine = Box::new(Worker::start(options, Box::new(sink))?);
         self.engine.call(Input::Join { worker: id, machine });
-        lock(&self.budget).given.insert(id, memory_bytes);
+        lock(&self.budget).give(id.0, memory_bytes);
         Ok(())
     }
 
@@ -288,7 +286,7 @@ impl Inner {
     fn end_worker(&self, worker: WorkerId, patience: Duration) {
         let ended = self.engine.wait_ended(worker, patience);
         drop(ended.or_else(|| self.remove_worker(worker)));
-        lock(&self.budget).given.remove(&worker);
+        lock(&self.budget).take_back(worker.0);
     }
 
     fn remove_worker(&self, worker: WorkerId) -> Option<Box<Worker>> {
@@ -319,48 +317,6 @@ struct Gpus {
     workers: Vec<WorkerId>,
     /// What was looked for before: drivers take their time to answer, and do not change their minds.
     sought: Vec<Devices>,
-}
-
-/// The GPUs of this machine that `devices` means and the environment leaves to us.
-fn usable_gpus(devices: Devices) -> Result<Vec<Adapter>, ClusterError> {
-    // To look at software GPUs takes time and memory, and some of them speak on standard error.
-    let has_real = !cfg!(target_arch = "x86_64") || !gpu::missing().contains(&gpu::Missing::Hardware);
-    if devices != Devices::Gpu && !has_real {
-        return Ok(Vec::new());
-    }
-    let adapters = gpu::adapters();
-    let infos: Vec<AdapterInfo> = adapters.iter().map(|adapter| adapter.info().clone()).collect();
-    let visible = Visibility::of_process().select(&infos)?;
-    let usable = visible.into_iter().map(|at| adapters[at].clone());
-    let (software, real): (Vec<Adapter>, Vec<Adapter>) = usable.partition(|adapter| adapter.info().is_software());
-    match (devices, real.is_empty()) {
-        (Devices::Gpu, true) if software.is_empty() => {
-            Err(ClusterError::NoGpu { missing: gpu::missing().iter().map(ToString::to_string).collect() })
-        }
-        (Devices::Gpu, true) => Ok(software),
-        _ => Ok(real),
-    }
-}
-
-/// The memory of all workers together.
-#[derive(Debug)]
-struct Budget {
-    bytes: u64,
-    given: BTreeMap<WorkerId, u64>,
-}
-
-impl Budget {
-    fn of_this_process() -> Budget {
-        // Where nothing can be read, assume little rather than too much.
-        let memory = host::memory_bytes().into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
-        Budget { bytes: memory / 100 * BUDGET_PERCENT, given: BTreeMap::new() }
-    }
-
-    /// What each of `added` workers may have.
-    fn share(&self, added: usize) -> u64 {
-        let left = self.bytes.saturating_sub(self.given.values().sum());
-        left / 4 * 3 / added.max(1) as u64
-    }
 }
 
 /// How a client of this process reaches the machines: by moving them.
@@ -404,33 +360,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_never_have_more_than_the_budget_and_there_is_always_some_left() {
-        let mut budget = Budget { bytes: 1600, given: BTreeMap::new() };
-        let add = |budget: &mut Budget, ids: std::ops::Range<u64>| {
-            let share = budget.share(ids.clone().count());
-            budget.given.extend(ids.map(|id| (WorkerId(id), share)));
-            share
-        };
-        assert_eq!(add(&mut budget, 0..3), 400);
-        assert_eq!(add(&mut budget, 3..4), 300);
-        assert_eq!(add(&mut budget, 4..6), 37);
-        budget.given.remove(&WorkerId(3));
-        assert_eq!(add(&mut budget, 6..7), 243);
-        assert!(budget.given.values().sum::<u64>() <= budget.bytes);
-        // Limits that were asked for may be more than there is.
-        budget.given.insert(WorkerId(7), 5000);
-        assert_eq!(budget.share(1), 0);
-    }
-
-    #[test]
     fn a_cluster_gives_memory_out_and_takes_it_back() {
         let cluster = LocalCluster::options().workers(2).threads(NonZeroUsize::MIN).start().unwrap();
-        let given = || lock(&cluster.0.budget).given.values().copied().collect::<Vec<u64>>();
+        let given = || lock(&cluster.0.budget).given();
         let first = given();
         cluster.scale(3).unwrap();
         let scaled = given();
         assert_eq!((scaled.len(), &scaled[..2]), (3, &first[..]));
-        assert!(scaled[2] > 0 && scaled.iter().sum::<u64>() <= lock(&cluster.0.budget).bytes);
+        assert!(scaled[2] > 0 && scaled.iter().sum::<u64>() <= host::memory_bytes().unwrap());
         cluster.scale(1).unwrap();
         assert_eq!(given(), first[..1]);
     }

@@ -94,7 +94,8 @@ const OPEN_TO: &[(&str, &[&str])] = &[
     ("reduce", &["array", "client", "plan"]),
     // Who joins and connects; how, is its own affair.
     ("net", &["cli", "client", "cluster"]),
-    ("serve", &["cluster"]),
+    // How long a worker may run, which files it opens, and why it ended.
+    ("serve", &["cli", "cluster"]),
     ("store", &[]),
 ];
 

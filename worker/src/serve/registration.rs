@@ -58,28 +58,27 @@ pub(super) struct Registration {
 impl Registration {
     /// Starts a machine, joins and registers it.
     pub(super) fn begin(options: &RemoteOptions, dialer: &Dialer, stop: &Stop) -> Result<Registration, RemoteError> {
-        let identity = Arc::new(dialer.join(&options.scheduler, &options.token, Role::Worker)?);
+        let net = |error| RemoteError::Net { address: options.scheduler.clone(), error };
+        let identity = Arc::new(dialer.join(&options.scheduler, &options.token, Role::Worker).map_err(net)?);
         let inbox = Inbox::default();
         let asked = inbox.sender();
-        let listening = listening(&options.scheduler, options.advertise.as_deref())?;
+        let listening = listening(&options.scheduler, options.advertise.as_deref()).map_err(net)?;
         let bulk = BulkOptions { put_bytes_max: options.worker.memory_bytes, ..listening };
-        let bulk = Arc::new(Bulk::open(Arc::clone(&identity), bulk, move |_party, question, reply| {
-            say(&asked, Input::Asked(question, reply));
-        })?);
+        let ask = move |_party, question, reply| say(&asked, Input::Asked(question, reply));
+        let bulk = Arc::new(Bulk::open(Arc::clone(&identity), bulk, ask).map_err(net)?);
         let events = inbox.sender();
         let sink = Box::new(move |event| say(&events, Input::Executed(event)));
         let worker = Worker::start(options.worker.clone(), sink)?;
         let heard = inbox.sender();
-        let control: Control<ToScheduler> = dialer
-            .connect(&options.scheduler, &identity)?
-            .start(move |received| say(&heard, Input::Scheduler(received)));
+        let session = dialer.connect(&options.scheduler, &identity).map_err(net)?;
+        let control: Control<ToScheduler> = session.start(move |received| say(&heard, Input::Scheduler(received)));
         let renewed = Arc::downgrade(&bulk);
         dialer.keep_renewed(&control, identity, move |identity| {
             if let Some(Err(error)) = renewed.upgrade().map(|bulk| bulk.renewed(identity)) {
                 tracing::warn!(%error, "a renewed certificate cannot be used");
             }
         });
-        let address = advertised(options.advertise.as_deref(), bulk.address()?);
+        let address = advertised(options.advertise.as_deref(), bulk.address().map_err(net)?);
         let register = Register {
             name: options.name.clone(),
             address,

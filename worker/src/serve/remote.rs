@@ -41,8 +41,13 @@ pub struct RemoteOptions {
 #[non_exhaustive]
 pub enum RemoteError {
     /// It may not join, or not be reached where it says.
-    #[error(transparent)]
-    Net(#[from] NetError),
+    #[error("scheduler {address}: {error}")]
+    Net {
+        /// Where the scheduler is.
+        address: String,
+        /// Why not.
+        error: NetError,
+    },
     /// It cannot compute here.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -89,7 +94,7 @@ impl RemoteWorker {
                         error
                     }
                 },
-                Err(RemoteError::Net(error)) if may_pass(&error) => error,
+                Err(RemoteError::Net { error, .. }) if may_pass(&error) => error,
                 Err(error) => return Err(error),
             };
             if since.elapsed() > REDIAL_FOR {

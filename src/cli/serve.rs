@@ -1,0 +1,97 @@
+//! The commands that do not end by themselves: a scheduler, a worker; and the one that asks how they are.
+
+use std::io::Read;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use gridloom_worker::net::identity::{Token, TokenError};
+use gridloom_worker::serve::{DataRoot, Stop};
+
+use super::args::{SchedulerCommand, WorkerCommand};
+use super::error::CliError;
+use super::print;
+use super::reach::{Reach, SchedulerFile};
+use crate::client::ConnectError;
+use crate::cluster::{RemoteWorkers, SchedulerServer};
+use crate::host;
+use crate::scheduler::Limits;
+
+/// Opens a scheduler's door, and keeps it open until it is told to end.
+pub(super) fn scheduler(args: &SchedulerCommand) -> Result<(), CliError> {
+    let (stop, stopped) = mpsc::channel();
+    on_signal(move || {
+        // If nobody waits any more, it is ending already.
+        let _ = stop.send(());
+    })?;
+    let token_file = args.token_file.clone().or_else(Token::default_path).ok_or(ConnectError::NoToken)?;
+    let token_file = absolute(token_file)?;
+    let server = SchedulerServer::start(args.listen, Limits::default())?;
+    server.token().write(&token_file).map_err(ConnectError::from)?;
+    let bound = server.address();
+    // An address that stands for all of this machine's means nothing to others.
+    let address = match bound.ip().is_unspecified() {
+        true => format!("{}:{}", host::name(), bound.port()),
+        false => bound.to_string(),
+    };
+    if let Some(path) = &args.scheduler_file {
+        SchedulerFile { address: address.clone(), token_file: token_file.clone() }.write(path)?;
+    }
+    print(&format!("scheduler  {address}\ntoken      {}", token_file.display()))?;
+    // There is a sender as long as signals can be caught.
+    let _ = stopped.recv();
+    drop(server);
+    Ok(())
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, ConnectError> {
+    std::path::absolute(&path).map_err(|error| TokenError::File { path, error }.into())
+}
+
+/// Serves a scheduler until it is told to end.
+pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
+    let Reach { address, token } = args.keys.find(args.scheduler.clone())?;
+    let usual = RemoteWorkers::new(address, token);
+    let workers = RemoteWorkers {
+        name: args.name.clone().unwrap_or(usual.name),
+        devices: args.device.devices(),
+        threads: args.threads.and_then(|threads| NonZeroUsize::new(threads as usize)),
+        memory_bytes: args.memory_limit,
+        data_root: args.data_root.clone().map_or(DataRoot::None, DataRoot::Beneath),
+        advertise: args.advertise.clone(),
+        lifetime: args.lifetime,
+        block_timeout: args.block_timeout,
+        ..usual
+    };
+    let stop = Stop::default();
+    let leaving = stop.clone();
+    on_signal(move || leaving.leave())?;
+    if args.with_parent {
+        end_with_parent(stop.clone())?;
+    }
+    print(&format!("worker     {}\nscheduler  {}", workers.name, workers.scheduler))?;
+    Ok(workers.run(&stop)?)
+}
+
+/// Calls `first` at the first signal to end; the second ends the process at once.
+fn on_signal(first: impl Fn() + Send + 'static) -> Result<(), CliError> {
+    let was_told = AtomicBool::new(false);
+    ctrlc::set_handler(move || match was_told.swap(true, Ordering::SeqCst) {
+        false => first(),
+        true => std::process::exit(i32::from(CliError::Interrupted.exit_code())),
+    })?;
+    Ok(())
+}
+
+/// Ends the workers when standard input does: whoever started them holds the other end, and is gone.
+fn end_with_parent(stop: Stop) -> Result<(), CliError> {
+    let watch = move || {
+        // Nothing is ever written there; an error ends it as well.
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        stop.end();
+    };
+    thread::Builder::new().name("gridloom-parent".to_owned()).spawn(watch)?;
+    Ok(())
+}
