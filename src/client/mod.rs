@@ -37,6 +37,7 @@ pub(crate) use devices::GPU_BYTES_MIN;
 pub use devices::{Computers, Devices, NoDevice};
 pub use future::{Blocks, FromFuture, Future, Futures, JobHandle};
 pub use op::{Inputs, Reduce, Task};
+pub(crate) use remote::TOKEN_VARIABLE;
 pub use remote::{ConnectError, find_token, status};
 pub use wire::ClusterStatus;
 pub use value::{FromValue, ResultElement, Value, ValueError};

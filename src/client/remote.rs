@@ -14,6 +14,7 @@ use gridloom_worker::net::{
     Bulk, BulkOptions, Control, Dialer, HANDSHAKE_LIMIT, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, PutError,
     Received, address_towards,
 };
+use gridloom_worker::wire::FetchError;
 
 use super::devices::Devices;
 use super::link::{FetchReply, Link, PutReply, Receiver};
@@ -23,7 +24,7 @@ use super::Client;
 use crate::scheduler::{FromClient, ToClient};
 
 /// The environment's token.
-const TOKEN_VARIABLE: &str = "GRIDLOOM_TOKEN";
+pub(crate) const TOKEN_VARIABLE: &str = "GRIDLOOM_TOKEN";
 /// Where the environment says that a token is.
 const TOKEN_FILE_VARIABLE: &str = "GRIDLOOM_TOKEN_FILE";
 
@@ -91,6 +92,13 @@ impl Client {
         let (state, net) = (Arc::<State>::default(), net_error(address));
         let (id, link) = RemoteLink::open(address, token, Arc::clone(&state), keeps).map_err(net)?;
         Ok(Client::with_state(id, state, Box::new(link), devices))
+    }
+
+    /// One that has lost its scheduler already.
+    pub(crate) fn lost(devices: Devices) -> Client {
+        let state = Arc::<State>::default();
+        state.close();
+        Client::with_state(ClientId(0), state, Box::new(NoLink), devices)
     }
 }
 
@@ -179,6 +187,23 @@ impl Link for RemoteLink {
                 _ => None,
             }));
         });
+    }
+}
+
+/// To nobody.
+struct NoLink;
+
+impl Link for NoLink {
+    fn reinforce(&self, _devices: Devices, _bytes: u64) {}
+
+    fn send(&self, _message: FromClient) {}
+
+    fn fetch(&self, _holder: WorkerId, _block: BlockId, _field: u32, reply: FetchReply) {
+        reply(Err(FetchError::Unreachable));
+    }
+
+    fn put(&self, _worker: WorkerId, _block: BlockId, _fields: Vec<Block>, reply: PutReply) {
+        reply(Err(None));
     }
 }
 

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::net::identity::{Authority, Role, Token};
@@ -16,7 +17,7 @@ use gridloom_worker::net::{Control, Received, Refusal, Server, Session};
 use gridloom_worker::serve::Inbox;
 use gridloom_worker::wire::{ToScheduler, ToWorker};
 
-use super::ClusterError;
+use super::{ClusterError, lock};
 use crate::client::wire::{ClientHears, ClientSays, ClusterStatus};
 use crate::scheduler::{Action, Event, FromClient, Limits, Scheduler};
 
@@ -26,8 +27,39 @@ pub struct SchedulerServer {
     server: Option<Server>,
     address: SocketAddr,
     token: Token,
+    roll: Arc<Roll>,
     inbox: Sender<Input>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The names of the workers that have registered and are not gone.
+#[derive(Default)]
+pub(super) struct Roll {
+    names: Mutex<BTreeMap<WorkerId, String>>,
+    changed: Condvar,
+}
+
+impl Roll {
+    /// Waits until all of `names` are there or `gives_up` says that it is no use, at most `patience`. Returns the first
+    /// that is missing.
+    pub(super) fn miss<'a>(
+        &self,
+        names: &[&'a str],
+        patience: Duration,
+        gives_up: impl Fn() -> bool,
+    ) -> Option<&'a str> {
+        let missing = |there: &BTreeMap<WorkerId, String>| {
+            names.iter().copied().find(|name| there.values().all(|other| other != name))
+        };
+        let waits = |there: &mut BTreeMap<WorkerId, String>| missing(there).is_some() && !gives_up();
+        let waited = self.changed.wait_timeout_while(lock(&self.names), patience, waits);
+        missing(&waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<WorkerId, String>)) {
+        change(&mut lock(&self.names));
+        self.changed.notify_all();
+    }
 }
 
 /// What its thread is told.
@@ -51,9 +83,10 @@ impl SchedulerServer {
         let (told, knocked) = (inbox.sender(), inbox.sender());
         let server = Server::bind(listen, authority, move |session| say(&knocked, Input::Session(session)))?;
         let address = server.address();
-        let shell = Shell::new(inbox, limits);
+        let roll = Arc::<Roll>::default();
+        let shell = Shell::new(inbox, limits, Arc::clone(&roll));
         let thread = std::thread::Builder::new().name("gridloom-scheduler".to_owned()).spawn(move || shell.run())?;
-        Ok(SchedulerServer { server: Some(server), address, token, inbox: told, thread: Some(thread) })
+        Ok(SchedulerServer { server: Some(server), address, token, roll, inbox: told, thread: Some(thread) })
     }
 
     /// Where it is reached: with the port that the system chose, if it was left to it.
@@ -66,9 +99,15 @@ impl SchedulerServer {
         &self.token
     }
 
-    /// The workers of this name are dead: their connections are not waited for.
+    /// Who has registered.
+    pub(super) fn roll(&self) -> &Roll {
+        &self.roll
+    }
+
+    /// The workers of this name are dead: their connections are not waited for, and nobody waits for them to register.
     pub(super) fn lose(&self, name: String) {
         say(&self.inbox, Input::Lost(name));
+        self.roll.change(|_| {});
     }
 }
 
@@ -100,6 +139,7 @@ struct Worker {
 struct Shell {
     inbox: Inbox<Input>,
     scheduler: Scheduler,
+    roll: Arc<Roll>,
     workers: BTreeMap<WorkerId, Worker>,
     clients: BTreeMap<ClientId, Control<ClientHears>>,
     /// Workers that were here once: their ids are used up.
@@ -107,9 +147,9 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(inbox: Inbox<Input>, limits: Limits) -> Shell {
+    fn new(inbox: Inbox<Input>, limits: Limits, roll: Arc<Roll>) -> Shell {
         let (workers, clients, retired) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Shell { inbox, scheduler: Scheduler::new(limits), workers, clients, retired }
+        Shell { inbox, scheduler: Scheduler::new(limits), roll, workers, clients, retired }
     }
 
     fn run(mut self) {
@@ -178,8 +218,10 @@ impl Shell {
         match received {
             Received::Message(ToScheduler::Register(register)) if known.name.is_none() => {
                 tracing::info!(%worker, name = register.name, executor = register.executor, "a worker registers");
-                known.name = Some(register.name.clone());
+                let name = register.name.clone();
+                known.name = Some(name.clone());
                 self.tell(Event::WorkerJoined { worker, register });
+                self.roll.change(|names| drop(names.insert(worker, name)));
             }
             Received::Message(ToScheduler::Register(_)) => known.control.refuse(Refusal::Malformed),
             Received::Message(ToScheduler::Worker(message)) => self.tell(Event::Worker { worker, message }),
@@ -223,6 +265,7 @@ impl Shell {
         self.workers.remove(&worker);
         self.retired.insert(worker);
         self.tell(Event::WorkerGone { worker });
+        self.roll.change(|names| drop(names.remove(&worker)));
     }
 
     fn status(&self) -> ClusterStatus {
