@@ -40,9 +40,8 @@ fn row(worker: &WorkerStatus, traffic: Option<&Traffic>) -> Vec<String> {
 /// Lines whose columns stand below each other.
 fn aligned(rows: &[Vec<String>]) -> impl Iterator<Item = String> + '_ {
     let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
+    let widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     rows.iter().map(move |row| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         cells.collect::<Vec<String>>().join("  ").trim_end().to_owned()

@@ -39,8 +39,8 @@ pub use future::{Blocks, FromFuture, Future, Futures, JobHandle};
 pub use op::{Inputs, Reduce, Task};
 pub(crate) use remote::TOKEN_VARIABLE;
 pub use remote::{ConnectError, find_token, status};
-pub use wire::ClusterStatus;
 pub use value::{FromValue, ResultElement, Value, ValueError};
+pub use wire::ClusterStatus;
 
 use devices::Choice;
 use future::{Completed, Held, Pinned};

@@ -16,11 +16,11 @@ use gridloom_worker::net::{
 };
 use gridloom_worker::wire::FetchError;
 
+use super::Client;
 use super::devices::Devices;
 use super::link::{FetchReply, Link, PutReply, Receiver};
 use super::state::State;
 use super::wire::{ClientHears, ClientSays, ClusterStatus};
-use super::Client;
 use crate::scheduler::{FromClient, ToClient};
 
 /// The environment's token.

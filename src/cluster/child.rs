@@ -38,7 +38,8 @@ impl Child {
         let mut command = Command::new(program);
         command.args(arguments).env(secret.0, secret.1).stdin(Stdio::piped()).stdout(Stdio::null());
         apart(&mut command);
-        let mut process = command.spawn().map_err(|error| ClusterError::Program { program: program.to_owned(), error })?;
+        let mut process =
+            command.spawn().map_err(|error| ClusterError::Program { program: program.to_owned(), error })?;
         let lifeline = Mutex::new(process.stdin.take());
         let (process, has_ended) = (Arc::new(Mutex::new(process)), Arc::new(AtomicBool::new(false)));
         let (watched, noted) = (Arc::clone(&process), Arc::clone(&has_ended));
@@ -54,6 +55,11 @@ impl Child {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The system's number of it.
+    pub(super) fn id(&self) -> u32 {
+        lock(&self.process).id()
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -66,7 +66,10 @@ impl Embedded {
         let memory_bytes = self.options.memory_bytes.unwrap_or(share);
         let code_generator = CodeGenerator::default();
         let cpu = CpuOptions { slots, block_timeout: self.options.block_timeout, code_generator };
-        self.start_machine(id, WorkerOptions { device: Device::Cpu(cpu), memory_bytes, data_root: DataRoot::Anywhere })?;
+        self.start_machine(
+            id,
+            WorkerOptions { device: Device::Cpu(cpu), memory_bytes, data_root: DataRoot::Anywhere },
+        )?;
         Ok(id)
     }
 

@@ -71,7 +71,9 @@ pub enum ClusterError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// There is no program to run workers with.
-    #[error("no `gridloom` to run workers with: GRIDLOOM_BIN names none, and there is none beside this program, in the folder above, or in PATH")]
+    #[error(
+        "no `gridloom` to run workers with: GRIDLOOM_BIN names none, and there is none beside this program, in the folder above, or in PATH"
+    )]
     NoProgram,
     /// A worker's process could not be started.
     #[error("{}: {error}", program.display())]
@@ -119,6 +121,9 @@ pub struct LocalCluster(Arc<dyn Machines>);
 trait Machines: Send + Sync {
     fn client(self: Arc<Self>) -> Client;
     fn workers(&self) -> usize;
+    fn process_ids(&self) -> Vec<u32> {
+        Vec::new()
+    }
     /// To at least one.
     fn scale(&self, workers: usize) -> Result<(), ClusterError>;
 }
@@ -153,6 +158,11 @@ impl LocalCluster {
     /// How many workers there are on CPUs; processes that have died are not counted.
     pub fn workers(&self) -> usize {
         self.0.workers()
+    }
+
+    /// The system's numbers of the processes that workers are, the oldest first; none if they are in this process.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.0.process_ids()
     }
 
     /// Starts workers on CPUs, or lets the youngest hand over what they hold and end, until there are `workers`. Results

@@ -124,6 +124,10 @@ impl Machines for Processes {
         lock(&self.children).iter().filter(|(_, child)| !child.has_ended()).count()
     }
 
+    fn process_ids(&self) -> Vec<u32> {
+        lock(&self.children).iter().filter(|(_, child)| !child.has_ended()).map(|(_, child)| child.id()).collect()
+    }
+
     fn scale(&self, workers: usize) -> Result<(), ClusterError> {
         let mut children = lock(&self.children);
         let (dead, alive) = std::mem::take(&mut *children).into_iter().partition(|(_, child)| child.has_ended());

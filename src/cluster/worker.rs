@@ -102,8 +102,7 @@ impl RemoteWorkers {
         let cpu = has_cpu.then(|| Device::Cpu(CpuOptions { slots, block_timeout, code_generator }));
         let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout, memory_bytes };
         let devices = cpu.into_iter().chain(gpus.into_iter().map(|adapter| Device::Gpu(adapter, gpu.clone())));
-        let options =
-            devices.map(|device| WorkerOptions { device, memory_bytes, data_root: self.data_root.clone() });
+        let options = devices.map(|device| WorkerOptions { device, memory_bytes, data_root: self.data_root.clone() });
         Ok(options.collect())
     }
 }

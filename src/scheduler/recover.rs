@@ -47,9 +47,7 @@ fn verdict(error: &ExecuteError) -> Verdict {
         ExecuteError::Unsupported { .. }
         | ExecuteError::Source { .. }
         | ExecuteError::Forbidden { .. }
-        | ExecuteError::DeviceLost { .. } => {
-            Verdict::Elsewhere
-        }
+        | ExecuteError::DeviceLost { .. } => Verdict::Elsewhere,
         ExecuteError::Memory { .. } => Verdict::Later,
         ExecuteError::Cancelled => Verdict::Anybody,
         // The enum may grow: what is not known is taken for a bug there.

@@ -19,7 +19,7 @@ fn cluster(workers: usize) -> LocalCluster {
 }
 
 /// Expressions with every kind of stage: chains, views, folds over one and several levels, user kernels, relabels.
-fn expressions() -> Vec<(&'static str, Array)> {
+pub(crate) fn expressions() -> Vec<(&'static str, Array)> {
     let x = Array::random([60, 70]).chunks([7, 9]);
     let f32s = Array::random([5000]).with_dtype(DType::F32).seed(3).chunks([13]);
     let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
@@ -39,7 +39,7 @@ fn expressions() -> Vec<(&'static str, Array)> {
     ]
 }
 
-fn compute(client: &Client, array: &Array) -> Value {
+pub(crate) fn compute(client: &Client, array: &Array) -> Value {
     client.compute(array).unwrap().wait().unwrap()
 }
 

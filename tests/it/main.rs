@@ -9,5 +9,6 @@ mod cluster;
 mod examples;
 mod house;
 mod oracle;
+mod processes;
 mod scheduler_cost;
 mod simulation;
