@@ -47,6 +47,7 @@ pub(super) enum Action {
     },
     Scheduler(SchedulerCommand),
     Worker(WorkerCommand),
+    Rank(RankCommand),
     Status(StatusCommand),
     /// Say what this machine offers: system, cores, SIMD, memory, GPUs
     Doctor {
@@ -90,6 +91,43 @@ pub(super) struct WorkerCommand {
     pub(super) scheduler: Option<String>,
     #[command(flatten)]
     pub(super) keys: KeyArgs,
+    #[command(flatten)]
+    pub(super) work: WorkerArgs,
+    /// End when standard input does, as a child of another program
+    #[arg(long)]
+    pub(super) with_parent: bool,
+}
+
+const WORKER_EXAMPLES: &str = "Examples:
+  gridloom worker 10.0.0.1:8786 --token-file token --data-root /data --memory-limit 8GiB
+  gridloom worker --scheduler-file /shared/scheduler.json --device gpu";
+
+/// Be one rank of a cluster: rank 0 its scheduler, every other a worker, as Slurm, Open MPI or PMI count them
+#[derive(Debug, Args)]
+#[command(after_help = RANK_EXAMPLES)]
+pub(super) struct RankCommand {
+    /// Where rank 0 writes its address and token file, and the others look for them
+    #[arg(long, value_name = "FILE")]
+    pub(super) scheduler_file: PathBuf,
+    /// Where rank 0 is reached (QUIC, so UDP); port 0 is one that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:0")]
+    pub(super) listen: SocketAddr,
+    #[command(flatten)]
+    pub(super) work: WorkerArgs,
+}
+
+const RANK_EXAMPLES: &str = "Example, in a script for sbatch:
+  #SBATCH --ntasks=9
+  srun gridloom rank --scheduler-file $PWD/scheduler.json --data-root /data &
+  until [ -e scheduler.json ]; do sleep 0.1; done
+  gridloom map poly.wgsl /data/a.npy -o b.npy --scheduler-file scheduler.json
+  kill %1; wait
+
+The token lies beside the scheduler file, for its owner alone.";
+
+/// What a worker computes with.
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
     /// On what it computes: `auto` and `all` are the CPU and every real GPU
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(super) device: Device,
@@ -114,14 +152,7 @@ pub(super) struct WorkerCommand {
     /// How long a kernel may run on one block: 500ms, 60s, 2m
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub(super) block_timeout: Duration,
-    /// End when standard input does, as a child of another program
-    #[arg(long)]
-    pub(super) with_parent: bool,
 }
-
-const WORKER_EXAMPLES: &str = "Examples:
-  gridloom worker 10.0.0.1:8786 --token-file token --data-root /data --memory-limit 8GiB
-  gridloom worker --scheduler-file /shared/scheduler.json --device gpu";
 
 /// Say how a cluster stands: its workers, what they hold and have to do, what their connections have seen
 #[derive(Debug, Args)]

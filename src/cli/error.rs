@@ -69,6 +69,9 @@ pub(super) enum CliError {
         /// What is wrong with it.
         error: String,
     },
+    /// Nobody has numbered this process.
+    #[error("no rank: neither Slurm, Open MPI nor PMI has started this process")]
+    NoRank,
     /// No scheduler.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -105,6 +108,7 @@ impl CliError {
             | CliError::Plan(_)
             | CliError::Output(_)
             | CliError::SchedulerFile { .. }
+            | CliError::NoRank
             | CliError::Connect(ConnectError::Token(_) | ConnectError::NoToken)
             | CliError::Cluster(ClusterError::NoGpu { .. } | ClusterError::Select(_))
             | CliError::Client(ClientError::Device(_)) => MENDABLE,

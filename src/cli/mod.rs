@@ -1,7 +1,7 @@
 //! The command line: arguments in, one result out, and an exit code that says who can mend what went wrong.
 //!
 //! Reading order: `args` (the grammar) -> `work` (the array that is asked for) -> `run` (a cluster, and where the
-//! result goes) -> `report` (what is said at the end); `reach` (how a scheduler is found) -> `serve` (the commands that
+//! result goes) -> `report` (what is said at the end); `reach` (how a scheduler is found) -> `rank` and `serve` (the commands that
 //! stay) -> `status`. Standard output carries results only; errors are one line on
 //! standard error, followed by the user's own lines where a kernel is wrong. Nothing here knows how blocks are computed.
 
@@ -15,6 +15,7 @@ pub mod input;
 mod interrupt;
 pub mod output;
 mod progress;
+mod rank;
 mod reach;
 mod report;
 mod run;
@@ -72,6 +73,7 @@ fn act(action: Action) -> Result<(), CliError> {
         Action::Kernel { what: KernelAction::Check { kernel } } => print(check::check(&kernel)?.trim_end()),
         Action::Scheduler(command) => serve::scheduler(&command),
         Action::Worker(command) => serve::worker(&command),
+        Action::Rank(command) => serve::rank(&command),
         Action::Status(command) => tell_status(&command),
         Action::Doctor { json: true } => print(&json!(doctor::Doctor::examine()).to_string()),
         Action::Doctor { json: false } => print(&doctor::Doctor::examine().to_string()),

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use gridloom_worker::net::identity::Token;
@@ -10,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::CliError;
 use crate::client::find_token;
+
+/// How long a scheduler may take to write its file, and how often it is looked for.
+const FILE_PATIENCE: Duration = Duration::from_secs(60);
+const FILE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the scheduler is, for commands that can do without one.
 #[derive(Clone, Debug, Default, Args)]
@@ -65,9 +71,28 @@ impl KeyArgs {
 pub(super) struct SchedulerFile {
     pub(super) address: String,
     pub(super) token_file: PathBuf,
+    /// The batch job that it belongs to: another one's may still lie there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<String>,
 }
 
 impl SchedulerFile {
+    /// Waits for the file that the scheduler of the same job is about to write.
+    pub(super) fn await_of(path: &Path, job: Option<&str>) -> Result<SchedulerFile, CliError> {
+        let begun = Instant::now();
+        loop {
+            match SchedulerFile::read(path) {
+                Ok(file) if file.job.as_deref() == job => return Ok(file),
+                Err(error) if begun.elapsed() > FILE_PATIENCE => return Err(error),
+                Ok(_) if begun.elapsed() > FILE_PATIENCE => {
+                    let error = "it is of another job".to_owned();
+                    return Err(CliError::SchedulerFile { path: path.to_owned(), error });
+                }
+                Ok(_) | Err(_) => thread::sleep(FILE_PAUSE),
+            }
+        }
+    }
+
     fn read(path: &Path) -> Result<SchedulerFile, CliError> {
         let failed = |error: String| CliError::SchedulerFile { path: path.to_owned(), error };
         let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
@@ -96,7 +121,7 @@ mod tests {
     fn a_scheduler_file_is_read_as_it_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scheduler.json");
-        let file = SchedulerFile { address: "node1:8786".to_owned(), token_file: "/shared/token".into() };
+        let file = SchedulerFile { address: "node1:8786".to_owned(), token_file: "/shared/token".into(), job: None };
         file.write(&path).unwrap();
         assert_eq!(SchedulerFile::read(&path).unwrap(), file);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");

@@ -27,6 +27,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub(super) fn run(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<Report, CliError> {
     let interrupt = Interrupt::catch()?;
     let done = run_interruptible(work, args, output, &interrupt);
+    // What Ctrl-C would stop holds the connection, whose last words are to leave before the process ends.
+    interrupt.on_press(|| {});
     // Whatever failed after Ctrl-C failed because of it.
     interrupt.check().and(done)
 }

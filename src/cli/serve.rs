@@ -1,8 +1,9 @@
 //! The commands that do not end by themselves: a scheduler, a worker; and the one that asks how they are.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -10,25 +11,59 @@ use std::thread;
 use gridloom_worker::net::identity::{Token, TokenError};
 use gridloom_worker::serve::{DataRoot, Stop};
 
-use super::args::{SchedulerCommand, WorkerCommand};
+use super::args::{RankCommand, SchedulerCommand, WorkerArgs, WorkerCommand};
 use super::error::CliError;
 use super::print;
+use super::rank::Rank;
 use super::reach::{Reach, SchedulerFile};
-use crate::client::ConnectError;
+use crate::client::{ConnectError, find_token};
 use crate::cluster::{RemoteWorkers, SchedulerServer};
 use crate::host;
 use crate::scheduler::Limits;
 
-/// Opens a scheduler's door, and keeps it open until it is told to end.
+/// `gridloom scheduler`.
 pub(super) fn scheduler(args: &SchedulerCommand) -> Result<(), CliError> {
+    let token_file = args.token_file.clone().or_else(Token::default_path).ok_or(ConnectError::NoToken)?;
+    decide(args.listen, token_file, args.scheduler_file.as_deref(), None)
+}
+
+/// `gridloom worker`.
+pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
+    let reach = args.keys.find(args.scheduler.clone())?;
+    if args.with_parent {
+        end_with_parent()?;
+    }
+    work(reach, &args.work)
+}
+
+/// `gridloom rank`.
+pub(super) fn rank(args: &RankCommand) -> Result<(), CliError> {
+    let Rank { number, job } = Rank::of_process().ok_or(CliError::NoRank)?;
+    let path = &args.scheduler_file;
+    if number == 0 {
+        let mut token_file = path.clone().into_os_string();
+        token_file.push(".token");
+        return decide(args.listen, token_file.into(), Some(path), job);
+    }
+    let file = SchedulerFile::await_of(path, job.as_deref())?;
+    let token = find_token(Some(&file.token_file))?;
+    work(Reach { address: file.address, token }, &args.work)
+}
+
+/// Opens a scheduler's door, and keeps it open until it is told to end.
+fn decide(
+    listen: SocketAddr,
+    token_file: PathBuf,
+    scheduler_file: Option<&Path>,
+    job: Option<String>,
+) -> Result<(), CliError> {
     let (stop, stopped) = mpsc::channel();
     on_signal(move || {
         // If nobody waits any more, it is ending already.
         let _ = stop.send(());
     })?;
-    let token_file = args.token_file.clone().or_else(Token::default_path).ok_or(ConnectError::NoToken)?;
     let token_file = absolute(token_file)?;
-    let server = SchedulerServer::start(args.listen, Limits::default())?;
+    let server = SchedulerServer::start(listen, Limits::default())?;
     server.token().write(&token_file).map_err(ConnectError::from)?;
     let bound = server.address();
     // An address that stands for all of this machine's means nothing to others.
@@ -36,8 +71,8 @@ pub(super) fn scheduler(args: &SchedulerCommand) -> Result<(), CliError> {
         true => format!("{}:{}", host::name(), bound.port()),
         false => bound.to_string(),
     };
-    if let Some(path) = &args.scheduler_file {
-        SchedulerFile { address: address.clone(), token_file: token_file.clone() }.write(path)?;
+    if let Some(path) = scheduler_file {
+        SchedulerFile { address: address.clone(), token_file: token_file.clone(), job }.write(path)?;
     }
     print(&format!("scheduler  {address}\ntoken      {}", token_file.display()))?;
     // There is a sender as long as signals can be caught.
@@ -51,8 +86,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConnectError> {
 }
 
 /// Serves a scheduler until it is told to end.
-pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
-    let Reach { address, token } = args.keys.find(args.scheduler.clone())?;
+fn work(Reach { address, token }: Reach, args: &WorkerArgs) -> Result<(), CliError> {
     let usual = RemoteWorkers::new(address, token);
     let workers = RemoteWorkers {
         name: args.name.clone().unwrap_or(usual.name),
@@ -68,9 +102,6 @@ pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
     let stop = Stop::default();
     let leaving = stop.clone();
     on_signal(move || leaving.leave())?;
-    if args.with_parent {
-        end_with_parent(stop.clone())?;
-    }
     print(&format!("worker     {}\nscheduler  {}", workers.name, workers.scheduler))?;
     Ok(workers.run(&stop)?)
 }
@@ -85,12 +116,12 @@ fn on_signal(first: impl Fn() + Send + 'static) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Ends the workers when standard input does: whoever started them holds the other end, and is gone.
-fn end_with_parent(stop: Stop) -> Result<(), CliError> {
+/// Ends the process when standard input does: whoever started it holds the other end, and has no more use for it.
+fn end_with_parent() -> Result<(), CliError> {
     let watch = move || {
         // Nothing is ever written there; an error ends it as well.
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        stop.end();
+        std::process::exit(0);
     };
     thread::Builder::new().name("gridloom-parent".to_owned()).spawn(watch)?;
     Ok(())

@@ -31,7 +31,7 @@ pub enum ClientHears {
 /// How a cluster stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
-    /// What the scheduler knows.
+    /// What the scheduler knows. Who asked is not counted among the clients.
     pub scheduler: Status,
     /// What the scheduler's connections to workers have seen.
     pub traffic: BTreeMap<WorkerId, Traffic>,

@@ -268,9 +268,12 @@ impl Shell {
         self.roll.change(|names| drop(names.remove(&worker)));
     }
 
+    /// How things stand. Who asks is not counted among the clients.
     fn status(&self) -> ClusterStatus {
+        let mut scheduler = self.scheduler.status();
+        scheduler.clients = scheduler.clients.saturating_sub(1);
         let traffic = self.workers.iter().map(|(&id, worker)| (id, worker.control.traffic()));
-        ClusterStatus { scheduler: self.scheduler.status(), traffic: traffic.collect() }
+        ClusterStatus { scheduler, traffic: traffic.collect() }
     }
 
     /// Nobody is to wait for what will not be.

@@ -33,7 +33,7 @@ pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(super) fn gridloom(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gridloom"));
     command.args(arguments).stdin(Stdio::null());
-    for variable in ["GRIDLOOM_LOG", "GRIDLOOM_TOKEN", "GRIDLOOM_TOKEN_FILE"] {
+    for variable in ["GRIDLOOM_LOG", "GRIDLOOM_TOKEN", "GRIDLOOM_TOKEN_FILE", "SLURM_PROCID", "PMI_RANK", "PMIX_RANK"] {
         command.env_remove(variable);
     }
     command
@@ -115,8 +115,14 @@ impl Scheduler {
     /// Starts a worker with one thread and waits until it has registered.
     #[track_caller]
     pub(super) fn worker(&self, name: &str, more: &[&str]) -> Process {
+        self.worker_on("cpu", name, more)
+    }
+
+    #[track_caller]
+    pub(super) fn worker_on(&self, device: &str, name: &str, more: &[&str]) -> Process {
         let address = self.address();
-        let usual = ["worker", &address, "--name", name, "--device", "cpu", "--threads", "1", "--memory-limit", "1GiB"];
+        let usual =
+            ["worker", &address, "--name", name, "--device", device, "--threads", "1", "--memory-limit", "1GiB"];
         let worker = Process::start(&mut self.command(&[&usual[..], more].concat()));
         eventually("a worker registers", || self.find(name).is_some());
         worker

@@ -63,8 +63,32 @@ fn kill_amid(cluster: &LocalCluster, future: &Future<Value>) {
     eventually("some of it is done", || future.progress().is_some_and(|(done, _)| done > 4));
     let (done, total) = future.progress().unwrap();
     assert!(done < total, "the fault comes too late to be one");
-    let victim = *cluster.process_ids().last().unwrap();
-    kill_process(Pid::from_raw(victim as i32).unwrap(), Signal::KILL).unwrap();
+    kill(*cluster.process_ids().last().unwrap());
+}
+
+/// Three workers, of which one dies every 700 ms: a mean life of 2 s. `GRIDLOOM_CHAOS_BLOCKS=3000` is a job of a minute.
+#[test]
+fn a_job_outlives_many_workers() {
+    let blocks = std::env::var("GRIDLOOM_CHAOS_BLOCKS").map_or(300, |blocks| blocks.parse().unwrap());
+    let array = slow(blocks);
+    let expected = expected(&array);
+    let cluster = cluster(3);
+    let future: Future<Value> = cluster.client().compute(&array).unwrap();
+    let mut deaths = 0;
+    while !future.is_done() {
+        std::thread::sleep(Duration::from_millis(700));
+        // The oldest of them, so that none lives on.
+        kill(cluster.process_ids()[0]);
+        cluster.scale(3).unwrap();
+        deaths += 1;
+    }
+    eprintln!("{deaths} workers died over {blocks} blocks");
+    assert!(deaths >= 3, "too short a job for its faults");
+    assert_eq!(future.wait().unwrap().bytes(), expected.bytes());
+}
+
+fn kill(process: u32) {
+    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL).unwrap();
 }
 
 #[test]

@@ -22,6 +22,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 /// How often it is looked whether all last words have left.
 const CLOSE_PAUSE: Duration = Duration::from_millis(1);
 
+/// How long an address is waited for when its name stands for others too.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A UDP socket, QUIC on it, and the threads that drive both. Dropped, it lets last words leave, closes every
 /// connection and ends the threads.
 pub(super) struct Endpoint {
@@ -131,11 +134,24 @@ pub(super) async fn within<T>(
     timeout(limit, work).await.unwrap_or(Err(NetError::Timeout { what, limit }))
 }
 
-/// The first address that a name stands for.
-pub(super) async fn resolve(address: &str) -> Result<SocketAddr, NetError> {
-    let unknown = |why: String| NetError::Address { address: address.to_owned(), why };
-    let mut found = tokio::net::lookup_host(address).await.map_err(|error| unknown(error.to_string()))?;
-    found.next().ok_or_else(|| unknown("the name stands for no address".to_owned()))
+/// Does `work` at the addresses that a name stands for, one after the other until somebody answers. Those of IPv4 come
+/// first: `localhost` is both, and what listens on it mostly listens there.
+pub(super) async fn at_any<T, F>(address: &str, work: impl Fn(SocketAddr) -> F) -> Result<T, NetError>
+where
+    F: Future<Output = Result<T, NetError>>,
+{
+    let unknown = |error: io::Error| NetError::Address { address: address.to_owned(), why: error.to_string() };
+    let mut found: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(unknown)?.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let (last, others) = found.split_last().ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
+    for &other in others {
+        if let Ok(result) = timeout(ANSWER_PATIENCE, work(other)).await
+            && !matches!(result, Err(NetError::Address { .. }))
+        {
+            return result;
+        }
+    }
+    work(*last).await
 }
 
 /// The address of this machine from which `address` is reached. Nothing is sent.
@@ -145,7 +161,7 @@ pub(super) async fn resolve(address: &str) -> Result<SocketAddr, NetError> {
 pub fn address_towards(address: &str) -> Result<IpAddr, NetError> {
     let unknown = |why: io::Error| NetError::Address { address: address.to_owned(), why: why.to_string() };
     let nowhere = || unknown(io::ErrorKind::NotFound.into());
-    let towards = address.to_socket_addrs().map_err(unknown)?.next().ok_or_else(nowhere)?;
+    let towards = address.to_socket_addrs().map_err(unknown)?.min_by_key(SocketAddr::is_ipv6).ok_or_else(nowhere)?;
     let any: SocketAddr = match towards {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

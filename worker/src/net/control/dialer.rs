@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::server::RENEWAL_LIMIT;
 use super::{Control, Ground, Session};
-use crate::net::endpoint::{Endpoint, resolve, within};
+use crate::net::endpoint::{Endpoint, at_any, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::greet;
 use crate::net::identity::{CertificateRequest, Expected, Identity, Party, PeerVerifier, Role, Token};
@@ -122,13 +122,12 @@ impl Dialer {
     where
         F: Future<Output = Result<T, NetError>>,
     {
-        let address = within("looking up the scheduler", HANDSHAKE_LIMIT, resolve(address)).await?;
+        let dial_at = async |address| {
+            let connection = self.endpoint.quinn().connect_with(config.clone(), address, SERVER_NAME)?.await?;
+            greeted(connection).await
+        };
         loop {
-            let connecting = self.endpoint.quinn().connect_with(config.clone(), address, SERVER_NAME)?;
-            let result = match connecting.await {
-                Ok(connection) => greeted(connection).await,
-                Err(error) => Err(error.into()),
-            };
+            let result = at_any(address, dial_at).await;
             if result.as_ref().err() != Some(&NetError::Refused(Refusal::Busy)) {
                 return result;
             }

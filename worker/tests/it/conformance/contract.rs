@@ -7,7 +7,7 @@ use gridloom_worker::dtype::DType;
 use gridloom_worker::executor::{ExecuteError, Executor};
 use gridloom_worker::gpu::{GpuExecutor, GpuOptions};
 use gridloom_worker::grid::Grid;
-use gridloom_worker::serve::{Device, Worker, WorkerOptions};
+use gridloom_worker::serve::{DataRoot, Device, Worker, WorkerOptions};
 use gridloom_worker::shape::Region;
 use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::DeviceClass;
@@ -173,7 +173,9 @@ fn cancelled_tasks_yield_one_event_each() {
 fn a_worker_can_be_a_gpu() {
     let Some(adapter) = adapter() else { return };
     let device = Device::Gpu(adapter.clone(), gpu_options());
-    let worker = Worker::start(WorkerOptions { device, memory_bytes: 1 << 30 }, Box::new(|_| {})).unwrap();
+    let worker =
+        Worker::start(WorkerOptions { device, memory_bytes: 1 << 30, data_root: DataRoot::Anywhere }, Box::new(|_| {}))
+            .unwrap();
     assert_eq!(worker.register().class, DeviceClass::Gpu(adapter.info().class()));
     assert!(worker.register().slots >= 2 && worker.register().executor.starts_with("gpu "));
 }
