@@ -374,8 +374,29 @@ mod tests {
     }
 
     #[test]
+    fn the_commands_of_a_cluster_parse() {
+        let command = parse("gridloom worker 10.0.0.1:8786 --memory-limit 8GiB --lifetime 24h --advertise node7:9000");
+        let Action::Worker(WorkerCommand { scheduler, work, with_parent: false, .. }) = command.unwrap().action else {
+            panic!()
+        };
+        assert_eq!((scheduler.as_deref(), work.memory_limit), (Some("10.0.0.1:8786"), Some(8 << 30)));
+        assert_eq!(work.lifetime, Some(Duration::from_secs(86_400)));
+        assert!(parse("gridloom worker --scheduler-file s.json --device gpu --data-root /data").is_ok());
+        assert!(parse("gridloom scheduler --listen 0.0.0.0:8786 --token-file t --scheduler-file s.json").is_ok());
+        assert!(parse("gridloom status --scheduler localhost:8786 --json").is_ok());
+        assert!(parse("gridloom rank --scheduler-file s.json --threads 4").is_ok());
+        assert!(parse("gridloom map k.wgsl a.npy -o b.npy --scheduler-file s.json --device all").is_ok());
+    }
+
+    #[test]
     fn bad_words_are_refused() {
         for line in [
+            "gridloom worker 10.0.0.1:8786 --scheduler-file s.json",
+            "gridloom worker 10.0.0.1:8786 --memory-limit much",
+            "gridloom reduce sum a.npy --scheduler a:1 --scheduler-file s.json",
+            "gridloom reduce sum a.npy --scheduler-file s.json --threads 2",
+            "gridloom scheduler --listen nowhere",
+            "gridloom rank",
             "gridloom reduce median a.npy",
             "gridloom reduce sum",
             "gridloom reduce sum a.npy b.npy",

@@ -1,4 +1,4 @@
-//! The commands that do not end by themselves: a scheduler, a worker; and the one that asks how they are.
+//! The commands that do not end by themselves: a scheduler, a worker, and a rank that is one of them.
 
 use std::io::Read;
 use std::net::SocketAddr;

@@ -14,14 +14,14 @@ use gridloom_worker::net::{
     Bulk, BulkOptions, Control, Dialer, HANDSHAKE_LIMIT, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, PutError,
     Received, address_towards,
 };
-use gridloom_worker::wire::FetchError;
+use gridloom_worker::wire::{FetchError, WireError};
 
 use super::Client;
 use super::devices::Devices;
 use super::link::{FetchReply, Link, PutReply, Receiver};
 use super::state::State;
 use super::wire::{ClientHears, ClientSays, ClusterStatus};
-use crate::scheduler::{FromClient, ToClient};
+use crate::scheduler::{FromClient, PlanFault, ToClient};
 
 /// The environment's token.
 pub(crate) const TOKEN_VARIABLE: &str = "GRIDLOOM_TOKEN";
@@ -131,6 +131,7 @@ fn net_error(address: &str) -> impl Fn(NetError) -> ConnectError {
 
 /// Messages and blocks over QUIC. What is said last still leaves, so the connection ends before its socket.
 struct RemoteLink {
+    state: Arc<State>,
     control: Control<ClientSays>,
     bulk: Arc<Bulk>,
     _dialer: Dialer,
@@ -153,17 +154,13 @@ impl RemoteLink {
         let options = BulkOptions { packet_bytes_max, ..BulkOptions::default() };
         let bulk = Arc::new(Bulk::open(Arc::clone(&identity), options, |_, _, _| {})?);
         let (welcome, welcomed) = mpsc::channel();
-        let ear = Ear { state, bulk: Arc::downgrade(&bulk), welcome };
+        let ear = Ear { state: Arc::clone(&state), bulk: Arc::downgrade(&bulk), welcome };
         let control: Control<ClientSays> =
             dialer.connect(address, &identity)?.start(move |received| ear.hear(received));
-        let (id, renewed) = (ClientId(identity.party().id), Arc::downgrade(&bulk));
-        dialer.keep_renewed(&control, identity, move |identity| {
-            if let Some(Err(error)) = renewed.upgrade().map(|bulk| bulk.renewed(identity)) {
-                tracing::warn!(%error, "a renewed certificate cannot be used");
-            }
-        });
+        let id = ClientId(identity.party().id);
+        dialer.keep_renewed(&control, identity, &bulk);
         awaited(&welcomed, "the scheduler's welcome")?;
-        Ok((id, RemoteLink { control, bulk, _dialer: dialer, _keeps: keeps }))
+        Ok((id, RemoteLink { state, control, bulk, _dialer: dialer, _keeps: keeps }))
     }
 }
 
@@ -172,8 +169,18 @@ impl Link for RemoteLink {
     fn reinforce(&self, _devices: Devices, _bytes: u64) {}
 
     fn send(&self, message: FromClient) {
-        // A connection that has ended has told the state so.
-        let _ = self.control.send(&ClientSays::Message(message));
+        let job = match &message {
+            FromClient::Submit { job, .. } => Some(*job),
+            _ => None,
+        };
+        // A connection that has ended has told the state so; a plan that cannot be sent fails its job.
+        if let Err(NetError::Wire(WireError::TooLong { bytes, bytes_max })) =
+            self.control.send(&ClientSays::Message(message))
+            && let Some(job) = job
+        {
+            let error = PlanFault::TooLong { bytes, bytes_max }.into();
+            self.state.receive(ToClient::JobFailed { job, error });
+        }
     }
 
     fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {

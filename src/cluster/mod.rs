@@ -1,8 +1,8 @@
 //! Clusters: those that a program starts itself, and what `gridloom scheduler` and `gridloom worker` run.
 //!
 //! Reading order: [`LocalCluster`] and [`ClusterOptions`] -> `embedded` with `engine` (scheduler and workers in this
-//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child` (a local cluster
-//! whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) -> `gpus` and `budget` (what workers
+//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child` and `roll` (a local
+//! cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) -> `gpus` and `budget` (what workers
 //! share). The state machines are the same everywhere; only what carries their messages differs.
 //!
 //! A [`LocalCluster`] ends, with every thread and process that it started, when the last handle to it is dropped: the
@@ -15,6 +15,7 @@ mod engine;
 mod gpus;
 mod options;
 mod processes;
+mod roll;
 mod server;
 mod worker;
 

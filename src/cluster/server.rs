@@ -6,10 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::net::identity::{Authority, Role, Token};
@@ -17,7 +16,8 @@ use gridloom_worker::net::{Control, Received, Refusal, Server, Session};
 use gridloom_worker::serve::Inbox;
 use gridloom_worker::wire::{ToScheduler, ToWorker};
 
-use super::{ClusterError, lock};
+use super::ClusterError;
+use super::roll::Roll;
 use crate::client::wire::{ClientHears, ClientSays, ClusterStatus};
 use crate::scheduler::{Action, Event, FromClient, Limits, Scheduler};
 
@@ -30,36 +30,6 @@ pub struct SchedulerServer {
     roll: Arc<Roll>,
     inbox: Sender<Input>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// The names of the workers that have registered and are not gone.
-#[derive(Default)]
-pub(super) struct Roll {
-    names: Mutex<BTreeMap<WorkerId, String>>,
-    changed: Condvar,
-}
-
-impl Roll {
-    /// Waits until all of `names` are there or `gives_up` says that it is no use, at most `patience`. Returns the first
-    /// that is missing.
-    pub(super) fn miss<'a>(
-        &self,
-        names: &[&'a str],
-        patience: Duration,
-        gives_up: impl Fn() -> bool,
-    ) -> Option<&'a str> {
-        let missing = |there: &BTreeMap<WorkerId, String>| {
-            names.iter().copied().find(|name| there.values().all(|other| other != name))
-        };
-        let waits = |there: &mut BTreeMap<WorkerId, String>| missing(there).is_some() && !gives_up();
-        let waited = self.changed.wait_timeout_while(lock(&self.names), patience, waits);
-        missing(&waited.unwrap_or_else(PoisonError::into_inner).0)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<WorkerId, String>)) {
-        change(&mut lock(&self.names));
-        self.changed.notify_all();
-    }
 }
 
 /// What its thread is told.

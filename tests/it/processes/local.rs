@@ -66,10 +66,11 @@ fn kill_amid(cluster: &LocalCluster, future: &Future<Value>) {
     kill(*cluster.process_ids().last().unwrap());
 }
 
-/// Three workers, of which one dies every 700 ms: a mean life of 2 s. `GRIDLOOM_CHAOS_BLOCKS=3000` is a job of a minute.
+/// Three workers, of which one dies every 700 ms: a mean life of 2 s. `GRIDLOOM_CHAOS_BLOCKS=9000` is a job of a minute on
+/// two cores.
 #[test]
 fn a_job_outlives_many_workers() {
-    let blocks = std::env::var("GRIDLOOM_CHAOS_BLOCKS").map_or(300, |blocks| blocks.parse().unwrap());
+    let blocks = std::env::var("GRIDLOOM_CHAOS_BLOCKS").map_or(700, |blocks| blocks.parse().unwrap());
     let array = slow(blocks);
     let expected = expected(&array);
     let cluster = cluster(3);

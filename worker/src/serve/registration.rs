@@ -72,12 +72,7 @@ impl Registration {
         let heard = inbox.sender();
         let session = dialer.connect(&options.scheduler, &identity).map_err(net)?;
         let control: Control<ToScheduler> = session.start(move |received| say(&heard, Input::Scheduler(received)));
-        let renewed = Arc::downgrade(&bulk);
-        dialer.keep_renewed(&control, identity, move |identity| {
-            if let Some(Err(error)) = renewed.upgrade().map(|bulk| bulk.renewed(identity)) {
-                tracing::warn!(%error, "a renewed certificate cannot be used");
-            }
-        });
+        dialer.keep_renewed(&control, identity, &bulk);
         let address = advertised(options.advertise.as_deref(), bulk.address().map_err(net)?);
         let register = Register {
             name: options.name.clone(),

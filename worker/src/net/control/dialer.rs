@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::server::RENEWAL_LIMIT;
 use super::{Control, Ground, Session};
+use crate::net::bulk::Bulk;
 use crate::net::endpoint::{Endpoint, at_any, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::greet;
@@ -78,27 +79,22 @@ impl Dialer {
         self.endpoint.wait("renewing a certificate", RENEWAL_LIMIT, renewed(control.connection(), identity))
     }
 
-    /// Renews a certificate at half its life, again and again, for as long as the connection lasts. `use_it` is called
-    /// on one of the network's threads with each new one.
-    pub fn keep_renewed<Out>(
-        &self,
-        control: &Control<Out>,
-        identity: Arc<Identity>,
-        use_it: impl Fn(Arc<Identity>) + Send + Sync + 'static,
-    ) {
-        let (connection, mut identity) = (control.connection().clone(), identity);
+    /// Renews the certificate with which `bulk` dials and is dialled at half its life, again and again, for as long as
+    /// the connection to the scheduler lasts.
+    pub fn keep_renewed<Out>(&self, control: &Control<Out>, mut identity: Arc<Identity>, bulk: &Arc<Bulk>) {
+        let (connection, bulk) = (control.connection().clone(), Arc::downgrade(bulk));
         self.endpoint.runtime().spawn(async move {
-            let ended = connection.closed();
             let renewing = async {
                 loop {
                     tokio::time::sleep(identity.renewal_due().saturating_sub(now())).await;
                     let renewal = renewed(&connection, &identity);
-                    match within("renewing a certificate", RENEWAL_LIMIT, renewal).await {
-                        Ok(renewed) => {
-                            identity = Arc::new(renewed);
-                            use_it(Arc::clone(&identity));
-                        }
-                        Err(error) => {
+                    let renewal = within("renewing a certificate", RENEWAL_LIMIT, renewal).await.map(Arc::new);
+                    let used =
+                        bulk.upgrade().map(|bulk| renewal.and_then(|new| bulk.renewed(new.clone()).map(|()| new)));
+                    match used {
+                        None => return,
+                        Some(Ok(new)) => identity = new,
+                        Some(Err(error)) => {
                             tracing::warn!(%error, "our certificate could not be renewed");
                             tokio::time::sleep(RENEWAL_PAUSE).await;
                         }
@@ -106,7 +102,7 @@ impl Dialer {
                 }
             };
             tokio::select! {
-                _ = ended => {}
+                _ = connection.closed() => {}
                 () = renewing => {}
             }
         });
