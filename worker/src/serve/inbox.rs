@@ -1,6 +1,6 @@
 //! What the thread of a state machine waits on: what others say, and its own timeouts.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// A queue with a clock. Whoever has a [`Inbox::sender`] never waits.
@@ -31,11 +31,8 @@ impl<T> Inbox<T> {
     /// What was said next, or `None` once `due` has come.
     pub fn next(&self, due: Option<Duration>) -> Option<T> {
         match due {
-            Some(due) => match self.receiver.recv_timeout(due.saturating_sub(self.now())) {
-                Ok(said) => Some(said),
-                // There is always a sender: ours.
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(due) => self.receiver.recv_timeout(due.saturating_sub(self.now())).ok(),
+            // There is always a sender: ours.
             None => self.receiver.recv().ok(),
         }
     }
