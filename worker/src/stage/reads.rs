@@ -192,11 +192,10 @@ impl Map {
                 start: order.iter().map(|&axis| blocks.start[axis]).collect(),
                 end: order.iter().map(|&axis| blocks.end[axis]).collect(),
             };
-            for index in permuted.indices() {
-                let at = ordered.linear(&index);
+            for run in permuted.runs(&ordered) {
                 match consumers.last_mut() {
-                    Some(range) if range.end == at => range.end += 1,
-                    _ => consumers.push(at..at + 1),
+                    Some(last) if last.end == run.start => last.end = run.end,
+                    _ => consumers.push(run),
                 }
             }
         }
