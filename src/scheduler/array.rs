@@ -36,8 +36,9 @@ pub(super) struct Recipe {
     /// Who may make it, also when it is made again.
     pub(super) classes: Arc<[DeviceClass]>,
     pub(super) bytes_peak: u64,
-    /// What its workers leave free beside it: a block of each stage on the longest way from it to the job's outputs,
-    /// so that what reads its blocks, and frees them, always has room.
+    /// What its workers leave free beside a block of it: a block of each stage on the longest way from it to the job's
+    /// outputs, so that what reads its blocks, and frees them, always has room. More than is ever needed: a job that
+    /// would fail for want of it goes on without.
     pub(super) bytes_spare: u64,
 }
 

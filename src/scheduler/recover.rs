@@ -138,21 +138,39 @@ impl Scheduler {
             array.excluded.insert(worker);
         }
         let error = JobError::Memory { array: id, needs, has };
-        if self.has_waited_for_memory(id) || (never && self.eligible(id).is_empty()) {
+        if (never && self.eligible(id).is_empty()) || (self.has_waited_for_memory(id) && !self.squeeze(id)) {
             self.fail(id, error);
             return;
         }
         self.wait_again(id, &back);
     }
 
-    /// Whether nothing of the job was completed, and nothing at all taken, since blocks of it were first refused, long
-    /// ago.
+    /// Whether nothing of the job is in hand or was completed, and nothing at all taken, since blocks of it were first
+    /// refused, long ago.
     fn has_waited_for_memory(&mut self, id: ArrayId) -> bool {
         let job = self.arrays.get(&id).and_then(|array| array.job);
         let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) else { return false };
+        if job.arrays.iter().filter_map(|id| self.arrays.get(id)).any(|array| !array.dispensed().is_empty()) {
+            job.refused = None;
+            return false;
+        }
         let since = (*job.refused.get_or_insert(self.now)).max(self.taken_last);
         let patience = if self.awaits_clients() { self.limits.take_wait } else { self.limits.memory_wait };
         self.now.saturating_sub(since) >= patience
+    }
+
+    /// The last thing that is tried for a job that has waited for memory: nothing is left free beside its blocks any more.
+    /// Whether anything was.
+    fn squeeze(&mut self, id: ArrayId) -> bool {
+        let job = self.arrays.get(&id).and_then(|array| array.job);
+        let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) else { return false };
+        job.refused = None;
+        let mut spared = 0;
+        for id in job.arrays.iter() {
+            let recipe = self.arrays.get_mut(id).and_then(|array| array.recipe.as_mut());
+            spared += recipe.map_or(0, |recipe| std::mem::take(&mut recipe.bytes_spare)).min(1);
+        }
+        spared > 0
     }
 
     pub(super) fn block_failed(
@@ -179,7 +197,7 @@ impl Scheduler {
                 if let Some(known) = self.workers.get_mut(&worker) {
                     known.back_off(self.now);
                 }
-                match self.has_waited_for_memory(id) {
+                match self.has_waited_for_memory(id) && !self.squeeze(id) {
                     true => self.fail(id, failed),
                     false => self.wait_again(id, &back),
                 }

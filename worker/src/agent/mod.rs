@@ -80,7 +80,6 @@ pub struct Agent<B> {
 struct Known {
     stage: Arc<Stage>,
     depth: u32,
-    bytes_spare: u64,
     /// Whether its blocks need other blocks.
     reads: bool,
 }
@@ -96,10 +95,20 @@ struct Queued {
 /// What is to be done with a block.
 #[derive(Clone, Debug)]
 enum Order {
-    /// Compute it.
-    Compute { attempt: u32, inputs: Arc<[Whereabouts]> },
+    /// Compute it, where this much is free beside it.
+    Compute { attempt: u32, bytes_spare: u64, inputs: Arc<[Whereabouts]> },
     /// Fetch it from `holder` and keep it.
     Keep { fields: u32, bytes: u64, holder: WorkerId },
+}
+
+impl Order {
+    /// What is to be free beside each block.
+    fn bytes_spare(&self) -> u64 {
+        match *self {
+            Order::Compute { bytes_spare, .. } => bytes_spare,
+            Order::Keep { .. } => 0,
+        }
+    }
 }
 
 /// A block in flight.
@@ -234,7 +243,7 @@ impl<B: Payload> Agent<B> {
                 self.actions.push_back(Action::Out(Outward::Peer { worker, address }))
             }
             ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
-            ToWorker::Stage { stage, depth, bytes_spare } => self.handle_stage(stage, depth, bytes_spare),
+            ToWorker::Stage { stage, depth } => self.handle_stage(stage, depth),
             ToWorker::Run(run) => self.handle_run(run),
             ToWorker::Keep { array, blocks, fields, bytes, holder } => {
                 self.enqueue(u32::MAX, Queued { array, blocks, order: Order::Keep { fields, bytes, holder } });
@@ -248,17 +257,18 @@ impl<B: Payload> Agent<B> {
         }
     }
 
-    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32, bytes_spare: u64) {
+    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32) {
         let reads = !stage.input_arrays().is_empty();
-        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, bytes_spare, reads });
+        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads });
         self.actions.push_back(Action::Prepare { stage });
     }
 
     fn handle_run(&mut self, run: Run) {
-        let Run { array, blocks, attempt, mut inputs } = run;
+        let Run { array, blocks, attempt, bytes_spare, mut inputs } = run;
         let depth = self.stages.get(&array).map_or(0, |known| known.depth);
         inputs.sort_by_key(|place| (place.array, place.blocks.start));
-        self.enqueue(depth, Queued { array, blocks, order: Order::Compute { attempt, inputs: inputs.into() } });
+        let order = Order::Compute { attempt, bytes_spare, inputs: inputs.into() };
+        self.enqueue(depth, Queued { array, blocks, order });
     }
 
     fn enqueue(&mut self, depth: u32, queued: Queued) {
