@@ -58,6 +58,8 @@ pub(crate) struct Gather {
     arrived: VecDeque<(u64, Block)>,
     /// Partials of result blocks that miss others.
     partials: BTreeMap<u64, BTreeMap<u64, Block>>,
+    /// What combines and finishes them.
+    reducer: Option<Reducer>,
 }
 
 /// What was asked for of whom, and what came.
@@ -108,6 +110,7 @@ impl Gather {
             mailbox: Arc::default(),
             arrived: VecDeque::new(),
             partials: BTreeMap::new(),
+            reducer: None,
         }
     }
 
@@ -157,7 +160,10 @@ impl Gather {
             return Ok(None);
         }
         let partials: Vec<Block> = self.partials.remove(&result).unwrap_or_default().into_values().collect();
-        let reducer = Reducer::new(reduction, &|_| kernel.clone()).map_err(ClientError::Root)?;
+        let reducer = match &mut self.reducer {
+            Some(reducer) => reducer,
+            none => none.insert(Reducer::new(reduction, &|_| kernel.clone()).map_err(ClientError::Root)?),
+        };
         let root = |stop: &StopFlag| reducer.finish(&reducer.fold(&partials, stop)?, stop);
         let fields = if kernel.is_some() { within_limit(root) } else { root(&StopFlag::new()) };
         let mut fields = fields.map_err(ClientError::Root)?;
@@ -167,13 +173,17 @@ impl Gather {
     /// Ready when something happened: blocks came, or it became known where they are.
     fn poll_arrivals(&mut self, context: &Context<'_>) -> Poll<Result<(), ClientError>> {
         if !self.begun {
-            match self.core.state.phase(self.output.array, Some(context.waker())) {
+            let array = self.output.array;
+            match self.core.state.phase(array, Some(context.waker())) {
                 Phase::Failed(error) => return Poll::Ready(Err(error.into())),
                 Phase::Done(holders) => self.places.extend(holders),
                 Phase::Begun if self.takes => {}
                 Phase::Pending | Phase::Begun => return Poll::Pending,
             }
             self.begun = true;
+            if !self.core.state.begin_gather(array, self.takes) {
+                return Poll::Ready(Err(ClientError::Taken { array }));
+            }
         }
         self.ask();
         if let Some(answer) = self.request.and_then(|request| self.core.state.answer(request, context.waker())) {

@@ -60,7 +60,7 @@ pub(super) enum About {
 }
 
 /// One array.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Array {
     pub(super) job: Option<JobId>,
     /// `None` for what a client put on workers itself.
@@ -79,6 +79,8 @@ pub(super) struct Array {
     pub(super) announced: bool,
     pub(super) failed: Option<JobError>,
 
+    /// How many blocks its job needs.
+    pub(super) wanted: u64,
     pub(super) unfinished: IntervalSet,
     waiting: IntervalSet,
     /// Ready, by the worker at whose home they are.
@@ -110,35 +112,7 @@ pub(super) struct Array {
 
 impl Array {
     pub(super) fn new(blocks: u64, fields: u32, bytes: u64) -> Array {
-        Array {
-            job: None,
-            recipe: None,
-            blocks,
-            fields,
-            bytes,
-            depth: 0,
-            readers: Vec::new(),
-            pinned: false,
-            announced: false,
-            failed: None,
-            unfinished: IntervalSet::new(),
-            waiting: IntervalSet::new(),
-            homes: BTreeMap::new(),
-            homeless: IntervalSet::new(),
-            line: IntervalSet::new(),
-            dispensed: BTreeMap::new(),
-            held: BTreeMap::new(),
-            done: IntervalSet::new(),
-            suspects: IntervalSet::new(),
-            taken: IntervalSet::new(),
-            told: IntervalSet::new(),
-            questions: Vec::new(),
-            attempt: 1,
-            paces: BTreeMap::new(),
-            pace: Pace::default(),
-            excluded: BTreeSet::new(),
-            failures: BTreeMap::new(),
-        }
+        Array { blocks, fields, bytes, attempt: 1, ..Array::default() }
     }
 
     /// Its blocks as one interval.

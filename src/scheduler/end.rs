@@ -78,7 +78,7 @@ impl Scheduler {
         let Some(array) = self.arrays.get(&id) else { return };
         let holders = array.held().keys().copied();
         let knowing = self.workers.iter().filter(|(_, known)| known.stages.contains(&id)).map(|(&worker, _)| worker);
-        let moving = self.moves.keys().filter(|(_, _, of)| *of == id).map(|&(_, to, _)| to);
+        let moving = self.moves_of(id).map(|(_, to, _)| to);
         let told: BTreeSet<WorkerId> = holders.chain(knowing).chain(moving).collect();
         for worker in told {
             self.tell(worker, ToWorker::Forget { array: id });
@@ -91,9 +91,9 @@ impl Scheduler {
         }
         self.edit(id, |array| array.clear());
         self.refuse_questions(id, &JobError::UnknownArray { array: id });
-        self.moves.retain(|(_, _, of), _| *of != id);
+        self.moves.retain(|(of, ..), _| *of != id);
         self.deaths.retain(|block, _| block.array != id);
-        self.strikes.retain(|(block, _)| block.array != id);
+        self.strikes.retain(|(block, ..)| block.array != id);
         self.changed.retain(|(_, of)| *of != id);
     }
 }
@@ -259,7 +259,7 @@ impl Scheduler {
         self.progress_due = None;
         for (job, id) in std::mem::take(&mut self.changed) {
             let Some(array) = self.arrays.get(&id) else { continue };
-            let (done, total) = (array.blocks - array.unfinished.count(), array.blocks);
+            let (done, total) = (array.wanted.saturating_sub(array.unfinished.count()), array.wanted);
             self.tell_client(id.client, ToClient::Progress { job, array: id, done, total });
         }
     }

@@ -227,6 +227,32 @@ fn an_unreachable_holder_gets_the_task_then_loses_the_block() {
 }
 
 #[test]
+fn two_who_miss_a_holder_once_each_take_nothing_away() {
+    let mut driver = Driver::new(3);
+    let holders = vec![Holding { blocks: one(0), worker: WorkerId(3) }];
+    driver.say(FromClient::Scattered { array: array(1), blocks: 1, fields: 1, bytes: 8, holders });
+    let input = BlockId { array: array(1), index: 0 };
+    for worker in [1, 2] {
+        driver.hear(
+            worker,
+            FromWorker::FetchFailed {
+                block: BlockId { array: array(9), index: 0 },
+                input,
+                holder: Some(WorkerId(3)),
+                error: FetchError::Unreachable,
+            },
+        );
+    }
+    assert_eq!(driver.state(1, 0), BlockState::Held);
+    let (holder, error) = (WorkerId(3), FetchError::Unreachable);
+    driver.say(FromClient::FetchFailed { block: input, holder, error });
+    assert_eq!(driver.state(1, 0), BlockState::Held);
+    let lost = driver.say(FromClient::FetchFailed { block: input, holder, error });
+    let error = JobError::BlockLost { block: input };
+    assert!(told(&lost, &ToClient::ArrayLost { array: array(1), error }));
+}
+
+#[test]
 fn waits_end_and_say_what_for() {
     let mut driver = Driver::new(0);
     driver.submit(&[StageOf::map(array(1), &[], 2)], &[1]);

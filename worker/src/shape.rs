@@ -164,6 +164,12 @@ impl Region {
         self.start.iter().zip(self.end.iter()).any(|(start, end)| start >= end)
     }
 
+    /// Whether both have an element in common.
+    pub fn touches(&self, other: &Region) -> bool {
+        let (mine, others) = (self.start.iter().zip(self.end.iter()), other.start.iter().zip(other.end.iter()));
+        mine.zip(others).all(|((a, b), (c, d))| a.max(c) < b.min(d))
+    }
+
     /// What both have in common; empty if nothing.
     pub fn intersect(&self, other: &Region) -> Region {
         let start: Shape = self.start.iter().zip(other.start.iter()).map(|(&a, &b)| a.max(b)).collect();

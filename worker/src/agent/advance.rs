@@ -152,7 +152,7 @@ impl<B: Payload> Agent<B> {
         let nowhere = needed.iter().zip(&operands).find(|((_, holders), part)| part.is_none() && holders.is_empty());
         if let Some(((key, _), _)) = nowhere {
             self.tasks.insert(token, Task::Fetching { work, operands: Vec::new(), missing: 0 });
-            self.fail_fetch(token, key.block(), None, FetchError::Missing);
+            self.fail_fetches([token].into_iter(), key.block(), None, FetchError::Missing);
             return;
         }
         if missing == 0 {

@@ -39,7 +39,8 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
     Ok(bytes)
 }
 
-/// The message that [`encode`] made these bytes of. Never allocates more than a small multiple of their number.
+/// The message that [`encode`] made these bytes of. Allocates in proportion to their number: a plan's smallest
+/// parts are some tens of times larger in memory than on the wire.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     capped(bytes.len(), MESSAGE_BYTES_MAX)?;
     match postcard::take_from_bytes(bytes)? {
