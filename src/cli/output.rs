@@ -10,8 +10,6 @@ use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::source::npy::header_bytes;
 use tempfile::NamedTempFile;
 
-use crate::client::value::runs;
-
 /// An output that cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {problem}", path.display())]
@@ -114,7 +112,7 @@ impl NpyOutput {
     pub fn place(&self, region: &Region, block: &Block) -> Result<(), OutputError> {
         debug_assert_eq!(block.item, Item::Value(self.dtype));
         let narrowed: Vec<u8>;
-        let (bytes, width) = match self.dtype {
+        let (mut rest, width) = match self.dtype {
             // One byte each in a file.
             DType::Bool => {
                 narrowed = block.elements::<u32>().iter().map(|&element| u8::from(element != 0)).collect();
@@ -122,12 +120,11 @@ impl NpyOutput {
             }
             dtype => (block.bytes(), dtype.bytes()),
         };
-        let shape = self.shape.clone();
-        for (to, from, elements) in runs(&shape, region) {
-            let from = (from * width) as usize;
-            let run = &bytes[from..from + (elements * width) as usize];
-            let file = self.output.temporary.as_file();
-            write_at(file, run, self.header_bytes + to * width).map_err(|error| self.output.error(error))?;
+        let file = self.output.temporary.as_file();
+        for run in region.runs(&self.shape) {
+            let (at, bytes) = (run.start * width, (run.end - run.start) * width);
+            let from = rest.split_off(..bytes as usize).expect("a block has its region's elements");
+            write_at(file, from, self.header_bytes + at).map_err(|error| self.output.error(error))?;
         }
         Ok(())
     }

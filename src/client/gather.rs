@@ -22,13 +22,11 @@ use gridloom_worker::shape::Region;
 use gridloom_worker::wire::FetchError;
 
 use super::state::Phase;
+use super::window::window;
 use super::{ClientError, Core};
 use crate::array::Root;
 use crate::plan::Output;
 use crate::scheduler::{FromClient, Holding, JobError};
-
-/// Blocks asked for and not yet handed out. Each is at most one GPU binding, and most are far smaller.
-const WINDOW: usize = 8;
 
 /// Questions where blocks are, with none received in between, after which a fetch that fails is the last.
 const QUESTIONS_MAX: u32 = 32;
@@ -42,6 +40,8 @@ pub(crate) struct Gather {
     output: Output,
     /// Blocks to fetch: of the array, or its partials.
     blocks: u64,
+    /// How many may be asked for and not yet handed out.
+    window: usize,
     /// Whether they are taken.
     takes: bool,
     /// Whether there is something to fetch: not before the array has begun or, if nothing is taken, is complete.
@@ -58,6 +58,8 @@ pub(crate) struct Gather {
     arrived: VecDeque<(u64, Block)>,
     /// Partials of result blocks that miss others.
     partials: BTreeMap<u64, BTreeMap<u64, Block>>,
+    /// What combines and finishes them.
+    reducer: Option<Reducer>,
 }
 
 /// What was asked for of whom, and what came.
@@ -87,11 +89,17 @@ impl Mailbox {
 
 impl Gather {
     pub(crate) fn new(core: Arc<Core>, output: Output, takes: bool) -> Gather {
-        let blocks = output.grid.blocks() * output.root.as_ref().map_or(1, |root| root.count);
+        let (count, item_bytes) = match &output.root {
+            Some(root) => (root.count, u64::from(root.partial_bytes)),
+            None => (1, output.dtype.bytes()),
+        };
+        let blocks = output.grid.blocks() * count;
+        let window = window(output.grid.block_elements_max().saturating_mul(item_bytes));
         Gather {
             core,
             output,
             blocks,
+            window,
             takes,
             begun: false,
             places: VecDeque::new(),
@@ -102,6 +110,7 @@ impl Gather {
             mailbox: Arc::default(),
             arrived: VecDeque::new(),
             partials: BTreeMap::new(),
+            reducer: None,
         }
     }
 
@@ -151,7 +160,10 @@ impl Gather {
             return Ok(None);
         }
         let partials: Vec<Block> = self.partials.remove(&result).unwrap_or_default().into_values().collect();
-        let reducer = Reducer::new(reduction, &|_| kernel.clone()).map_err(ClientError::Root)?;
+        let reducer = match &mut self.reducer {
+            Some(reducer) => reducer,
+            none => none.insert(Reducer::new(reduction, &|_| kernel.clone()).map_err(ClientError::Root)?),
+        };
         let root = |stop: &StopFlag| reducer.finish(&reducer.fold(&partials, stop)?, stop);
         let fields = if kernel.is_some() { within_limit(root) } else { root(&StopFlag::new()) };
         let mut fields = fields.map_err(ClientError::Root)?;
@@ -161,13 +173,17 @@ impl Gather {
     /// Ready when something happened: blocks came, or it became known where they are.
     fn poll_arrivals(&mut self, context: &Context<'_>) -> Poll<Result<(), ClientError>> {
         if !self.begun {
-            match self.core.state.phase(self.output.array, Some(context.waker())) {
+            let array = self.output.array;
+            match self.core.state.phase(array, Some(context.waker())) {
                 Phase::Failed(error) => return Poll::Ready(Err(error.into())),
                 Phase::Done(holders) => self.places.extend(holders),
                 Phase::Begun if self.takes => {}
                 Phase::Pending | Phase::Begun => return Poll::Pending,
             }
             self.begun = true;
+            if !self.core.state.begin_gather(array, self.takes) {
+                return Poll::Ready(Err(ClientError::Taken { array }));
+            }
         }
         self.ask();
         if let Some(answer) = self.request.and_then(|request| self.core.state.answer(request, context.waker())) {
@@ -192,7 +208,7 @@ impl Gather {
 
     /// Fetches blocks until the window is full; asks where more are when it knows no place of those that it misses.
     fn ask(&mut self) {
-        while self.in_flight + self.arrived.len() < WINDOW
+        while self.in_flight + self.arrived.len() < self.window
             && let Some(place) = self.places.front_mut()
         {
             let (worker, index) = (place.worker, place.blocks.start);

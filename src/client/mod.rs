@@ -13,6 +13,7 @@ mod remote;
 mod scatter;
 mod state;
 pub mod value;
+mod window;
 pub mod wire;
 
 use std::collections::HashMap;
@@ -68,6 +69,12 @@ pub enum ClientError {
         block: BlockId,
         /// What was said last.
         error: FetchError,
+    },
+    /// Another handle takes the result off the workers, or has: it was the last one when it began.
+    #[error("{array} is already being taken off the workers: gather it once, or persist it and gather it often")]
+    Taken {
+        /// The array.
+        array: ArrayId,
     },
     /// No device that may be used can run the job.
     #[error(transparent)]

@@ -1,18 +1,17 @@
 //! The client's own data, cut into blocks and put on the workers.
 
+use std::collections::HashMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use gridloom_worker::block::Block;
-use gridloom_worker::ids::{BlockId, WorkerId};
+use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
 use gridloom_worker::intervals::Interval;
 
+use super::window::window;
 use super::{ClientError, Core};
 use crate::plan::Scatter;
 use crate::scheduler::{FromClient, Holding};
-
-/// Blocks on their way at once.
-const WINDOW: usize = 8;
 
 /// How long a worker without room may take to find some, and how often it is asked.
 const ROOM_PATIENCE: Duration = Duration::from_secs(30);
@@ -24,22 +23,30 @@ const ROOM_PAUSE: Duration = Duration::from_millis(10);
 /// If it does not fit, or a worker goes: then what was put is released.
 pub(super) fn scatter(core: &Core, data: &Scatter) -> Result<(), ClientError> {
     let Scatter { array, grid, dtype, .. } = data;
-    let workers: Vec<WorkerId> = core.state.workers().into_iter().map(|(worker, _)| worker).collect();
+    let registers = core.state.workers();
+    let workers: Vec<WorkerId> = registers.iter().map(|(worker, _)| *worker).collect();
     if workers.is_empty() {
         return Err(ClientError::NoWorkers);
     }
     let holders = shares(grid.blocks(), &workers);
-    let put = put_all(core, data, &holders);
+    let memory = registers.into_iter().map(|(worker, register)| (worker, register.memory_bytes)).collect();
+    let put = put_all(core, data, &holders, &memory);
     // The scheduler is told in any case: only it can release what some worker holds already.
     let bytes = grid.block_elements_max() * dtype.bytes();
     let (array, blocks) = (*array, grid.blocks());
-    core.link.send(FromClient::Scattered { array, blocks, fields: 1, bytes, holders: holders.clone() });
-    match &put {
-        Ok(()) => core.state.track_scattered(array, holders),
-        Err(_) => core.link.send(FromClient::Release { arrays: vec![array] }),
+    if put.is_ok() {
+        // Before the scheduler may say that some of it is lost.
+        core.state.track_scattered(array, holders.clone());
+    }
+    core.link.send(FromClient::Scattered { array, blocks, fields: 1, bytes, holders });
+    if put.is_err() {
+        core.link.send(FromClient::Release { arrays: vec![array] });
     }
     put
 }
+
+/// What the workers may use, in bytes.
+type Memory = HashMap<WorkerId, u64>;
 
 /// A block on its way.
 struct Parcel {
@@ -50,7 +57,7 @@ struct Parcel {
 }
 
 /// Waits for every block that it has sent, also when one has failed.
-fn put_all(core: &Core, data: &Scatter, holders: &[Holding]) -> Result<(), ClientError> {
+fn put_all(core: &Core, data: &Scatter, holders: &[Holding], memory: &Memory) -> Result<(), ClientError> {
     let (sender, receiver) = mpsc::channel();
     let send = |parcel: Parcel| {
         let (worker, id, sender) = (parcel.worker, BlockId { array: data.array, index: parcel.index }, sender.clone());
@@ -59,6 +66,7 @@ fn put_all(core: &Core, data: &Scatter, holders: &[Holding]) -> Result<(), Clien
         let reply = Box::new(move |stored| drop(sender.send((parcel, stored))));
         core.link.put(worker, id, vec![block], reply);
     };
+    let window = window(data.grid.block_elements_max() * data.dtype.bytes());
     let mut outcome = Ok(());
     let mut in_flight = 0;
     let places = holders.iter().flat_map(|holding| holding.blocks.indices().map(|index| (holding.worker, index)));
@@ -68,12 +76,12 @@ fn put_all(core: &Core, data: &Scatter, holders: &[Holding]) -> Result<(), Clien
         }
         send(Parcel { worker, index, block: data.block(index), since: Instant::now() });
         in_flight += 1;
-        while in_flight >= WINDOW {
-            in_flight -= usize::from(is_settled(data, &receiver, &send, &mut outcome));
+        while in_flight >= window {
+            in_flight -= usize::from(is_settled(data.array, memory, &receiver, &send, &mut outcome));
         }
     }
     while in_flight > 0 {
-        in_flight -= usize::from(is_settled(data, &receiver, &send, &mut outcome));
+        in_flight -= usize::from(is_settled(data.array, memory, &receiver, &send, &mut outcome));
     }
     outcome
 }
@@ -82,19 +90,23 @@ type Stored = Result<(), Option<(u64, u64)>>;
 
 /// Waits for one reply. A block for which there may yet be room is sent again: then nothing is settled.
 fn is_settled(
-    data: &Scatter,
+    array: ArrayId,
+    memory: &Memory,
     receiver: &mpsc::Receiver<(Parcel, Stored)>,
     send: &impl Fn(Parcel),
     outcome: &mut Result<(), ClientError>,
 ) -> bool {
-    let array = data.array;
     let Ok((parcel, stored)) = receiver.recv() else {
         *outcome = Err(ClientError::ScatterLost { array });
         return true;
     };
     let error = match stored {
         Ok(()) => return true,
-        Err(Some((needs, has))) if needs <= has && parcel.since.elapsed() < ROOM_PATIENCE && outcome.is_ok() => {
+        Err(Some((needs, _)))
+            if outcome.is_ok()
+                && parcel.since.elapsed() < ROOM_PATIENCE
+                && memory.get(&parcel.worker).is_some_and(|&has| needs <= has) =>
+        {
             std::thread::sleep(ROOM_PAUSE);
             send(parcel);
             return false;

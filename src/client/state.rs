@@ -43,6 +43,8 @@ struct Tracked {
     /// Who may compute it, as far as they were there when it was submitted.
     computers: Computers,
     wakers: Vec<Waker>,
+    /// Whether somebody takes its blocks.
+    is_taken: bool,
 }
 
 /// How far an output is.
@@ -76,15 +78,16 @@ impl State {
         for &array in outputs {
             let phase = if closed { Phase::Failed(JobError::SchedulerLost) } else { Phase::Pending };
             let computers = computers.clone();
-            inner.arrays.insert(array, Tracked { job: Some(job), phase, computers, wakers: Vec::new() });
+            let tracked = Tracked { job: Some(job), phase, computers, wakers: Vec::new(), is_taken: false };
+            inner.arrays.insert(array, tracked);
         }
         inner.jobs.insert(job, Job { outputs: outputs.to_vec(), progress: HashMap::new() });
     }
 
     /// Data that the client has put on workers itself.
     pub(crate) fn track_scattered(&self, array: ArrayId, holders: Vec<Holding>) {
-        let tracked =
-            Tracked { job: None, phase: Phase::Done(holders), computers: Computers::default(), wakers: Vec::new() };
+        let (phase, computers) = (Phase::Done(holders), Computers::default());
+        let tracked = Tracked { job: None, phase, computers, wakers: Vec::new(), is_taken: false };
         self.lock().arrays.insert(array, tracked);
     }
 
@@ -93,6 +96,15 @@ impl State {
         let forgotten = self.lock().arrays.remove(&array);
         // Its wakers may hold futures, whose end comes back here: they are dropped without the lock.
         drop(forgotten);
+    }
+
+    /// Whether the blocks of an array may be gathered, and from now on be `taken`: not if somebody takes them already.
+    pub(crate) fn begin_gather(&self, array: ArrayId, takes: bool) -> bool {
+        let mut inner = self.lock();
+        let Some(tracked) = inner.arrays.get_mut(&array) else { return true };
+        let may = !tracked.is_taken;
+        tracked.is_taken |= takes;
+        may
     }
 
     /// Nobody waits for the answer any more.

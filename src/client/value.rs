@@ -97,10 +97,11 @@ impl Value {
         let width = self.dtype.bytes() as usize;
         let shape = self.shape.clone();
         let target = self.bytes_mut();
-        for (to, from, elements) in runs(&shape, region) {
-            let bytes = elements as usize * width;
-            let (to, from) = (to as usize * width, from as usize * width);
-            target[to..to + bytes].copy_from_slice(&block.bytes()[from..from + bytes]);
+        let mut rest = block.bytes();
+        for run in region.runs(&shape) {
+            let to = &mut target[run.start as usize * width..run.end as usize * width];
+            let from = rest.split_off(..to.len()).expect("a block has its region's elements");
+            to.copy_from_slice(from);
         }
     }
 
@@ -135,23 +136,6 @@ fn zeroed<T: bytemuck::Zeroable + Clone>(count: usize) -> Option<Vec<T>> {
     // A reservation first: `vec!` would end the process instead of failing.
     Vec::<T>::new().try_reserve_exact(count).ok()?;
     Some(vec![T::zeroed(); count])
-}
-
-/// The contiguous runs of `region` within an array of `shape`: (offset in the array, offset in the region's own dense
-/// block, elements), in increasing order of both.
-pub(crate) fn runs(shape: &Shape, region: &Region) -> impl Iterator<Item = (u64, u64, u64)> {
-    let lengths = region.shape();
-    // Trailing axes that the region spans whole make one run together with the axis before them.
-    let whole = (0..shape.rank()).rev().take_while(|&axis| lengths[axis] == shape[axis]).count();
-    let split = (shape.rank() - whole).saturating_sub(1);
-    let elements: u64 = lengths[split..].iter().product();
-    let mut outer = region.clone();
-    for axis in split..shape.rank() {
-        outer.end[axis] = outer.start[axis] + 1;
-    }
-    let shape = shape.clone();
-    let indices: Vec<Shape> = if elements == 0 { Vec::new() } else { outer.indices().collect() };
-    indices.into_iter().enumerate().map(move |(at, index)| (shape.linear(&index), at as u64 * elements, elements))
 }
 
 /// What a [`Value`] can be turned into.
@@ -235,14 +219,5 @@ mod tests {
         assert_eq!(array, arr2(&[[0, 1, 2], [0, 3, 4]]));
         assert_eq!(f32::from_value(value.clone()), Err(ValueError::DType { is: DType::I32, asked: DType::F32 }));
         assert!(matches!(i32::from_value(value), Err(ValueError::NotScalar { .. })));
-    }
-
-    #[test]
-    fn whole_trailing_axes_are_one_run() {
-        let region = Region { start: shape(&[1, 0, 0]), end: shape(&[3, 4, 5]) };
-        assert_eq!(runs(&shape(&[3, 4, 5]), &region).collect::<Vec<_>>(), vec![(20, 0, 40)]);
-        let region = Region { start: shape(&[0, 1, 0]), end: shape(&[2, 3, 5]) };
-        assert_eq!(runs(&shape(&[3, 4, 5]), &region).collect::<Vec<_>>(), vec![(5, 0, 10), (25, 10, 10)]);
-        assert_eq!(runs(&shape(&[]), &Region::whole(&shape(&[]))).collect::<Vec<_>>(), vec![(0, 0, 1)]);
     }
 }

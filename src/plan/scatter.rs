@@ -6,7 +6,6 @@ use gridloom_worker::block::{Block, BufferMut, Item};
 use gridloom_worker::dtype::DType;
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::ArrayId;
-use gridloom_worker::shape::Region;
 
 /// An array whose blocks the client puts on workers before a stage reads them.
 #[derive(Clone, Debug)]
@@ -31,23 +30,15 @@ impl Scatter {
         let shape = region.shape();
         let width = self.dtype.bytes() as usize;
         let mut buffer = BufferMut::zeroed(shape.elements() as usize * width);
-        let run = shape.last().map_or(1, |&length| length as usize) * width;
-        for (row, first) in rows(&region).zip(buffer.bytes_mut().chunks_exact_mut(run.max(1))) {
-            let from = self.grid.shape().linear(&row) as usize * width;
-            first.copy_from_slice(&self.bytes[from..from + run]);
+        let mut rest = buffer.bytes_mut();
+        for run in region.runs(&self.grid.shape()) {
+            let from = &self.bytes[run.start as usize * width..run.end as usize * width];
+            let (to, after) = rest.split_at_mut(from.len());
+            to.copy_from_slice(from);
+            rest = after;
         }
         Block::new(Item::Value(self.dtype), shape, buffer.freeze())
     }
-}
-
-/// The first index of each run along the last axis, in row-major order.
-fn rows(region: &Region) -> impl Iterator<Item = gridloom_worker::shape::Shape> + '_ {
-    let mut starts = region.clone();
-    if let Some(last) = starts.end.len().checked_sub(1) {
-        starts.end[last] = starts.start[last] + 1;
-    }
-    let indices: Vec<_> = starts.indices().collect();
-    indices.into_iter()
 }
 
 #[cfg(test)]

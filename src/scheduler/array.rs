@@ -12,9 +12,9 @@
 //! ```
 //! A block is needed while its array is pinned and the client has not *taken* it, or an unfinished block reads it.
 //! *Unfinished* is waiting, ready or dispensed, and needed. A block that is computed twice is held although somebody
-//! still works on it; it is finished all the same. One that is lost just when the client takes it is given up: from
-//! whatever state it goes to spent, and a worker that has it in hand works in vain. A *suspect* was in flight when a
-//! worker died: once ready it stands in line, to be handed out alone.
+//! still works on it; it is finished all the same, and soon spent. One that is lost just when the client takes it is
+//! given up: from whatever state it goes to spent. Either way a worker that has it in hand works in vain. A *suspect*
+//! was in flight when a worker died: once ready it stands in line, to be handed out alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,8 +36,9 @@ pub(super) struct Recipe {
     /// Who may make it, also when it is made again.
     pub(super) classes: Arc<[DeviceClass]>,
     pub(super) bytes_peak: u64,
-    /// What its workers leave free beside it: a block of each stage on the longest way from it to the job's outputs,
-    /// so that what reads its blocks, and frees them, always has room.
+    /// What its workers leave free beside a block of it: a block of each stage on the longest way from it to the job's
+    /// outputs, so that what reads its blocks, and frees them, always has room. More than is ever needed: a job that
+    /// would fail for want of it goes on without.
     pub(super) bytes_spare: u64,
 }
 
@@ -59,7 +60,7 @@ pub(super) enum About {
 }
 
 /// One array.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Array {
     pub(super) job: Option<JobId>,
     /// `None` for what a client put on workers itself.
@@ -78,6 +79,8 @@ pub(super) struct Array {
     pub(super) announced: bool,
     pub(super) failed: Option<JobError>,
 
+    /// How many blocks its job needs.
+    pub(super) wanted: u64,
     pub(super) unfinished: IntervalSet,
     waiting: IntervalSet,
     /// Ready, by the worker at whose home they are.
@@ -109,35 +112,7 @@ pub(super) struct Array {
 
 impl Array {
     pub(super) fn new(blocks: u64, fields: u32, bytes: u64) -> Array {
-        Array {
-            job: None,
-            recipe: None,
-            blocks,
-            fields,
-            bytes,
-            depth: 0,
-            readers: Vec::new(),
-            pinned: false,
-            announced: false,
-            failed: None,
-            unfinished: IntervalSet::new(),
-            waiting: IntervalSet::new(),
-            homes: BTreeMap::new(),
-            homeless: IntervalSet::new(),
-            line: IntervalSet::new(),
-            dispensed: BTreeMap::new(),
-            held: BTreeMap::new(),
-            done: IntervalSet::new(),
-            suspects: IntervalSet::new(),
-            taken: IntervalSet::new(),
-            told: IntervalSet::new(),
-            questions: Vec::new(),
-            attempt: 1,
-            paces: BTreeMap::new(),
-            pace: Pace::default(),
-            excluded: BTreeSet::new(),
-            failures: BTreeMap::new(),
-        }
+        Array { blocks, fields, bytes, attempt: 1, ..Array::default() }
     }
 
     /// Its blocks as one interval.

@@ -191,7 +191,7 @@ impl Scheduler {
             }
         }
         if !self.strikes.is_empty() {
-            self.strikes.retain(|(block, _)| block.array != id || !blocks.contains(block.index));
+            self.strikes.retain(|(block, ..)| block.array != id || !blocks.contains(block.index));
         }
     }
 

@@ -180,8 +180,8 @@ impl Scheduler {
         self.send_stage(worker, id);
         let Some((array, known)) = self.arrays.get(&id).zip(self.workers.get_mut(&worker)) else { return };
         known.hand(id, blocks.count());
-        let attempt = array.attempt;
-        self.tell(worker, ToWorker::Run(Run { array: id, blocks, attempt, inputs }));
+        let (attempt, bytes_spare) = (array.attempt, array.recipe.as_ref().map_or(0, |recipe| recipe.bytes_spare));
+        self.tell(worker, ToWorker::Run(Run { array: id, blocks, attempt, bytes_spare, inputs }));
     }
 
     /// Tells a worker where a peer is, once.
@@ -198,8 +198,7 @@ impl Scheduler {
         let Some(recipe) = array.recipe.as_ref().filter(|_| known.stages.insert(id)) else { return };
         let new = recipe.kernels.iter().filter(|kernel| known.kernels.insert(kernel.hash));
         let mut messages: Vec<ToWorker> = new.map(|kernel| ToWorker::Kernel(kernel.clone())).collect();
-        let (stage, depth, bytes_spare) = (recipe.relation.stage().clone(), array.depth, recipe.bytes_spare);
-        messages.push(ToWorker::Stage { stage, depth, bytes_spare });
+        messages.push(ToWorker::Stage { stage: recipe.relation.stage().clone(), depth: array.depth });
         messages.into_iter().for_each(|message| self.tell(worker, message));
     }
 

@@ -3,7 +3,7 @@
 //! An array lives while it is pinned or somebody reads it: so the plan of a block is kept as long as a live block
 //! descends from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gridloom_worker::ids::{ArrayId, ClientId, JobId, WorkerId};
@@ -25,21 +25,30 @@ impl Scheduler {
         self.drop_or_free(id);
     }
 
-    /// Somebody stopped wanting something of it.
+    /// Somebody stopped wanting something of it. What nobody can want any more is forgotten, and so on up to what lives:
+    /// in a loop, since a chain of arrays may be longer than a stack.
     fn drop_or_free(&mut self, id: ArrayId) {
-        let Some(array) = self.arrays.get(&id) else { return };
-        if !array.pinned && array.readers.is_empty() {
-            self.forget(id);
-        } else {
-            let whole = array.done.clone();
-            self.free_unneeded(id, &whole);
+        let mut looked_at = vec![id];
+        while let Some(id) = looked_at.pop() {
+            let Some(array) = self.arrays.get(&id) else { continue };
+            if !array.pinned && array.readers.is_empty() {
+                looked_at.extend(self.remove(id));
+            } else {
+                let whole = array.done.clone();
+                self.free_unneeded(id, &whole);
+            }
         }
     }
 
     /// Nobody can want it any more.
     pub(super) fn forget(&mut self, id: ArrayId) {
+        self.remove(id).into_iter().for_each(|input| self.drop_or_free(input));
+    }
+
+    /// An array is no more. Returns what it read, and reads no longer.
+    fn remove(&mut self, id: ArrayId) -> Vec<ArrayId> {
         self.empty(id);
-        let Some(array) = self.arrays.remove(&id) else { return };
+        let Some(array) = self.arrays.remove(&id) else { return Vec::new() };
         self.index(id);
         if let Some(name) = array.job
             && let Some(job) = self.jobs.get_mut(&name)
@@ -52,14 +61,14 @@ impl Scheduler {
             }
         }
         self.unread(id, array.inputs());
+        array.inputs().to_vec()
     }
 
     /// `reader` reads these no more.
     fn unread(&mut self, reader: ArrayId, inputs: &[ArrayId]) {
-        for &input in inputs {
-            if let Some(array) = self.arrays.get_mut(&input) {
+        for input in inputs {
+            if let Some(array) = self.arrays.get_mut(input) {
                 array.readers.retain(|other| *other != reader);
-                self.drop_or_free(input);
             }
         }
     }
@@ -69,8 +78,8 @@ impl Scheduler {
         let Some(array) = self.arrays.get(&id) else { return };
         let holders = array.held().keys().copied();
         let knowing = self.workers.iter().filter(|(_, known)| known.stages.contains(&id)).map(|(&worker, _)| worker);
-        let moving = self.moves.keys().filter(|(_, _, of)| *of == id).map(|&(_, to, _)| to);
-        let told: std::collections::BTreeSet<WorkerId> = holders.chain(knowing).chain(moving).collect();
+        let moving = self.moves_of(id).map(|(_, to, _)| to);
+        let told: BTreeSet<WorkerId> = holders.chain(knowing).chain(moving).collect();
         for worker in told {
             self.tell(worker, ToWorker::Forget { array: id });
             if let Some(known) = self.workers.get_mut(&worker) {
@@ -82,37 +91,47 @@ impl Scheduler {
         }
         self.edit(id, |array| array.clear());
         self.refuse_questions(id, &JobError::UnknownArray { array: id });
-        self.moves.retain(|(_, _, of), _| *of != id);
+        self.moves.retain(|(of, ..), _| *of != id);
         self.deaths.retain(|block, _| block.array != id);
-        self.strikes.retain(|(block, _)| block.array != id);
+        self.strikes.retain(|(block, ..)| block.array != id);
         self.changed.retain(|(_, of)| *of != id);
     }
 }
 
 /// Failures.
 impl Scheduler {
-    /// An array cannot be: its job fails, or what is left of it is lost.
+    /// An array cannot be: its job fails, or what is left of it is lost. So fails, in turn, what still has to read it.
     pub(super) fn fail(&mut self, id: ArrayId, error: JobError) {
-        let Some(array) = self.arrays.get(&id).filter(|array| array.failed.is_none()) else { return };
-        match array.job.filter(|job| self.jobs.get(job).is_some_and(|job| !job.ended)) {
-            Some(job) => self.fail_job(job, error),
-            None => self.kill(vec![id], &error),
+        let mut doomed = vec![id];
+        while let Some(id) = doomed.pop() {
+            let Some(array) = self.arrays.get(&id).filter(|array| array.failed.is_none()) else { continue };
+            let arrays = match array.job.filter(|job| self.jobs.get(job).is_some_and(|job| !job.ended)) {
+                Some(job) => self.end_failed(job, &error),
+                None => vec![id],
+            };
+            doomed.extend(self.kill(arrays, &error));
         }
     }
 
     /// A job ends without its outputs.
     pub(super) fn fail_job(&mut self, name: JobId, error: JobError) {
-        let Some(job) = self.jobs.get_mut(&name).filter(|job| !job.ended) else { return };
-        job.ended = true;
-        job.missing.clear();
-        let arrays: Vec<ArrayId> = job.arrays.iter().copied().collect();
-        self.stranded.remove(&name);
-        self.tell_client(name.client, ToClient::JobFailed { job: name, error: error.clone() });
-        self.kill(arrays, &error);
+        let arrays = self.end_failed(name, &error);
+        self.kill(arrays, &error).into_iter().for_each(|reader| self.fail(reader, error.clone()));
     }
 
-    /// These arrays are no more. So fails what still has to read them.
-    fn kill(&mut self, ids: Vec<ArrayId>, error: &JobError) {
+    /// Tells the client of a job that it failed, unless it was told already how it ended. Returns its arrays.
+    fn end_failed(&mut self, name: JobId, error: &JobError) -> Vec<ArrayId> {
+        let Some(job) = self.jobs.get_mut(&name).filter(|job| !job.ended) else { return Vec::new() };
+        job.ended = true;
+        job.missing.clear();
+        let arrays = job.arrays.iter().copied().collect();
+        self.stranded.remove(&name);
+        self.tell_client(name.client, ToClient::JobFailed { job: name, error: error.clone() });
+        arrays
+    }
+
+    /// These arrays are no more. Returns what still has to read them.
+    fn kill(&mut self, ids: Vec<ArrayId>, error: &JobError) -> Vec<ArrayId> {
         let mut readers = Vec::new();
         for &id in &ids {
             let Some(array) = self.arrays.get_mut(&id) else { continue };
@@ -125,17 +144,14 @@ impl Scheduler {
             }
             self.empty(id);
         }
-        for reader in readers {
-            if self.arrays.get(&reader).is_some_and(|array| !array.unfinished.is_empty()) {
-                self.fail(reader, error.clone());
-            }
-        }
+        readers.retain(|reader| self.arrays.get(reader).is_some_and(|array| !array.unfinished.is_empty()));
         // A failed array reads nothing more. Its record stays as long as somebody might look for it.
         for &id in &ids {
             let inputs = self.arrays.get(&id).map(|array| array.inputs().to_vec()).unwrap_or_default();
             self.unread(id, &inputs);
-            self.drop_or_free(id);
+            inputs.into_iter().chain([id]).for_each(|id| self.drop_or_free(id));
         }
+        readers
     }
 
     /// The client is gone, and all it had.
@@ -199,19 +215,27 @@ impl Scheduler {
             self.fail_job(name, error);
             return;
         }
-        let arrays: Vec<ArrayId> = job.arrays.iter().copied().collect();
-        arrays.into_iter().for_each(|id| self.refuse_waiting(id, &error));
+        let arrays = job.arrays.iter().copied().collect();
+        self.refuse_waiting(arrays, &error);
     }
 
-    /// Who waits for an array, directly or through others, is told that it does not come.
-    fn refuse_waiting(&mut self, id: ArrayId, error: &JobError) {
-        self.refuse_questions(id, error);
-        let readers = self.arrays.get(&id).map(|array| array.readers.clone()).unwrap_or_default();
-        for reader in readers {
-            let Some(array) = self.arrays.get(&reader).filter(|array| !array.unfinished.is_empty()) else { continue };
-            match array.job.filter(|job| self.jobs.get(job).is_some_and(|job| !job.ended)) {
-                Some(job) => self.fail_job(job, error.clone()),
-                None => self.refuse_waiting(reader, error),
+    /// Who waits for these arrays, directly or through others, is told that they do not come.
+    fn refuse_waiting(&mut self, arrays: Vec<ArrayId>, error: &JobError) {
+        let (mut left, mut seen) = (arrays, BTreeSet::new());
+        while let Some(id) = left.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            self.refuse_questions(id, error);
+            let readers = self.arrays.get(&id).map(|array| array.readers.clone()).unwrap_or_default();
+            for reader in readers {
+                let Some(array) = self.arrays.get(&reader).filter(|array| !array.unfinished.is_empty()) else {
+                    continue;
+                };
+                match array.job.filter(|job| self.jobs.get(job).is_some_and(|job| !job.ended)) {
+                    Some(job) => self.fail_job(job, error.clone()),
+                    None => left.push(reader),
+                }
             }
         }
     }
@@ -235,7 +259,7 @@ impl Scheduler {
         self.progress_due = None;
         for (job, id) in std::mem::take(&mut self.changed) {
             let Some(array) = self.arrays.get(&id) else { continue };
-            let (done, total) = (array.blocks - array.unfinished.count(), array.blocks);
+            let (done, total) = (array.wanted.saturating_sub(array.unfinished.count()), array.wanted);
             self.tell_client(id.client, ToClient::Progress { job, array: id, done, total });
         }
     }

@@ -77,12 +77,6 @@ pub enum JobError {
     /// The scheduler cannot be reached.
     #[error("the scheduler is gone")]
     SchedulerLost,
-    /// The scheduler broke one of its own rules: a bug, contained.
-    #[error("a bug in the scheduler: {what}")]
-    Bug {
-        /// Which rule.
-        what: String,
-    },
 }
 
 /// What a worker must be to serve a job.
@@ -95,12 +89,6 @@ pub enum Wanted {
     /// One with a device that the job was given to.
     #[error("with a device of the class that the job was given to when it was submitted")]
     Class,
-    /// One with enough memory.
-    #[error("with {bytes} bytes of memory")]
-    MemoryBytes {
-        /// How much.
-        bytes: u64,
-    },
     /// One where it has not failed yet.
     #[error("that has not failed at it already")]
     Untried,

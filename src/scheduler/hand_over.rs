@@ -11,7 +11,7 @@ use super::array::{About, Array, Question};
 use super::error::JobError;
 use super::message::{HOLDINGS_MAX, Holding, ToClient};
 use super::story::Happening;
-use super::{Mutant, Scheduler};
+use super::{Asker, Mutant, Scheduler};
 
 /// Questions of clients.
 impl Scheduler {
@@ -118,7 +118,7 @@ impl Scheduler {
 
     /// A client could not fetch a block: a stream tells it again, once it is somewhere.
     pub(super) fn not_fetched(&mut self, client: ClientId, block: BlockId, holder: WorkerId, error: FetchError) {
-        self.strike(block, holder, error);
+        self.strike(block, holder, Asker::Client(client), error);
         if let Some(array) = self.arrays.get_mut(&block.array).filter(|_| block.array.client == client) {
             array.told.remove(Interval::one(block.index));
         }

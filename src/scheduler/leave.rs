@@ -2,6 +2,8 @@
 //!
 //! What nobody can take is lost with it and derived again, like everything that is lost; but nobody is blamed.
 
+use std::collections::btree_map::Entry;
+
 use gridloom_worker::ids::{ArrayId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::wire::ToWorker;
@@ -46,11 +48,9 @@ impl Scheduler {
             let Some(array) = self.arrays.get(&id) else { continue };
             let mut sole = array.held_only_by(worker);
             let (fields, bytes) = (array.fields, array.bytes);
-            for ((from, _, of), set) in &self.moves {
-                if (*from, *of) == (worker, id) && sole.overlaps(set) {
-                    moving = true;
-                    sole.remove_all(set);
-                }
+            for (_, _, set) in self.moves_of(id).filter(|(from, ..)| *from == worker) {
+                moving |= sole.overlaps(set);
+                sole.remove_all(set);
             }
             if let Some(stuck) = self.workers.get(&worker).and_then(|known| known.stuck.get(&id)) {
                 sole.remove_all(stuck);
@@ -59,7 +59,7 @@ impl Scheduler {
             for (turn, blocks) in sole.iter().flat_map(|blocks| cut(blocks, share)).enumerate() {
                 let Some(&target) = targets.get(turn % targets.len().max(1)) else { break };
                 moving = true;
-                self.moves.entry((worker, target, id)).or_default().insert(blocks);
+                self.moves.entry((id, worker, target)).or_default().insert(blocks);
                 self.introduce(target, worker);
                 self.tell(target, ToWorker::Keep { array: id, blocks, fields, bytes, holder: worker });
             }
@@ -67,27 +67,33 @@ impl Scheduler {
         moving
     }
 
+    /// What of an array is on its way: from whom, to whom, which blocks.
+    pub(super) fn moves_of(&self, id: ArrayId) -> impl Iterator<Item = (WorkerId, WorkerId, &IntervalSet)> {
+        let bounds = (id, WorkerId(0), WorkerId(0))..=(id, WorkerId(u64::MAX), WorkerId(u64::MAX));
+        self.moves.range(bounds).map(|(&(_, from, to), set)| (from, to, set))
+    }
+
     /// `target` has these now: they are on their way no more. Returns those that were.
     pub(super) fn end_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) -> IntervalSet {
+        let moving = self.moves_of(id).filter(|(_, to, set)| *to == target && set.overlaps(blocks));
+        let moving: Vec<WorkerId> = moving.map(|(from, ..)| from).collect();
         let mut moved = IntervalSet::new();
-        for (_, set) in self.moves.iter_mut().filter(|((_, to, of), _)| (*to, *of) == (target, id)) {
-            moved.insert_all(&set.intersection(blocks));
-            set.remove_all(blocks);
-        }
-        if !moved.is_empty() {
-            self.moves.retain(|_, set| !set.is_empty());
+        for from in moving {
+            let Entry::Occupied(mut entry) = self.moves.entry((id, from, target)) else { continue };
+            moved.insert_all(&entry.get().intersection(blocks));
+            entry.get_mut().remove_all(blocks);
+            if entry.get().is_empty() {
+                entry.remove();
+            }
         }
         moved
     }
 
     /// `target` could not take these: they are not moved, and lost with their holder.
     pub(super) fn give_up_moves(&mut self, target: WorkerId, id: ArrayId, blocks: &IntervalSet) {
-        let mut stuck = Vec::new();
-        for ((from, to, of), set) in &self.moves {
-            if (*to, *of) == (target, id) {
-                stuck.push((*from, set.intersection(blocks)));
-            }
-        }
+        let moving = self.moves_of(id).filter(|(_, to, _)| *to == target);
+        let stuck: Vec<(WorkerId, IntervalSet)> =
+            moving.map(|(from, _, set)| (from, set.intersection(blocks))).collect();
         for (from, set) in stuck {
             if let Some(known) = self.workers.get_mut(&from) {
                 known.stuck.entry(id).or_default().insert_all(&set);

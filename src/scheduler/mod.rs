@@ -62,8 +62,15 @@ pub enum Mutant {
     DeriveTaken,
 }
 
+/// Who wanted a block and could not have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asker {
+    Worker(WorkerId),
+    Client(ClientId),
+}
+
 /// The state of everything that was submitted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scheduler {
     limits: Limits,
     now: Duration,
@@ -89,10 +96,10 @@ pub struct Scheduler {
     lines: BTreeSet<ArrayId>,
     /// How often workers died of a block that was alone with them.
     deaths: BTreeMap<BlockId, u32>,
-    /// Holders that could not be reached for a block, once.
-    strikes: BTreeSet<(BlockId, WorkerId)>,
-    /// Blocks on their way from a worker that leaves to another.
-    moves: BTreeMap<(WorkerId, WorkerId, ArrayId), IntervalSet>,
+    /// Holders that could not be reached for a block, once, and by whom.
+    strikes: BTreeSet<(BlockId, WorkerId, Asker)>,
+    /// Blocks of an array on their way from a worker that leaves to another.
+    moves: BTreeMap<(ArrayId, WorkerId, WorkerId), IntervalSet>,
     progress_due: Option<Duration>,
     /// When a client last took blocks.
     taken_last: Duration,
@@ -105,31 +112,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// Nothing yet.
     pub fn new(limits: Limits) -> Scheduler {
-        Scheduler {
-            limits,
-            now: Duration::ZERO,
-            arrays: BTreeMap::new(),
-            jobs: BTreeMap::new(),
-            clients: BTreeMap::new(),
-            workers: BTreeMap::new(),
-            ready: BTreeSet::new(),
-            hungry: BTreeSet::new(),
-            idle: BTreeSet::new(),
-            leaving: BTreeSet::new(),
-            unserved: BTreeSet::new(),
-            stranded: BTreeMap::new(),
-            changed: BTreeSet::new(),
-            lines: BTreeSet::new(),
-            deaths: BTreeMap::new(),
-            strikes: BTreeSet::new(),
-            moves: BTreeMap::new(),
-            progress_due: None,
-            taken_last: Duration::ZERO,
-            story: Story::default(),
-            actions: VecDeque::new(),
-            mutant: None,
-            reports: 0,
-        }
+        Scheduler { limits, ..Scheduler::default() }
     }
 
     /// One that is wrong in one way.

@@ -45,6 +45,8 @@ pub(super) struct Worker {
     /// No work before this time.
     pub(super) paused_until: Duration,
     backoff: Duration,
+    /// When it last had no memory.
+    pub(super) refused_last: Duration,
     /// Blocks handed out and not given back, per array. Absent and zero are the same.
     pub(super) outstanding: BTreeMap<ArrayId, u64>,
     /// Ready blocks at its home. Absent and zero are the same, here and below.
@@ -72,6 +74,7 @@ impl Worker {
             presence: Presence::Working,
             paused_until: Duration::ZERO,
             backoff: BACKOFF_FIRST,
+            refused_last: Duration::ZERO,
             outstanding: BTreeMap::new(),
             homes: BTreeMap::new(),
             depths: BTreeMap::new(),
@@ -136,6 +139,7 @@ impl Worker {
 
     /// It had no memory: it is asked again later, and later each time.
     pub(super) fn back_off(&mut self, now: Duration) {
+        self.refused_last = now;
         self.paused_until = now + self.backoff;
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }

@@ -104,11 +104,11 @@ impl Scheduler {
 
     /// How long until `inputs` are at `worker`.
     pub(super) fn fetch_seconds(&self, inputs: &[(ArrayId, Interval)], worker: WorkerId) -> f64 {
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes) = (0, 0u64);
         for (array, range) in inputs.iter().filter_map(|(input, range)| Some((self.arrays.get(input)?, *range))) {
             let here = array.held().get(&worker).map_or(0, |set| set.within(range).map(Interval::count).sum());
             count += range.count() - here;
-            bytes += (range.count() - here).saturating_mul(array.bytes);
+            bytes = bytes.saturating_add((range.count() - here).saturating_mul(array.bytes));
         }
         let speed = self.workers.get(&worker).map_or(1, |worker| worker.register.fetch_bytes_per_second);
         policy::fetch_seconds(count, bytes, speed)

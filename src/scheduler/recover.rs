@@ -14,9 +14,9 @@ use gridloom_worker::wire::{FetchError, ToWorker};
 
 use super::error::JobError;
 use super::message::ToClient;
-use super::party::Presence;
+use super::party::{Presence, Worker};
 use super::story::Happening;
-use super::{Mutant, Scheduler};
+use super::{Asker, Mutant, Scheduler};
 
 /// Workers that may die of a block while it is alone with them.
 const DEATHS_MAX: u32 = 3;
@@ -64,9 +64,9 @@ impl Scheduler {
         self.hungry.remove(&worker);
         self.idle.remove(&worker);
         self.leaving.remove(&worker);
-        self.strikes.retain(|(_, holder)| *holder != worker);
+        self.strikes.retain(|(_, holder, asker)| *holder != worker && *asker != Asker::Worker(worker));
         self.part(worker);
-        self.moves.retain(|(from, to, _), _| *from != worker && *to != worker);
+        self.moves.retain(|(_, from, to), _| *from != worker && *to != worker);
         let blamed = known.presence == Presence::Working;
         let mut doomed = Doomed::new();
         let (mut lost, mut touched) = (BTreeMap::new(), BTreeMap::new());
@@ -132,7 +132,7 @@ impl Scheduler {
         let held = self.arrays.get(&id).and_then(|array| array.held().get(&worker));
         let wrong = held.map(|held| held.intersection(blocks)).unwrap_or_default();
         for index in wrong.indices() {
-            self.strike(BlockId { array: id, index }, worker, FetchError::Missing);
+            self.strike(BlockId { array: id, index }, worker, Asker::Worker(worker), FetchError::Missing);
         }
         self.return_from(worker, id, blocks, None)
     }
@@ -147,7 +147,7 @@ impl Scheduler {
             array.excluded.insert(worker);
         }
         let error = JobError::Memory { array: id, needs, has };
-        if self.has_waited_for_memory(id) || (never && self.eligible(id).is_empty()) {
+        if (never && self.eligible(id).is_empty()) || (self.has_waited_for_memory(id) && !self.squeeze(id)) {
             self.fail(id, error);
             return;
         }
@@ -155,13 +155,35 @@ impl Scheduler {
     }
 
     /// Whether nothing of the job was completed, and nothing at all taken, since blocks of it were first refused, long
-    /// ago.
+    /// ago; nor does anybody compute a block of it for so long.
     fn has_waited_for_memory(&mut self, id: ArrayId) -> bool {
         let job = self.arrays.get(&id).and_then(|array| array.job);
-        let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) else { return false };
+        let Some((name, job)) = job.and_then(|name| Some((name, self.jobs.get_mut(&name)?))) else { return false };
         let since = (*job.refused.get_or_insert(self.now)).max(self.taken_last);
         let patience = if self.awaits_clients() { self.limits.take_wait } else { self.limits.memory_wait };
-        self.now.saturating_sub(since) >= patience
+        if self.now.saturating_sub(since) < patience {
+            return false;
+        }
+        let arrays = &self.jobs[&name].arrays;
+        // Whoever has refused nothing since then, and has some of it in hand, is at it.
+        let is_at_it = |worker: &Worker| {
+            worker.refused_last < since && worker.outstanding.keys().any(|array| arrays.contains(array))
+        };
+        !self.workers.values().any(is_at_it)
+    }
+
+    /// The last thing that is tried for a job that has waited for memory: nothing is left free beside its blocks any more.
+    /// Whether anything was.
+    fn squeeze(&mut self, id: ArrayId) -> bool {
+        let job = self.arrays.get(&id).and_then(|array| array.job);
+        let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) else { return false };
+        job.refused = None;
+        let mut spared = 0;
+        for id in job.arrays.iter() {
+            let recipe = self.arrays.get_mut(id).and_then(|array| array.recipe.as_mut());
+            spared += recipe.map_or(0, |recipe| std::mem::take(&mut recipe.bytes_spare)).min(1);
+        }
+        spared > 0
     }
 
     pub(super) fn block_failed(
@@ -188,7 +210,7 @@ impl Scheduler {
                 if let Some(known) = self.workers.get_mut(&worker) {
                     known.back_off(self.now);
                 }
-                match self.has_waited_for_memory(id) {
+                match self.has_waited_for_memory(id) && !self.squeeze(id) {
                     true => self.fail(id, failed),
                     false => self.wait_again(id, &back),
                 }
@@ -239,24 +261,25 @@ impl Scheduler {
         self.note_all(block.array, &back, Happening::FetchFailed { worker });
         let again = self.arrays.get_mut(&block.array).map(|array| array.await_again(&back)).unwrap_or_default();
         match holder {
-            Some(holder) => self.strike(input, holder, error),
+            Some(holder) => self.strike(input, holder, Asker::Worker(worker), error),
             // Nobody was named because the worker was thought to hold it itself; it does not.
-            None => self.strike(input, worker, FetchError::Missing),
+            None => self.strike(input, worker, Asker::Worker(worker), FetchError::Missing),
         }
         // Where the input is, nothing needs to be fetched.
         let home = holder.filter(|holder| self.holds(*holder, input));
         self.make_ready_at(block.array, &again, home);
     }
 
-    /// A holder did not give a block: the second time, or if it says it has none, it is not its holder any more.
-    pub(super) fn strike(&mut self, block: BlockId, holder: WorkerId, error: FetchError) {
+    /// A holder did not give a block: the second time that the same one asks, or if it says it has none, it is not its
+    /// holder any more. (Several who ask at once and do not reach it may have met with one and the same mishap.)
+    pub(super) fn strike(&mut self, block: BlockId, holder: WorkerId, asker: Asker, error: FetchError) {
         if !self.holds(holder, block) {
             return;
         }
-        if error != FetchError::Missing && self.strikes.insert((block, holder)) {
+        if error != FetchError::Missing && self.strikes.insert((block, holder, asker)) {
             return;
         }
-        self.strikes.remove(&(block, holder));
+        self.strikes.retain(|(of, by, _)| (*of, *by) != (block, holder));
         let one: IntervalSet = Interval::one(block.index).into();
         self.tell(holder, ToWorker::Free { array: block.array, blocks: one.iter().collect() });
         let gone = self.drop_replicas(holder, block.array, &one);

@@ -10,7 +10,7 @@ use gridloom_worker::wire::{DeviceClass, KernelBytes, Plan};
 
 use super::Scheduler;
 use super::array::{Array, Recipe};
-use super::error::{JobError, PlanFault};
+use super::error::{JobError, PlanFault, StageFault};
 use super::message::{Holding, ToClient};
 use super::party::Job;
 use super::relation::Relation;
@@ -18,6 +18,9 @@ use super::validate;
 
 /// Blocks of an irregular reader that are looked at one by one to see what it needs; above, all is taken as needed.
 const LOOKED_AT_MAX: u64 = 1 << 16;
+
+/// Fields of a block that a client brings, at most.
+const SCATTERED_FIELDS_MAX: u32 = 64;
 
 impl Scheduler {
     pub(super) fn submit(&mut self, client: ClientId, name: JobId, plan: Plan, classes: Vec<DeviceClass>) {
@@ -127,7 +130,10 @@ impl Scheduler {
             let read = recipe.relation.inputs_of(&reader.unfinished).into_iter();
             read.filter(|(input, _)| *input == id).for_each(|(_, blocks)| needed.insert_all(&blocks));
         }
-        self.edit(id, |array| array.want(&needed));
+        self.edit(id, |array| {
+            array.wanted = needed.count();
+            array.want(&needed);
+        });
     }
 
     /// What can be computed before anything else is: blocks that read nothing, or only what is there already.
@@ -135,7 +141,8 @@ impl Scheduler {
         let Some((array, recipe)) = self.arrays.get(&id).and_then(|array| Some((array, array.recipe.as_ref()?))) else {
             return IntervalSet::new();
         };
-        if recipe.relation.is_source() {
+        let is_there = |input: &ArrayId| self.arrays.get(input).is_some_and(|input| input.done.covers(input.whole()));
+        if recipe.relation.inputs().iter().all(is_there) {
             return array.waiting().clone();
         }
         let mut candidates = recipe.relation.blocks_without_inputs();
@@ -158,9 +165,13 @@ impl Scheduler {
 
     /// Data that a client has put on workers. It is held where the client says, or it is lost.
     pub(super) fn scattered(&mut self, client: ClientId, id: ArrayId, mut array: Array, holders: &[Holding]) {
-        if id.client != client || self.arrays.contains_key(&id) {
-            let error = PlanFault::Name { array: id }.into();
-            self.tell_client(client, ToClient::ArrayLost { array: id, error });
+        let is_new = id.client == client && !self.arrays.contains_key(&id);
+        if !is_new || !(1..=SCATTERED_FIELDS_MAX).contains(&array.fields) {
+            let error = match is_new {
+                true => PlanFault::Stage { array: id, what: StageFault::Numbers },
+                false => PlanFault::Name { array: id },
+            };
+            self.tell_client(client, ToClient::ArrayLost { array: id, error: error.into() });
             return;
         }
         array.pinned = true;

@@ -227,6 +227,32 @@ fn an_unreachable_holder_gets_the_task_then_loses_the_block() {
 }
 
 #[test]
+fn two_who_miss_a_holder_once_each_take_nothing_away() {
+    let mut driver = Driver::new(3);
+    let holders = vec![Holding { blocks: one(0), worker: WorkerId(3) }];
+    driver.say(FromClient::Scattered { array: array(1), blocks: 1, fields: 1, bytes: 8, holders });
+    let input = BlockId { array: array(1), index: 0 };
+    for worker in [1, 2] {
+        driver.hear(
+            worker,
+            FromWorker::FetchFailed {
+                block: BlockId { array: array(9), index: 0 },
+                input,
+                holder: Some(WorkerId(3)),
+                error: FetchError::Unreachable,
+            },
+        );
+    }
+    assert_eq!(driver.state(1, 0), BlockState::Held);
+    let (holder, error) = (WorkerId(3), FetchError::Unreachable);
+    driver.say(FromClient::FetchFailed { block: input, holder, error });
+    assert_eq!(driver.state(1, 0), BlockState::Held);
+    let lost = driver.say(FromClient::FetchFailed { block: input, holder, error });
+    let error = JobError::BlockLost { block: input };
+    assert!(told(&lost, &ToClient::ArrayLost { array: array(1), error }));
+}
+
+#[test]
 fn waits_end_and_say_what_for() {
     let mut driver = Driver::new(0);
     driver.submit(&[StageOf::map(array(1), &[], 2)], &[1]);
@@ -456,4 +482,60 @@ fn who_was_told_of_a_peer_is_told_when_it_is_gone() {
     let parted = |worker| Action::ToWorker { worker, message: ToWorker::PeerGone { worker: peer } };
     assert!(actions.contains(&parted(worker)));
     assert!(!actions.contains(&parted(WorkerId(3))), "it never heard of it");
+}
+
+/// Longer than a stack, were there a call for each.
+const CHAIN: u64 = 30_000;
+
+fn link(at: u64) -> Stage {
+    let read = (array(at - 1), 1);
+    StageOf::map(array(at), if at > 1 { std::slice::from_ref(&read) } else { &[] }, 1)
+}
+
+#[test]
+fn a_long_chain_of_arrays_is_let_go_of() {
+    let mut driver = Driver::new(0);
+    driver.submit(&(1..=CHAIN).map(link).collect::<Vec<_>>(), &[CHAIN]);
+    assert_eq!(driver.scheduler.arrays.len() as u64, CHAIN);
+    driver.say(FromClient::Release { arrays: vec![array(CHAIN)] });
+    assert!(driver.scheduler.arrays.is_empty());
+}
+
+#[test]
+fn all_of_a_long_chain_of_jobs_fails_with_the_first() {
+    let mut driver = Driver::new(0);
+    // Checked once, at the end: a check looks at everything.
+    for at in 1..=CHAIN {
+        let (job, classes) = (JobId { client: CLIENT, sequence: at }, vec![DeviceClass::Cpu]);
+        let plan = Plan { kernels: Vec::new(), stages: vec![link(at).into()], outputs: vec![array(at)] };
+        let message = FromClient::Submit { job, plan, classes };
+        driver.scheduler.handle(driver.now, Event::Client { client: CLIENT, message });
+    }
+    let actions = driver.say(FromClient::Cancel { job: JobId { client: CLIENT, sequence: 1 } });
+    assert_eq!(failures(&actions).len() as u64, CHAIN);
+    assert!(driver.scheduler.arrays.is_empty());
+}
+
+#[test]
+fn what_waits_for_memory_gets_what_was_to_be_left_free_before_it_fails() {
+    let mut driver = Driver::new(1);
+    let stages = [StageOf::map(array(1), &[], 1), StageOf::map(array(2), &[(array(1), 1)], 1)];
+    let spare = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::ToWorker { message: ToWorker::Run(run), .. } => Some(run.bytes_spare),
+            _ => None,
+        })
+    };
+    assert_eq!(spare(&driver.submit(&stages, &[2])), Some(32));
+    let refused = || FromWorker::Refused { array: array(1), blocks: vec![one(0)], needs: 64, has: 40 };
+    driver.hear(1, refused());
+    driver.now = seconds(31);
+    assert_eq!(spare(&driver.handle(Event::Tick)), Some(32));
+    assert_eq!(failures(&driver.hear(1, refused())), vec![]);
+    driver.now = seconds(33);
+    assert_eq!(spare(&driver.handle(Event::Tick)), Some(0));
+    driver.hear(1, refused());
+    driver.now = seconds(64);
+    driver.handle(Event::Tick);
+    assert_eq!(failures(&driver.hear(1, refused())).len(), 1);
 }

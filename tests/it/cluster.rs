@@ -1,7 +1,10 @@
 //! The embedded cluster from the outside: the same bits whatever the number of workers, futures of every kind, named
 //! errors, and nothing left behind.
 
+use std::future::Future as _;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use gridloom::array::ArrayError;
@@ -328,6 +331,21 @@ fn what_somebody_else_holds_is_not_taken() {
     let (one, two) = (one.wait().unwrap(), two.wait().unwrap());
     assert_eq!(compute(&client, &(&array + 1.0)), one);
     assert_eq!(compute(&client, &(&array + 1.0 + 1.0)), two);
+}
+
+/// Where it has begun with one handle, another cannot go on: it is told so, and does not wait for ever.
+#[test]
+fn what_is_being_taken_cannot_be_had_twice() {
+    let client = small_cluster(1).client();
+    let mut first: Future<Value> = client.compute(&large_array()).unwrap();
+    while first.progress().is_none_or(|(done, _)| done == 0) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let poll = |future: &mut Future<Value>| Pin::new(future).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll(&mut first).is_pending(), "most of it has no room before some is taken");
+    let second = first.clone();
+    drop(first);
+    assert!(matches!(second.wait(), Err(ClientError::Taken { .. })));
 }
 
 #[test]

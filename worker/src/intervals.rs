@@ -25,7 +25,7 @@ impl Interval {
 
     /// Just `at`.
     pub const fn one(at: u64) -> Interval {
-        Interval { start: at, end: at + 1 }
+        Interval { start: at, end: at.saturating_add(1) }
     }
 
     /// How many.

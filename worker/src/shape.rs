@@ -1,7 +1,7 @@
 //! Shapes and boxes of at most eight axes.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,12 @@ impl Region {
         self.start.iter().zip(self.end.iter()).any(|(start, end)| start >= end)
     }
 
+    /// Whether both have an element in common.
+    pub fn touches(&self, other: &Region) -> bool {
+        let (mine, others) = (self.start.iter().zip(self.end.iter()), other.start.iter().zip(other.end.iter()));
+        mine.zip(others).all(|((a, b), (c, d))| a.max(c) < b.min(d))
+    }
+
     /// What both have in common; empty if nothing.
     pub fn intersect(&self, other: &Region) -> Region {
         let start: Shape = self.start.iter().zip(other.start.iter()).map(|(&a, &b)| a.max(b)).collect();
@@ -184,6 +190,24 @@ impl Region {
         let count = if self.is_empty() { 0 } else { shape.elements() };
         (0..count).map(move |linear| {
             shape.index_at(linear).iter().zip(self.start.iter()).map(|(&at, &start)| at + start).collect()
+        })
+    }
+
+    /// Where the box's elements lie in a C-order array of `shape`, as few contiguous ranges as can be, in order.
+    pub fn runs(&self, shape: &Shape) -> impl DoubleEndedIterator<Item = Range<u64>> + use<> {
+        let lengths = self.shape();
+        // Trailing axes that the box spans whole make one run together with the axis before them.
+        let whole = (0..shape.rank()).rev().take_while(|&axis| lengths[axis] == shape[axis]).count();
+        let split = (shape.rank() - whole).saturating_sub(1);
+        let length: u64 = lengths[split..].iter().product();
+        let outer: Shape = lengths[..split].iter().copied().collect();
+        let strides = shape.strides();
+        let first: u64 = self.start.iter().zip(strides.iter()).map(|(&start, &stride)| start * stride).sum();
+        let count = if length == 0 || self.is_empty() { 0 } else { outer.elements() };
+        (0..count).map(move |at| {
+            let steps = outer.index_at(at);
+            let start = first + steps.iter().zip(strides.iter()).map(|(&step, &stride)| step * stride).sum::<u64>();
+            start..start + length
         })
     }
 }
@@ -214,6 +238,24 @@ mod tests {
         assert!(matches!(Shape::new(&[1; 9]), Err(ShapeError::Rank { rank: 9 })));
         assert!(matches!(Shape::new(&[1 << 32, 1 << 32]), Err(ShapeError::Overflow { .. })));
         assert!(matches!(Shape::new(&[0, u64::MAX]), Err(ShapeError::Overflow { .. })));
+    }
+
+    #[test]
+    fn runs_are_the_indices_in_few_pieces() {
+        let check = |shape: &[u64], start: &[u64], end: &[u64], count: usize| {
+            let (shape, of) = (Shape::new(shape).unwrap(), |bounds: &[u64]| bounds.iter().copied().collect());
+            let region = Region { start: of(start), end: of(end) };
+            let one_by_one: Vec<u64> = region.indices().map(|index| shape.linear(&index)).collect();
+            assert_eq!(region.runs(&shape).flatten().collect::<Vec<_>>(), one_by_one);
+            assert_eq!(region.runs(&shape).count(), count);
+        };
+        check(&[], &[], &[], 1);
+        check(&[7], &[2], &[5], 1);
+        check(&[3, 4, 5], &[1, 0, 0], &[3, 4, 5], 1);
+        check(&[3, 4, 5], &[0, 1, 0], &[2, 3, 5], 2);
+        check(&[3, 4, 5], &[0, 1, 2], &[2, 3, 3], 4);
+        check(&[3, 4, 5], &[1, 2, 0], &[2, 2, 5], 0);
+        check(&[0, 5], &[0, 0], &[0, 5], 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! exceed the limit. The store moves no data and starts no work.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeBounds;
 
 use crate::block::Block;
 use crate::ids::{ArrayId, BlockId, ClientId};
@@ -190,10 +191,9 @@ impl<B: Payload> Store<B> {
 
     /// Drops what is held of `blocks`.
     pub fn remove_blocks(&mut self, array: ArrayId, blocks: Interval) {
-        let bounds = BlockId { array, index: blocks.start }..BlockId { array, index: blocks.end.max(blocks.start) };
-        while let Some(block) = self.held.range(bounds.clone()).next().map(|(&block, _)| block) {
-            self.remove(block);
-        }
+        self.remove_range(
+            BlockId { array, index: blocks.start }..BlockId { array, index: blocks.end.max(blocks.start) },
+        );
     }
 
     /// Drops what is held of an array.
@@ -204,7 +204,10 @@ impl<B: Payload> Store<B> {
     /// Drops what is held of a client's arrays.
     pub fn remove_client(&mut self, client: ClientId) {
         let (first, last) = (ArrayId { client, sequence: 0 }, ArrayId { client, sequence: u64::MAX });
-        let bounds = BlockId { array: first, index: 0 }..=BlockId { array: last, index: u64::MAX };
+        self.remove_range(BlockId { array: first, index: 0 }..=BlockId { array: last, index: u64::MAX });
+    }
+
+    fn remove_range(&mut self, bounds: impl RangeBounds<BlockId> + Clone) {
         while let Some(block) = self.held.range(bounds.clone()).next().map(|(&block, _)| block) {
             self.remove(block);
         }

@@ -12,7 +12,7 @@ use gridloom_worker::intervals::Interval;
 use gridloom_worker::wire::{DeviceClass, FetchError};
 
 use super::plans::{Planner, Readable};
-use super::world::{Arrival, Data, Party, Requester, World};
+use super::world::{Arrival, Data, Party, Requester, World, as_read};
 
 /// What a client does next.
 #[derive(Clone, Debug)]
@@ -157,7 +157,7 @@ impl Client {
     }
 
     pub(crate) fn say(&self, world: &mut World, message: FromClient) {
-        let event = Event::Client { client: self.id, message };
+        let event = Event::Client { client: self.id, message: as_read(message) };
         world.send(Party::Client(self.id), Party::Scheduler, Arrival::Scheduler(event));
     }
 

@@ -1,4 +1,5 @@
-//! Random plans: maps through random views, reductions with their folds, relabels, several fields and outputs.
+//! Random plans: maps through random views, kernels over whole blocks, reductions with their folds, relabels, several
+//! fields and outputs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,15 +7,19 @@ use std::sync::Arc;
 use gridloom_worker::block::Item;
 use gridloom_worker::dtype::{DType, Scalar};
 use gridloom_worker::grid::{AxisGrid, Grid};
-use gridloom_worker::ids::{ArrayId, BlockId, ClientId};
+use gridloom_worker::ids::{ArrayId, BlockId, ClientId, KernelHash};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Random, ReduceOp, Reduction, Relabel, Source, Stage,
+    BlockCall, Body, ChunkStep, Distribution, Fold, Leaf, Map, Piece, Program, Random, ReduceOp, Reduction, Relabel,
+    Source, Stage,
 };
 use gridloom_worker::view::{AxisRead, View};
-use gridloom_worker::wire::Plan;
+use gridloom_worker::wire::{KernelBytes, Plan};
 
 use super::chance::Chance;
+
+/// Kernels that stages name; what they compute is not simulated.
+const KERNELS: [KernelHash; 2] = [KernelHash([1; 32]), KernelHash([2; 32])];
 
 /// How often each source block went into a block.
 pub(crate) type Counts = BTreeMap<BlockId, u64>;
@@ -125,7 +130,8 @@ impl Planner {
             oracle.stages.insert(stage.array, stage.clone());
         }
         let kept = draft.readable.into_iter().filter(|readable| outputs.contains(&readable.array)).collect();
-        Planned { plan: Plan { kernels: Vec::new(), stages: draft.stages, outputs }, readable: kept }
+        let kernels = KERNELS.map(|hash| KernelBytes { hash, source: Vec::new().into() }).into();
+        Planned { plan: Plan { kernels, stages: draft.stages, outputs }, readable: kept }
     }
 
     fn source(&mut self, chance: &mut Chance, draft: &mut Draft) {
@@ -176,7 +182,11 @@ impl Planner {
         let array = self.name();
         let fields = chance.between(1, 2) as u32;
         let map = Map { grid: grid.clone(), leaves, program: Program::identity(), reduce: None };
-        let field_bytes = draft.add(chance, array, Body::Map(map), fields);
+        let (grid, body) = match chance.permille(200) {
+            true => over_blocks(chance, map),
+            false => (grid, Body::Map(map)),
+        };
+        let field_bytes = draft.add(chance, array, body, fields);
         draft.readable.push(Readable { array, grid, fields, field_bytes });
         draft.ends.push(array);
     }
@@ -241,6 +251,17 @@ impl Draft {
         self.stages.push(Arc::new(stage));
         field_bytes
     }
+}
+
+/// A kernel over whole blocks: its output blocks are as many as its inputs', and of other shapes.
+fn over_blocks(chance: &mut Chance, inputs: Map) -> (Grid, Body) {
+    let kernel = KERNELS[chance.below(KERNELS.len() as u64) as usize];
+    let axes = inputs.grid.axes.iter().map(|axis| {
+        let chunk = chance.between(1, 5);
+        AxisGrid::regular(axis.blocks() * chunk, chunk)
+    });
+    let output = Grid { axes: axes.collect() };
+    (output.clone(), Body::Block(BlockCall { inputs, kernel, output }))
 }
 
 fn leaf(source: Source, view: View) -> Leaf {

@@ -1,5 +1,5 @@
-//! A cluster on a virtual clock: the production scheduler and agents, a network that delays and reorders, processes
-//! that die. Every rate is drawn from the seed.
+//! A cluster on a virtual clock: the production scheduler, agents and message codec, a network that delays and
+//! reorders, processes that die. Every rate is drawn from the seed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -9,10 +9,12 @@ use std::time::Duration;
 use gridloom::scheduler::{self, BlockState, FromClient, Limits, Mutant, Scheduler};
 use gridloom_worker::agent::{self, Agent, Answer, FetchId, Part, Payload, ReplyTo};
 use gridloom_worker::executor::{ExecuteError, TaskToken};
-use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
+use gridloom_worker::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
 use gridloom_worker::shape::Region;
-use gridloom_worker::stage::Stage;
-use gridloom_worker::wire::{FetchError, FromWorker, Register, Run, ToWorker};
+use gridloom_worker::stage::{Body, Stage};
+use gridloom_worker::wire::{FetchError, FromWorker, Register, Run, ToWorker, decode, encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::chance::Chance;
 use super::client::{Client, Step};
@@ -92,6 +94,7 @@ pub(crate) struct Process {
     slots: Vec<Duration>,
     slowness: u64,
     blind: bool,
+    kernels: BTreeSet<KernelHash>,
     stages: BTreeMap<ArrayId, Arc<Stage>>,
     running: BTreeMap<TaskToken, agent::Start<Data>>,
     requests: BTreeMap<ReplyTo, Requester>,
@@ -197,13 +200,14 @@ impl World {
         let worker = WorkerId(self.next_worker);
         let slots = self.chance.between(1, 4) as u32;
         let tight = self.faults.tight && !ample;
-        let memory_bytes = if tight { self.chance.between(500, 8000) } else { 1 << 40 };
+        let memory_bytes = if tight { self.chance.between(300, 8000) } else { 1 << 40 };
         let blind = !ample && self.chance.permille(self.faults.blind);
         let process = Process {
             agent: Agent::new(memory_bytes),
             slots: vec![self.now; slots as usize],
             slowness: if self.chance.permille(200) { 10 } else { 1 },
             blind,
+            kernels: BTreeSet::new(),
             stages: BTreeMap::new(),
             running: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -213,7 +217,7 @@ impl World {
         self.workers.insert(worker, process);
         let fetch_bytes_per_second = 1 << self.chance.between(10, 30);
         let register = Register { fetch_bytes_per_second, ..Register::of_cpu("simulated", slots, memory_bytes) };
-        let joined = scheduler::Event::WorkerJoined { worker, register };
+        let joined = scheduler::Event::WorkerJoined { worker, register: as_read(register) };
         self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(joined));
         worker
     }
@@ -399,11 +403,11 @@ impl World {
                         ToWorker::Close => "close",
                         _ => "other",
                     });
-                    let arrival = Arrival::Agent(worker, agent::Event::Scheduler(message));
+                    let arrival = Arrival::Agent(worker, agent::Event::Scheduler(as_read(message)));
                     self.send(Party::Scheduler, Party::Worker(worker), arrival);
                 }
                 scheduler::Action::ToClient { client, message } => {
-                    self.send(Party::Scheduler, Party::Client(client), Arrival::Client(client, message));
+                    self.send(Party::Scheduler, Party::Client(client), Arrival::Client(client, as_read(message)));
                 }
             }
         }
@@ -448,12 +452,23 @@ impl World {
         let Some(process) = self.workers.get_mut(&worker) else { return Ok(()) };
         match action {
             agent::Action::Out(agent::Outward::Send(message)) => {
-                let event = scheduler::Event::Worker { worker, message };
+                let event = scheduler::Event::Worker { worker, message: as_read(message) };
                 self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(event));
             }
-            agent::Action::Out(agent::Outward::Peer { .. } | agent::Outward::PeerGone { .. })
-            | agent::Action::Kernel(_) => {}
-            agent::Action::Prepare { stage } => drop(process.stages.insert(stage.array, stage)),
+            agent::Action::Out(agent::Outward::Peer { .. } | agent::Outward::PeerGone { .. }) => {}
+            agent::Action::Kernel(kernel) => {
+                if !process.kernels.insert(kernel.hash) {
+                    return Err(format!("{worker} is sent kernel {} twice", kernel.hash));
+                }
+            }
+            agent::Action::Prepare { stage } => {
+                if let Body::Block(call) = &stage.body
+                    && !process.kernels.contains(&call.kernel)
+                {
+                    return Err(format!("{worker} prepares {} without its kernel", stage.array));
+                }
+                process.stages.insert(stage.array, stage);
+            }
             agent::Action::Start(start) => self.start(worker, start)?,
             agent::Action::Cancel { array } => {
                 process.stages.remove(&array);
@@ -549,6 +564,12 @@ impl World {
         let busy = self.task.0;
         self.tell_agent(worker, agent::Event::Finished { token, result, busy })
     }
+}
+
+/// A message as the other side reads it from the bytes that travel.
+pub(crate) fn as_read<T: Serialize + DeserializeOwned>(message: T) -> T {
+    let bytes = encode(&message).expect("every message fits the wire");
+    decode(&bytes).expect("what is written can be read")
 }
 
 /// What a block is: all that its operands are, or itself if it has none.

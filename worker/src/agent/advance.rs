@@ -53,7 +53,8 @@ impl<B: Payload> Agent<B> {
                 self.report.done(now, array, index, bytes, Duration::ZERO);
                 continue;
             }
-            match self.reserve(block, peak) {
+            let spare = head.order.bytes_spare();
+            match self.reserve(block, peak, spare) {
                 Ok(needs) => {
                     self.starved = None;
                     let order = self.take_head(key);
@@ -80,14 +81,14 @@ impl<B: Payload> Agent<B> {
 
     /// Sets aside what a block takes that is not here already; what it is to leave free must be free too. Returns what
     /// was set aside.
-    fn reserve(&mut self, block: BlockId, peak: u64) -> Result<u64, Shortage> {
-        let known = self.stages.get(&block.array);
-        // A worker too small for several stages at once does them one after the other.
-        let spare = known.map_or(0, |known| known.bytes_spare).min(self.store.limit_bytes().saturating_sub(peak));
+    fn reserve(&mut self, block: BlockId, peak: u64, spare: u64) -> Result<u64, Shortage> {
+        // A worker too small for several stages at once does at least one block of each.
+        let spare = spare.min(self.store.limit_bytes().saturating_sub(peak));
         if self.store.has_room(peak.saturating_add(spare)).is_ok() {
             return self.store.reserve(peak).map(|()| peak);
         }
-        let needs = peak - known.map_or(0, |known| self.bytes_here(known, block.index)).min(peak);
+        let here = self.stages.get(&block.array).map_or(0, |known| self.bytes_here(known, block.index));
+        let needs = peak - here.min(peak);
         self.store.has_room(needs.saturating_add(spare))?;
         self.store.reserve(needs).map(|()| needs)
     }
@@ -136,7 +137,7 @@ impl<B: Payload> Agent<B> {
     /// A block has its memory: what it needs is gathered or asked for.
     fn begin(&mut self, now: Duration, block: BlockId, reserved: u64, order: Option<Order>) {
         let (attempt, needed) = match order {
-            Some(Order::Compute { attempt, inputs }) => (Some(attempt), self.operands_of(block, &inputs)),
+            Some(Order::Compute { attempt, inputs, .. }) => (Some(attempt), self.operands_of(block, &inputs)),
             Some(Order::Keep { fields, holder, .. }) => {
                 let whole = |field| (PartKey::new(block, field, None), vec![holder]);
                 (None, (0..fields).map(whole).collect())
@@ -151,7 +152,7 @@ impl<B: Payload> Agent<B> {
         let nowhere = needed.iter().zip(&operands).find(|((_, holders), part)| part.is_none() && holders.is_empty());
         if let Some(((key, _), _)) = nowhere {
             self.tasks.insert(token, Task::Fetching { work, operands: Vec::new(), missing: 0 });
-            self.fail_fetch(token, key.block(), None, FetchError::Missing);
+            self.fail_fetches([token].into_iter(), key.block(), None, FetchError::Missing);
             return;
         }
         if missing == 0 {

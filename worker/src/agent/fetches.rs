@@ -1,7 +1,7 @@
 //! The blocks on their way in: each part is fetched once however many tasks wait for it, ten at a time, from one
 //! holder after the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::FetchId;
 use crate::executor::TaskToken;
@@ -106,11 +106,14 @@ impl Fetches {
         }
     }
 
-    /// A task is given up: what only it wanted and has not left is not fetched.
-    pub(super) fn give_up(&mut self, token: TaskToken) {
+    /// Tasks are given up: what only they wanted and has not left is not fetched.
+    pub(super) fn give_up(&mut self, tokens: &BTreeSet<TaskToken>) {
+        if tokens.is_empty() {
+            return;
+        }
         let flying: Vec<&PartKey> = self.flying.values().map(|(key, _)| key).collect();
         self.wanted.retain(|key, wanted| {
-            wanted.waiters.retain(|waiter| waiter.token != token);
+            wanted.waiters.retain(|waiter| !tokens.contains(&waiter.token));
             !wanted.waiters.is_empty() || flying.contains(&key)
         });
         self.queue.retain(|key| self.wanted.contains_key(key));
@@ -153,8 +156,7 @@ mod tests {
         assert_eq!((landed, waiters), (key(0), vec![waiter(0), waiter(1)]));
         assert!(fetches.depart().is_some());
         // What nobody waits for any more, and has not left, is not fetched.
-        fetches.give_up(TaskToken(22));
-        fetches.give_up(TaskToken(23));
+        fetches.give_up(&[TaskToken(22), TaskToken(23)].into());
         assert!(matches!(fetches.arrive(away[1].fetch, Ok(())), Arrival::Landed(..)));
         assert!(fetches.depart().is_none());
     }

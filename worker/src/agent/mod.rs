@@ -80,7 +80,6 @@ pub struct Agent<B> {
 struct Known {
     stage: Arc<Stage>,
     depth: u32,
-    bytes_spare: u64,
     /// Whether its blocks need other blocks.
     reads: bool,
 }
@@ -96,10 +95,20 @@ struct Queued {
 /// What is to be done with a block.
 #[derive(Clone, Debug)]
 enum Order {
-    /// Compute it.
-    Compute { attempt: u32, inputs: Arc<[Whereabouts]> },
+    /// Compute it, where this much is free beside it.
+    Compute { attempt: u32, bytes_spare: u64, inputs: Arc<[Whereabouts]> },
     /// Fetch it from `holder` and keep it.
     Keep { fields: u32, bytes: u64, holder: WorkerId },
+}
+
+impl Order {
+    /// What is to be free beside each block.
+    fn bytes_spare(&self) -> u64 {
+        match *self {
+            Order::Compute { bytes_spare, .. } => bytes_spare,
+            Order::Keep { .. } => 0,
+        }
+    }
 }
 
 /// A block in flight.
@@ -235,7 +244,7 @@ impl<B: Payload> Agent<B> {
             }
             ToWorker::PeerGone { worker } => self.actions.push_back(Action::Out(Outward::PeerGone { worker })),
             ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
-            ToWorker::Stage { stage, depth, bytes_spare } => self.handle_stage(stage, depth, bytes_spare),
+            ToWorker::Stage { stage, depth } => self.handle_stage(stage, depth),
             ToWorker::Run(run) => self.handle_run(run),
             ToWorker::Keep { array, blocks, fields, bytes, holder } => {
                 self.enqueue(u32::MAX, Queued { array, blocks, order: Order::Keep { fields, bytes, holder } });
@@ -249,17 +258,18 @@ impl<B: Payload> Agent<B> {
         }
     }
 
-    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32, bytes_spare: u64) {
+    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32) {
         let reads = !stage.input_arrays().is_empty();
-        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, bytes_spare, reads });
+        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads });
         self.actions.push_back(Action::Prepare { stage });
     }
 
     fn handle_run(&mut self, run: Run) {
-        let Run { array, blocks, attempt, mut inputs } = run;
+        let Run { array, blocks, attempt, bytes_spare, mut inputs } = run;
         let depth = self.stages.get(&array).map_or(0, |known| known.depth);
         inputs.sort_by_key(|place| (place.array, place.blocks.start));
-        self.enqueue(depth, Queued { array, blocks, order: Order::Compute { attempt, inputs: inputs.into() } });
+        let order = Order::Compute { attempt, bytes_spare, inputs: inputs.into() };
+        self.enqueue(depth, Queued { array, blocks, order });
     }
 
     fn enqueue(&mut self, depth: u32, queued: Queued) {
@@ -271,8 +281,7 @@ impl<B: Payload> Agent<B> {
         self.store.remove_array(array);
         self.report.forget(array);
         self.queue.retain(|_, queued| queued.array != array);
-        let tokens: Vec<TaskToken> = self.tasks_of(|of| of == array);
-        tokens.into_iter().for_each(|token| self.stop(token));
+        self.stop(|of| of == array);
         if self.stages.remove(&array).is_some() {
             self.actions.push_back(Action::Cancel { array });
         }
@@ -286,28 +295,35 @@ impl<B: Payload> Agent<B> {
         self.store.remove_client(client);
         self.report.forget_client(client);
         self.queue.retain(|_, queued| queued.array.client != client);
-        let tokens: Vec<TaskToken> = self.tasks_of(|of| of.client == client);
-        tokens.into_iter().for_each(|token| self.stop(token));
+        self.stop(|of| of.client == client);
     }
 
-    fn tasks_of(&self, belongs: impl Fn(ArrayId) -> bool) -> Vec<TaskToken> {
-        let of = |task: &Task<B>| task.work().is_some_and(|work| belongs(work.block.array));
-        self.tasks.iter().filter(|(_, task)| of(task)).map(|(&token, _)| token).collect()
-    }
-
-    /// Its result is not wanted any more.
-    fn stop(&mut self, token: TaskToken) {
-        match self.tasks.remove(&token) {
-            Some(Task::Fetching { work, .. }) => {
-                self.store.release(work.reserved);
-                self.fetches.give_up(token);
+    /// The blocks of some arrays are not wanted any more.
+    fn stop(&mut self, belongs: impl Fn(ArrayId) -> bool) {
+        let mut fetching = BTreeSet::new();
+        for (&token, task) in &mut self.tasks {
+            match task {
+                Task::Fetching { work, .. } if belongs(work.block.array) => drop(fetching.insert(token)),
+                Task::Running { work } if belongs(work.block.array) => {
+                    *task = Task::Stopping { reserved: work.reserved };
+                }
+                Task::Fetching { .. } | Task::Running { .. } | Task::Stopping { .. } => {}
             }
-            Some(Task::Running { work }) => {
-                self.tasks.insert(token, Task::Stopping { reserved: work.reserved });
-            }
-            Some(stopping @ Task::Stopping { .. }) => drop(self.tasks.insert(token, stopping)),
-            None => {}
         }
+        self.drop_fetching(fetching);
+    }
+
+    /// Tasks that wait for operands end. Returns what they were to make.
+    fn drop_fetching(&mut self, tokens: BTreeSet<TaskToken>) -> Vec<BlockId> {
+        self.fetches.give_up(&tokens);
+        let mut blocks = Vec::new();
+        for token in tokens {
+            if let Some(Task::Fetching { work, .. }) = self.tasks.remove(&token) {
+                self.store.release(work.reserved);
+                blocks.push(work.block);
+            }
+        }
+        blocks
     }
 
     fn close(&mut self) {
@@ -348,7 +364,7 @@ impl<B: Payload> Agent<B> {
                 self.store.cache(key, &part);
             }
             (Arrival::Lost { key, waiters, holder, error }, _) => {
-                waiters.iter().for_each(|waiter| self.fail_fetch(waiter.token, key.block(), Some(holder), error));
+                self.fail_fetches(waiters.iter().map(|waiter| waiter.token), key.block(), Some(holder), error);
             }
             (Arrival::Landed(..) | Arrival::Nothing, _) => {}
         }
@@ -365,19 +381,17 @@ impl<B: Payload> Agent<B> {
         }
     }
 
-    fn fail_fetch(&mut self, token: TaskToken, input: BlockId, holder: Option<WorkerId>, error: FetchError) {
-        // One task may have waited with several operands.
-        let Some(Task::Fetching { work, .. }) = self.tasks.remove(&token) else {
-            return;
-        };
-        self.fetches.give_up(token);
-        self.store.release(work.reserved);
-        self.actions.push_back(Action::Out(Outward::Send(FromWorker::FetchFailed {
-            block: work.block,
-            input,
-            holder,
-            error,
-        })));
+    /// Tasks of which each waits for an operand that does not come.
+    fn fail_fetches(
+        &mut self,
+        tokens: impl Iterator<Item = TaskToken>,
+        input: BlockId,
+        holder: Option<WorkerId>,
+        error: FetchError,
+    ) {
+        for block in self.drop_fetching(tokens.collect()) {
+            self.actions.push_back(Action::Out(Outward::Send(FromWorker::FetchFailed { block, input, holder, error })));
+        }
     }
 
     fn handle_finished(
@@ -421,14 +435,6 @@ impl<B> Task<B> {
         match self {
             Task::Fetching { work, .. } | Task::Running { work } => work.reserved,
             Task::Stopping { reserved } => *reserved,
-        }
-    }
-
-    /// `None` when its block is not wanted any more.
-    fn work(&self) -> Option<&Work> {
-        match self {
-            Task::Fetching { work, .. } | Task::Running { work } => Some(work),
-            Task::Stopping { .. } => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Arithmetic on views and grids alone: nothing here looks at a program or knows what is computed.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{BlockCall, Body, Fold, Map, Piece, Source, Stage};
@@ -40,12 +41,8 @@ impl Stage {
 
     /// The arrays it reads, each once, in order of first use.
     pub fn input_arrays(&self) -> Vec<ArrayId> {
-        let mut arrays = Vec::new();
-        let mut add = |array: ArrayId| {
-            if !arrays.contains(&array) {
-                arrays.push(array);
-            }
-        };
+        let (mut arrays, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut add = |array: ArrayId| arrays.extend(seen.insert(array).then_some(array));
         match &self.body {
             Body::Map(map) | Body::Block(BlockCall { inputs: map, .. }) => {
                 map.array_pieces().for_each(|(_, _, array, ..)| add(array))
@@ -151,6 +148,10 @@ impl Map {
         let output = self.region(block);
         let mut reads = Vec::new();
         for (leaf, piece, array, field, grid, view) in self.array_pieces() {
+            // A join may have thousands of members, of which a block reads few.
+            if !view.domain.touches(&output) {
+                continue;
+            }
             let counts = grid.block_counts();
             for (index, part) in view.inputs(&output, grid) {
                 let region = view.reads(&part).relative_to(&grid.region(&index).start);
@@ -165,6 +166,9 @@ impl Map {
         let output = self.region(block);
         let mut inputs: Vec<(ArrayId, Range<u64>)> = Vec::new();
         for (_, _, array, _, grid, view) in self.array_pieces() {
+            if !view.domain.touches(&output) {
+                continue;
+            }
             let counts = grid.block_counts();
             for (index, _) in view.inputs(&output, grid) {
                 let at = counts.linear(&index);
@@ -192,11 +196,10 @@ impl Map {
                 start: order.iter().map(|&axis| blocks.start[axis]).collect(),
                 end: order.iter().map(|&axis| blocks.end[axis]).collect(),
             };
-            for index in permuted.indices() {
-                let at = ordered.linear(&index);
+            for run in permuted.runs(&ordered) {
                 match consumers.last_mut() {
-                    Some(range) if range.end == at => range.end += 1,
-                    _ => consumers.push(at..at + 1),
+                    Some(last) if last.end == run.start => last.end = run.end,
+                    _ => consumers.push(run),
                 }
             }
         }
@@ -229,6 +232,7 @@ mod tests {
     use crate::dtype::DType;
     use crate::ids::{ClientId, KernelHash};
     use crate::stage::{ChunkStep, Leaf, Program, ReduceOp, Reduction};
+    use crate::view::AxisRead;
 
     fn array(sequence: u64) -> ArrayId {
         ArrayId { client: ClientId(1), sequence }
@@ -290,6 +294,18 @@ mod tests {
         let last = stage(Body::Map(map([false, true])));
         assert!(last.is_blockwise());
         check_inverse(&last, array(1), 6);
+    }
+
+    #[test]
+    fn the_readers_of_what_is_broadcast_are_few_ranges() {
+        let (grid, row) = (Grid::regular(&Shape::new(&[4, 6]).unwrap(), &[1, 2]), Shape::new(&[6]).unwrap());
+        let source = Source::Array { array: array(1), field: 0, grid: Grid::single(&row) };
+        let axes = vec![AxisRead::Along { axis: 1, start: 0, step: 1 }];
+        let view = View { domain: Region::whole(&grid.shape()), axes };
+        let leaves = vec![Leaf { dtype: DType::F64, pieces: vec![Piece { source, view }] }];
+        let stage = stage(Body::Map(Map { grid, leaves, program: Program::identity(), reduce: None }));
+        assert_eq!(stage.consumers(array(1), 0), vec![0..12]);
+        check_inverse(&stage, array(1), 1);
     }
 
     #[test]

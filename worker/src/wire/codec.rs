@@ -39,7 +39,8 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
     Ok(bytes)
 }
 
-/// The message that [`encode`] made these bytes of. Never allocates more than a small multiple of their number.
+/// The message that [`encode`] made these bytes of. Allocates in proportion to their number: a plan's smallest
+/// parts are some tens of times larger in memory than on the wire.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     capped(bytes.len(), MESSAGE_BYTES_MAX)?;
     match postcard::take_from_bytes(bytes)? {
@@ -142,19 +143,16 @@ mod tests {
             let blocks = blocks.first().copied().unwrap_or(Interval::one(0));
             Whereabouts { array, blocks, holders }
         });
-        let run = (array(), any::<u64>(), any::<u32>(), prop::collection::vec(place, 0..3));
+        let run = (array(), any::<u64>(), any::<u32>(), any::<u64>(), prop::collection::vec(place, 0..3));
         prop_oneof![
             worker().prop_map(|worker| ToWorker::Welcome { worker }),
             (worker(), ".{0,20}").prop_map(|(worker, address)| ToWorker::Peer { worker, address }),
             worker().prop_map(|worker| ToWorker::PeerGone { worker }),
             kernel().prop_map(ToWorker::Kernel),
-            (stage(), any::<u32>(), any::<u64>()).prop_map(|(stage, depth, bytes_spare)| ToWorker::Stage {
-                stage,
-                depth,
-                bytes_spare
-            }),
-            run.prop_map(|(array, start, attempt, inputs)| {
-                ToWorker::Run(Run { array, blocks: Interval { start, end: start / 2 }, attempt, inputs })
+            (stage(), any::<u32>()).prop_map(|(stage, depth)| ToWorker::Stage { stage, depth }),
+            run.prop_map(|(array, start, attempt, bytes_spare, inputs)| {
+                let blocks = Interval { start, end: start / 2 };
+                ToWorker::Run(Run { array, blocks, attempt, bytes_spare, inputs })
             }),
             (array(), any::<u32>(), any::<u64>(), worker()).prop_map(|(array, fields, bytes, holder)| {
                 ToWorker::Keep { array, blocks: Interval::one(7), fields, bytes, holder }

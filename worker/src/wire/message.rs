@@ -105,9 +105,6 @@ pub enum ToWorker {
         stage: Arc<Stage>,
         /// How far from the sources it is: of what is queued, the deepest goes first.
         depth: u32,
-        /// What is to be free beside each block of it, so that the stages that read and then free its blocks have
-        /// room too: else it could fill a worker with what nobody can read.
-        bytes_spare: u64,
     },
     /// Blocks to compute.
     Run(Run),
@@ -154,6 +151,9 @@ pub struct Run {
     pub blocks: Interval,
     /// One more than the times that blocks of this array were given back or lost so far; for errors and stories.
     pub attempt: u32,
+    /// What is to be free beside each block, so that the stages that read and then free these blocks have room too:
+    /// else they could fill a worker with what nobody can read.
+    pub bytes_spare: u64,
     /// Where the inputs are that this worker does not hold.
     pub inputs: Vec<Whereabouts>,
 }

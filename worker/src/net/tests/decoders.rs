@@ -136,7 +136,7 @@ fn join() {
 fn to_worker() {
     let worker = WorkerId(5);
     let inputs = vec![Whereabouts { array: array(), blocks: Interval::one(9), holders: vec![worker] }];
-    let run = Run { array: array(), blocks: Interval { start: 3, end: 900 }, attempt: 1, inputs };
+    let run = Run { array: array(), blocks: Interval { start: 3, end: 900 }, attempt: 1, bytes_spare: 64, inputs };
     let kernel = KernelBytes { hash: KernelHash([7; 32]), source: vec![1, 2, 3].into() };
     let messages = [
         ToWorker::Welcome { worker },
