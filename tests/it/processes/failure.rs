@@ -13,7 +13,7 @@ use super::harness::{Process, Scheduler, eventually, expected, gridloom, slow};
 
 #[test]
 fn a_busy_worker_that_is_killed_is_replaced_by_the_others() {
-    let array = slow(100);
+    let array = slow(300);
     let expected = expected(&array);
     let scheduler = Scheduler::start();
     let (_stays, dies) = (scheduler.worker("stays", &[]), scheduler.worker("dies", &[]));
@@ -54,7 +54,7 @@ fn a_worker_that_was_stopped_too_long_comes_back_as_another() {
 
 #[test]
 fn a_worker_that_comes_late_is_used() {
-    let array = slow(100);
+    let array = slow(500);
     let expected = expected(&array);
     let scheduler = Scheduler::start();
     let _first = scheduler.worker("first", &[]);

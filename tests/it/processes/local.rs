@@ -94,7 +94,7 @@ fn kill(process: u32) {
 
 #[test]
 fn a_job_survives_its_workers() {
-    let array = slow(120);
+    let array = slow(200);
     let expected = expected(&array);
     let cluster = cluster(3);
     let client = cluster.client();
