@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use gridloom_worker::net::identity::{Token, TokenError};
 use gridloom_worker::serve::{DataRoot, Stop};
@@ -21,6 +22,9 @@ use crate::cluster::{RemoteWorkers, SchedulerServer};
 use crate::host;
 use crate::scheduler::Limits;
 
+/// How long a worker whose parent is gone may take to end.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// `gridloom scheduler`.
 pub(super) fn scheduler(args: &SchedulerCommand) -> Result<(), CliError> {
     let token_file = args.token_file.clone().or_else(Token::default_path).ok_or(ConnectError::NoToken)?;
@@ -29,11 +33,11 @@ pub(super) fn scheduler(args: &SchedulerCommand) -> Result<(), CliError> {
 
 /// `gridloom worker`.
 pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
-    let reach = args.keys.find(args.scheduler.clone())?;
+    let (reach, stop) = (args.keys.find(args.scheduler.clone())?, Stop::default());
     if args.with_parent {
-        end_with_parent()?;
+        end_with_parent(stop.clone())?;
     }
-    work(reach, &args.work)
+    work(reach, &args.work, &stop)
 }
 
 /// `gridloom rank`.
@@ -47,7 +51,7 @@ pub(super) fn rank(args: &RankCommand) -> Result<(), CliError> {
     }
     let file = SchedulerFile::await_of(path, job.as_deref())?;
     let token = find_token(Some(&file.token_file))?;
-    work(Reach { address: file.address, token }, &args.work)
+    work(Reach { address: file.address, token }, &args.work, &Stop::default())
 }
 
 /// Opens a scheduler's door, and keeps it open until it is told to end.
@@ -86,7 +90,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConnectError> {
 }
 
 /// Serves a scheduler until it is told to end.
-fn work(Reach { address, token }: Reach, args: &WorkerArgs) -> Result<(), CliError> {
+fn work(Reach { address, token }: Reach, args: &WorkerArgs, stop: &Stop) -> Result<(), CliError> {
     let usual = RemoteWorkers::new(address, token);
     let workers = RemoteWorkers {
         name: args.name.clone().unwrap_or(usual.name),
@@ -99,11 +103,10 @@ fn work(Reach { address, token }: Reach, args: &WorkerArgs) -> Result<(), CliErr
         block_timeout: args.block_timeout,
         ..usual
     };
-    let stop = Stop::default();
     let leaving = stop.clone();
     on_signal(move || leaving.leave())?;
     print(&format!("worker     {}\nscheduler  {}", workers.name, workers.scheduler))?;
-    Ok(workers.run(&stop)?)
+    Ok(workers.run(stop)?)
 }
 
 /// Calls `first` at the first signal to end; the second ends the process at once.
@@ -116,11 +119,14 @@ fn on_signal(first: impl Fn() + Send + 'static) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Ends the process when standard input does: whoever started it holds the other end, and has no more use for it.
-fn end_with_parent() -> Result<(), CliError> {
+/// Ends the process when standard input does: whoever started it holds the other end, and has no more use for it. If it
+/// still lives it is told goodbye, for which it would else wait.
+fn end_with_parent(stop: Stop) -> Result<(), CliError> {
     let watch = move || {
         // Nothing is ever written there; an error ends it as well.
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        stop.end();
+        thread::sleep(GOODBYE_PATIENCE);
         std::process::exit(0);
     };
     thread::Builder::new().name("gridloom-parent".to_owned()).spawn(watch)?;

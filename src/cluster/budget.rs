@@ -67,6 +67,6 @@ mod tests {
         budget.give(7, 5000);
         assert_eq!(budget.share(1), 0);
         budget.take_back(7);
-        assert_eq!(budget.share(1), 177);
+        assert_eq!(budget.share(1), 60);
     }
 }
