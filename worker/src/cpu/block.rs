@@ -62,7 +62,7 @@ impl BlockKernel {
             return Err(unsupported(&format!("{} is given inputs of other dtypes", self.kernel)));
         }
         let bytes: Vec<&[u8]> = inputs.iter().map(Input::bytes).collect();
-        let info = info(call, task.block, inputs.len());
+        let info = BlockInfo::of(call, task.block);
         let mut outputs = zeroed(signature, &info.shape)?;
         let mut written: Vec<&mut [u8]> = outputs.iter_mut().map(BufferMut::bytes_mut).collect();
         let groups = workgroups(signature, &info.shape)?;
@@ -149,14 +149,6 @@ fn read_leaf<'a, T: Element>(
         reader.read(tile.start, &mut target[tile.start as usize..tile.end as usize])?;
     }
     Ok(Input::Own(Block::new(Item::Value(dtype), shape.clone(), buffer.freeze())))
-}
-
-/// What the kernel may be told. All inputs are of one grid.
-fn info(call: &BlockCall, block: u64, inputs: usize) -> BlockInfo {
-    let index = call.output.block_counts().index_at(block);
-    let region = call.output.region(&index);
-    let input = call.inputs.grid.region(&index).shape();
-    BlockInfo { shape: region.shape(), start: region.start, block: index, inputs: vec![input; inputs] }
 }
 
 fn zeroed(signature: &BlockSignature, shape: &Shape) -> Result<Vec<BufferMut>, ExecuteError> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::executor::ExecuteError;
+use crate::kernel::Requirements;
 
 use super::adapter::{Adapter, AdapterInfo};
 
@@ -86,6 +87,41 @@ impl Gpu {
         format!("gpu {} {}", self.info.backend, self.info.name)
     }
 
+    /// What kernels may need and the device has. Shader writers get functions of 64 bits wrong: none has those.
+    pub(super) fn offers(&self) -> Requirements {
+        let AdapterInfo { features, limits, .. } = &self.info;
+        Requirements {
+            // The engine moves f64 by its bits.
+            f64: features.f64 && features.i64,
+            int64: features.i64,
+            f64_math: false,
+            int64_math: false,
+            workgroup_size: limits.workgroup_size,
+            workgroup_invocations: limits.workgroup_invocations,
+            workgroup_bytes: limits.workgroup_bytes,
+            storage_buffers: limits.bindings,
+        }
+    }
+
+    /// Whether it has what a stage needs.
+    pub(super) fn check_needed(&self, needed: Requirements) -> Result<(), ExecuteError> {
+        let has = self.offers();
+        match has.meets(needed) {
+            true => Ok(()),
+            false => Err(self.unsupported(format!("the stage needs {needed}; the device has {has}"))),
+        }
+    }
+
+    /// Whether a kernel can see so many buffers at once.
+    pub(super) fn check_bindings(&self, count: usize) -> Result<(), ExecuteError> {
+        match self.info.limits.bindings {
+            max if count as u64 > u64::from(max) => {
+                Err(self.unsupported(format!("the stage needs {count} buffers at once; the device has {max}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether kernels can see buffers of these sizes.
     pub(super) fn check_binding(&self, sizes: impl Iterator<Item = u64>) -> Result<(), ExecuteError> {
         let max = self.info.limits.binding_bytes.min(self.info.limits.buffer_bytes);
@@ -98,9 +134,9 @@ impl Gpu {
     }
 
     /// The x and y that make at least so many workgroups: few devices have many on one dimension.
-    pub(super) fn spread(&self, groups: u64) -> [u32; 2] {
+    pub(super) fn spread(&self, groups: u64) -> [u32; 3] {
         let x = groups.min(u64::from(self.info.limits.workgroups)).max(1);
-        [x as u32, groups.div_ceil(x) as u32]
+        [x as u32, groups.div_ceil(x) as u32, 1]
     }
 
     /// What this device cannot do.

@@ -24,12 +24,14 @@ pub(super) struct Engine {
 pub(super) struct Job {
     params: Vec<u32>,
     /// What kernels read.
-    pub(super) fills: Vec<Fill>,
+    fills: Vec<Fill>,
     /// Bytes of each buffer that kernels write.
-    pub(super) outputs: Vec<u64>,
+    outputs: Vec<u64>,
     pub(super) passes: Vec<Pass>,
     /// The first of the outputs that is a result: those before are scratch.
     pub(super) results: usize,
+    /// Whether results begin as zeros: the engine's own shaders write all of theirs.
+    pub(super) are_zeroed: bool,
     /// Whether results may stay on the device.
     pub(super) may_stay: bool,
 }
@@ -37,17 +39,25 @@ pub(super) struct Job {
 /// One dispatch.
 pub(super) struct Pass {
     pub(super) pipeline: Pipeline,
-    /// Where its parameters are, in bytes.
-    pub(super) params: (u64, u64),
-    /// What it sees after them, in order of binding.
+    /// What it sees, in order of binding.
     pub(super) sees: Vec<Seen>,
-    /// How many workgroups.
-    pub(super) groups: u64,
+    pub(super) groups: Groups,
 }
 
-/// A buffer of a job.
-#[derive(Clone, Copy)]
+/// The workgroups of a dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Groups {
+    /// So many, which number themselves: the engine's own shaders.
+    Line(u64),
+    /// Exactly these along x, y and z.
+    Box([u32; 3]),
+}
+
+/// A buffer of a job, or a part of one.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Seen {
+    /// Parameters: where they are, and how many bytes.
+    Params(u64, u64),
     Fill(usize),
     Output(usize),
 }
@@ -58,27 +68,46 @@ const PARAMS_ALIGNMENT: usize = 256;
 const COPY_ALIGNMENT: u64 = 16;
 
 impl Job {
-    /// Appends the parameters of a dispatch: where they are, in bytes.
-    pub(super) fn add_params(&mut self, words: &[u32]) -> (u64, u64) {
+    /// Appends the parameters of a dispatch.
+    pub(super) fn add_params(&mut self, words: &[u32]) -> Seen {
         self.params.resize(self.params.len().next_multiple_of(PARAMS_ALIGNMENT / 4), 0);
-        let place = (4 * self.params.len() as u64, 4 * words.len() as u64);
+        let start = 4 * self.params.len() as u64;
         self.params.extend(words);
-        place
+        Seen::Params(start, 4 * words.len() as u64)
+    }
+
+    /// Appends what is read.
+    pub(super) fn add_fill(&mut self, fill: Fill) -> Seen {
+        self.fills.push(fill);
+        Seen::Fill(self.fills.len() - 1)
+    }
+
+    /// Appends what is written.
+    pub(super) fn add_output(&mut self, bytes: u64) -> Seen {
+        self.outputs.push(bytes);
+        Seen::Output(self.outputs.len() - 1)
+    }
+
+    /// How many outputs there are.
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs.len()
     }
 
     /// Runs it, and waits until it has ended.
-    pub(super) fn run(&self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
+    pub(super) fn run(mut self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
         let Engine { gpu, pool, pipelines } = engine;
         gpu.check_binding(self.fills.iter().map(Fill::bytes).chain(self.outputs.iter().copied()))?;
+        // What comes from elsewhere comes before memory is taken here, so that nobody waits with memory in hand.
+        self.fills.iter_mut().try_for_each(Fill::open)?;
         let results = &self.outputs[self.results..];
         let stays = self.may_stay && pool.can_keep(results.iter().sum());
-        let mut buffers = Buffers::lease(self, pool, stays)?;
+        let mut buffers = Buffers::lease(&self, pool, stays)?;
         if stop.is_raised() {
             return Err(ExecuteError::Cancelled);
         }
-        let copies = buffers.write(self)?;
+        let copies = buffers.write(&self)?;
         let evictions = pool.evictions();
-        let group = |pass: &Pass| pipelines.group(gpu, evictions, &pass.pipeline, buffers.bound(self, pass));
+        let group = |pass: &Pass| pipelines.group(gpu, evictions, &pass.pipeline, buffers.bound(&self, pass));
         let groups = self.passes.iter().map(group).collect::<Result<Vec<_>, _>>()?;
 
         let encode = |encoder: &mut wgpu::CommandEncoder| {
@@ -86,12 +115,17 @@ impl Job {
             for (&(offset, bytes), target) in copies.iter().zip(targets) {
                 encoder.copy_buffer_to_buffer(&buffers.upload.buffer, offset, &target.buffer, 0, bytes);
             }
+            let zeroed = buffers.outputs[self.results..].iter().zip(results).filter(|_| self.are_zeroed);
+            zeroed.for_each(|(lease, &bytes)| encoder.clear_buffer(&lease.buffer, 0, Some(bytes)));
             let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for (pass, group) in self.passes.iter().zip(&groups) {
-                let [x, y] = gpu.spread(pass.groups);
+                let [x, y, z] = match pass.groups {
+                    Groups::Line(count) => gpu.spread(count),
+                    Groups::Box(counts) => counts,
+                };
                 compute.set_pipeline(&pass.pipeline.pipeline);
                 compute.set_bind_group(0, group, &[]);
-                compute.dispatch_workgroups(x, y, 1);
+                compute.dispatch_workgroups(x, y, z);
             }
             drop(compute);
             let mut at = 0;
@@ -102,8 +136,10 @@ impl Job {
                 }
             }
         };
-        let download = buffers.download.as_ref().map(|lease| (lease, results.iter().sum()));
-        let submission = submit(gpu, encode, download).map_err(internal)?;
+        let submission = submit(gpu, encode).map_err(internal)?;
+        if let Some(download) = &mut buffers.download {
+            download.map_to_read(results.iter().sum());
+        }
         gpu.wait(submission)?;
         match buffers.download {
             Some(download) => Ok(read(download, results)?.into_iter().map(|buffer| buffer.freeze()).collect()),
@@ -172,19 +208,18 @@ impl Buffers {
 
     /// What a dispatch sees.
     fn bound(&self, job: &Job, pass: &Pass) -> Vec<Bound> {
-        let (offset, bytes) = pass.params;
-        let params = Bound { buffer: self.params.buffer.clone(), offset, bytes };
-        let seen = pass.sees.iter().map(|&seen| {
-            let (buffer, bytes) = match seen {
+        let bound = |&seen: &Seen| {
+            let (buffer, offset, bytes) = match seen {
+                Seen::Params(offset, bytes) => (&self.params.buffer, offset, bytes),
                 Seen::Fill(at) => match (&self.fills[at], &job.fills[at]) {
-                    (None, Fill::Resident(buffer, bytes)) => (buffer, *bytes),
-                    (Some(lease), fill) => (&lease.buffer, fill.bytes()),
+                    (None, Fill::Resident(buffer, bytes)) => (buffer, 0, *bytes),
+                    (Some(lease), fill) => (&lease.buffer, 0, fill.bytes()),
                     (None, _) => unreachable!("what is brought has a buffer"),
                 },
-                Seen::Output(at) => (&self.outputs[at].buffer, job.outputs[at]),
+                Seen::Output(at) => (&self.outputs[at].buffer, 0, job.outputs[at]),
             };
-            Bound { buffer: buffer.clone(), offset: 0, bytes }
-        });
-        std::iter::once(params).chain(seen).collect()
+            Bound { buffer: buffer.clone(), offset, bytes }
+        };
+        pass.sees.iter().map(bound).collect()
     }
 }

@@ -195,9 +195,10 @@ impl Lease {
         self.is_mapped = false;
     }
 
-    /// Notes that the host has the buffer mapped.
-    pub(super) fn set_mapped(&mut self) {
+    /// Has so many bytes mapped for reading when what was submitted has ended. If that fails, so does reading.
+    pub(super) fn map_to_read(&mut self, bytes: u64) {
         self.is_mapped = true;
+        self.buffer.map_async(wgpu::MapMode::Read, ..bytes, |_| {});
     }
 }
 

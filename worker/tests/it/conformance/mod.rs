@@ -4,6 +4,7 @@
 //! copies, comparisons and uniform random numbers, and come within a stated distance on floats. What a device is known
 //! to get wrong is listed by name, with the reason ([`tolerance`]), and nothing else is forgiven.
 
+mod blocks;
 mod contract;
 mod executors;
 mod harness;
