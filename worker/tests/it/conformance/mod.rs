@@ -13,3 +13,5 @@ mod operations;
 mod reductions;
 mod sources;
 mod tolerance;
+
+pub(crate) use executors::{adapter, gpu_options};

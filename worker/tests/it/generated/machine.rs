@@ -7,7 +7,8 @@ use std::time::Duration;
 use gridloom_worker::block::{Block, BufferMut, Item};
 use gridloom_worker::cpu::{CodeGenerator, CpuExecutor, CpuOptions};
 use gridloom_worker::dtype::DType;
-use gridloom_worker::executor::{Event, ExecuteError, Executor, Operand, Task, TaskToken};
+use gridloom_worker::executor::{Event, EventSink, ExecuteError, Executor, Operand, Task, TaskToken};
+use gridloom_worker::gpu::GpuExecutor;
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, ClientId};
 use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
@@ -17,9 +18,11 @@ use gridloom_worker::stage::{
 };
 use gridloom_worker::view::View;
 
+use crate::conformance::{adapter, gpu_options};
+
 /// An executor that is asked one thing at a time.
 pub(super) struct Machine {
-    executor: CpuExecutor,
+    executor: Box<dyn Executor>,
     events: Receiver<Event>,
     stages: u64,
 }
@@ -42,10 +45,19 @@ pub(super) fn block(dtype: DType, words: &[u64]) -> Block {
 
 impl Machine {
     pub(super) fn new(code_generator: CodeGenerator, block_timeout: Duration) -> Machine {
-        let (sender, events) = channel();
         let options = CpuOptions { slots: 1, block_timeout, code_generator };
-        let executor = CpuExecutor::new(&options, Box::new(move |event| drop(sender.send(event)))).unwrap();
-        Machine { executor, events, stages: 0 }
+        Machine::of(|sink| Box::new(CpuExecutor::new(&options, sink).unwrap()))
+    }
+
+    /// The GPU of this machine, if it has one.
+    fn gpu() -> Option<Machine> {
+        let adapter = adapter()?;
+        Some(Machine::of(|sink| Box::new(GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap())))
+    }
+
+    fn of(make: impl FnOnce(EventSink) -> Box<dyn Executor>) -> Machine {
+        let (sender, events) = channel();
+        Machine { executor: make(Box::new(move |event| drop(sender.send(event)))), events, stages: 0 }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -117,18 +129,27 @@ impl Machine {
     }
 }
 
-/// The interpreter and the code generator beside each other.
+/// The interpreter and another executor beside each other.
 pub(super) struct Pair {
     interpreter: Machine,
-    cranelift: Machine,
+    other: Machine,
 }
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl Pair {
+    /// With Cranelift.
     pub(super) fn new() -> Pair {
-        let patient = Duration::from_secs(60);
-        let cranelift = Machine::new(CodeGenerator::Cranelift, patient);
+        let cranelift = Machine::new(CodeGenerator::Cranelift, PATIENCE);
         assert_eq!(cranelift.name(), "cpu cranelift");
-        Pair { interpreter: Machine::new(CodeGenerator::Interpreter, patient), cranelift }
+        Pair { interpreter: Machine::new(CodeGenerator::Interpreter, PATIENCE), other: cranelift }
+    }
+
+    /// With the GPU, if there is one.
+    pub(super) fn with_gpu() -> Option<Pair> {
+        let gpu = Machine::gpu()?;
+        assert!(gpu.name().starts_with("gpu "), "{}", gpu.name());
+        Some(Pair { interpreter: Machine::new(CodeGenerator::Interpreter, PATIENCE), other: gpu })
     }
 
     /// Both give the same bits, or this says where they do not.
@@ -140,7 +161,8 @@ impl Pair {
     ) -> Result<(), String> {
         let expected =
             self.interpreter.run(kernel, leaves, literals).map_err(|error| format!("interpreter: {error}"))?;
-        let found = self.cranelift.run(kernel, leaves, literals).map_err(|error| format!("cranelift: {error}"))?;
+        let found = self.other.run(kernel, leaves, literals);
+        let found = found.map_err(|error| format!("{}: {error}", self.other.name()))?;
         for (field, (expected, found)) in expected.iter().zip(&found).enumerate() {
             let width = expected.item.bytes() as usize;
             let pairs = expected.bytes().chunks(width).zip(found.bytes().chunks(width));
@@ -158,7 +180,7 @@ impl Pair {
 
     /// What both make of a reduction.
     pub(super) fn reduce(&mut self, kernel: &Arc<TypedKernel>, leaf: &Block, axes: &[bool]) -> [Vec<Block>; 2] {
-        [&mut self.interpreter, &mut self.cranelift].map(|machine| machine.reduce(kernel, leaf, axes).unwrap())
+        [&mut self.interpreter, &mut self.other].map(|machine| machine.reduce(kernel, leaf, axes).unwrap())
     }
 
     #[track_caller]

@@ -1,4 +1,5 @@
-//! Kernels drawn from a grammar, and every built-in: the code generator gives the interpreter's bits.
+//! Kernels drawn from a grammar, and every built-in: the code generator gives the interpreter's bits, and GPUs the same
+//! wherever nothing is rounded.
 
 mod builtins;
 mod cases;
