@@ -22,6 +22,7 @@ use crate::slots::Compute;
 use crate::stage::{BlockCall, Body, Stage, Value};
 
 use super::dispatch::{Dispatch, Elements, leaf_inputs, program};
+use super::foresee;
 use super::job::{Engine, Groups, Job, Pass, Seen};
 use super::leaf::LeafInput;
 use super::pipeline::Code;
@@ -60,6 +61,13 @@ impl BlockStage {
         gpu.check_bindings(1 + if is_computed { call.inputs.leaves.len() + results.len() } else { 2 })?;
         let module = portable(found.module(), found.info());
         Ok(BlockStage { engine: Arc::clone(engine), stage: Arc::clone(stage), kernel: found, module, program })
+    }
+
+    /// Compiles what most of its blocks will run. What fails here fails there, and is told there.
+    pub(super) fn warm(&self) {
+        let call = self.call();
+        foresee::tasks(&self.stage, &call.inputs)
+            .for_each(|task| drop(self.job(&BlockInfo::of(call, task.block), &task)));
     }
 
     fn call(&self) -> &BlockCall {

@@ -19,6 +19,7 @@ use crate::stage::{self, Body, ChunkStep, Map, ReduceOp, Stage};
 use super::accumulate::Accumulator;
 use super::device::Gpu;
 use super::dispatch::{Dispatch, Elements, leaf_inputs, program};
+use super::foresee;
 use super::job::{Engine, Groups, Job, Pass, Seen};
 use super::params::place_at;
 use super::pipeline::Code;
@@ -119,6 +120,19 @@ impl MapStage {
     fn elements<'a>(&'a self, region: &'a Region, block: u64) -> Elements<'a> {
         let user = self.reduction.as_ref().and_then(|reduction| reduction.user.as_ref());
         Elements { program: self.program.as_ref(), user, region, block: self.map().block_index(block) }
+    }
+
+    /// Compiles what most of its blocks will run. What fails here fails there, and is told there.
+    pub(super) fn warm(&self) {
+        for task in foresee::tasks(&self.stage, self.map()) {
+            let region = self.map().region(task.block);
+            let job = match (&self.map().reduce, &self.reduction) {
+                _ if region.is_empty() => continue,
+                (Some(reduce), Some(reduction)) => self.reduce(reduce, reduction, &region, &task),
+                _ => self.store(&region, &task),
+            };
+            drop(job);
+        }
     }
 
     fn stored(&self, region: &Region, task: &Task, stop: &StopFlag) -> Result<Vec<Block>, ExecuteError> {

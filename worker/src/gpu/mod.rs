@@ -5,7 +5,7 @@
 //! the host, by the code that CPUs have, so that it gives the same bits wherever it happens.
 //!
 //! ```text
-//! Stage -> MapStage, BlockStage (kernels, requirements checked)      once per stage: `map`, `block`
+//! Stage -> MapStage, BlockStage (requirements checked, warmed)       once per stage: `map`, `block`, `foresee`
 //!   block -> LeafInput (where values come from, how addressed)       `leaf`, `space`
 //!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `origin`, `accumulate`; `pipeline` caches
 //!         -> Job: upload, dispatches, download in one submission     `dispatch`, `job`, over buffers of `pool`
@@ -23,6 +23,7 @@ mod block;
 mod device;
 mod diagnose;
 mod dispatch;
+mod foresee;
 mod job;
 mod leaf;
 mod map;
@@ -113,6 +114,11 @@ impl GpuExecutor {
         &self.engine.gpu.info
     }
 
+    /// How many pipelines it has compiled. Most stages need no more once they are prepared.
+    pub fn pipelines(&self) -> usize {
+        self.engine.pipelines.count()
+    }
+
     /// Declares the device lost, as its driver would.
     pub fn lose(&self, why: &str) {
         self.engine.gpu.lose(why.to_owned());
@@ -140,8 +146,16 @@ impl Executor for GpuExecutor {
         let (kernels, programs) = (&self.kernels, &mut self.programs);
         let kernel = |hash| kernels.get(&hash).cloned();
         self.slots.prepare(stage.array, || match &stage.body {
-            Body::Map(map) => Ok(Arc::new(MapStage::new(&self.engine, &stage, map, &kernel)?) as Arc<dyn Compute>),
-            Body::Block(call) => Ok(Arc::new(BlockStage::new(&self.engine, &stage, call, &kernel)?)),
+            Body::Map(map) => {
+                let made = MapStage::new(&self.engine, &stage, map, &kernel)?;
+                made.warm();
+                Ok(Arc::new(made) as Arc<dyn Compute>)
+            }
+            Body::Block(call) => {
+                let made = BlockStage::new(&self.engine, &stage, call, &kernel)?;
+                made.warm();
+                Ok(Arc::new(made))
+            }
             Body::Fold(_) | Body::Relabel(_) => cpu::prepare(stage, programs, &kernel),
         });
     }

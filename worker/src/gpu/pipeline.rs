@@ -84,6 +84,11 @@ impl Pipelines {
         made
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The bind group of these buffers, in order of binding.
     pub(super) fn group(
         &self,

@@ -142,8 +142,8 @@ fn inputs_that_do_not_lie_in_one_piece() {
     }
 }
 
-#[test]
-fn inputs_that_are_computed_and_used_twice() {
+/// A kernel of three inputs: two arrays, and the first again or what is computed of it.
+fn three(is_computed: bool) -> Work {
     let text = "
         @group(0) @binding(0) var<storage, read> a: array<i32>;
         @group(0) @binding(1) var<storage, read> b: array<u32>;
@@ -160,16 +160,27 @@ fn inputs_that_are_computed_and_used_twice() {
         Array::new(1, DType::I32, grid.clone(), small(DType::I32)),
         Array::new(2, DType::U32, grid.clone(), small(DType::U32)),
     ];
-    let leaves: Vec<Leaf> = arrays.iter().map(Array::leaf).collect();
+    let leaves = arrays.iter().map(Array::leaf).collect();
     let square = element("fn f(x: i32, at: At) -> i32 { return x * x + i32(at.index[0]); }", DType::I32);
     let step = Step { kernel: square.hash(), arguments: vec![Value::Leaf(0)] };
-    let programs = [(Vec::new(), Value::Leaf(0)), (vec![step], Value::Step { step: 0, field: 0 })];
-    for (steps, last) in programs {
-        let program = Program { steps, results: vec![Value::Leaf(0), Value::Leaf(1), last] };
-        let inputs = Map { grid: grid.clone(), leaves: leaves.clone(), program, reduce: None };
-        let made = called(inputs, kernel(text, DType::I32), vec![square.clone()], grid.clone(), arrays.clone());
-        check("three inputs", &made, Tolerance::Exact);
-    }
+    let (steps, last) = match is_computed {
+        true => (vec![step], Value::Step { step: 0, field: 0 }),
+        false => (Vec::new(), Value::Leaf(0)),
+    };
+    let program = Program { steps, results: vec![Value::Leaf(0), Value::Leaf(1), last] };
+    let inputs = Map { grid: grid.clone(), leaves, program, reduce: None };
+    called(inputs, kernel(text, DType::I32), vec![square], grid, arrays)
+}
+
+/// Its third input is computed.
+pub(crate) fn computed() -> Work {
+    three(true)
+}
+
+#[test]
+fn inputs_that_are_computed_or_used_twice() {
+    check("an input twice", &three(false), Tolerance::Exact);
+    check("a computed input", &three(true), Tolerance::Exact);
 }
 
 /// A tree in workgroup memory: barriers in a loop. One sum for each 64 elements of a row.

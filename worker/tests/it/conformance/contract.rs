@@ -14,7 +14,8 @@ use gridloom_worker::wire::DeviceClass;
 
 use super::executors::{adapter, gpu, gpu_options};
 use super::harness::{Array, Machine, Work, element, map, shape};
-use super::maps::small;
+use super::maps::{self, small};
+use super::{blocks, reductions};
 
 /// A GPU of its own: what is done to it must not be felt by the others.
 fn own_gpu(options: &GpuOptions) -> Option<Machine> {
@@ -176,4 +177,26 @@ fn a_worker_can_be_a_gpu() {
     let worker = Worker::start(WorkerOptions { device, memory_bytes: 1 << 30 }, Box::new(|_| {})).unwrap();
     assert_eq!(worker.register().class, DeviceClass::Gpu(adapter.info().class()));
     assert!(worker.register().slots >= 2 && worker.register().executor.starts_with("gpu "));
+}
+
+/// What a stage's first and last blocks run is compiled before they come, whatever they read.
+#[test]
+fn pipelines_are_compiled_while_a_stage_is_prepared() {
+    let Some(adapter) = adapter() else { return };
+    let (sender, events) = channel();
+    let sink = Box::new(move |event| drop(sender.send(event)));
+    let mut executor = GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap();
+    for work in [doubled(1000, 300), maps::views(DType::I32), reductions::largest_of_rows(), blocks::computed()] {
+        let before = executor.pipelines();
+        work.kernels.iter().for_each(|kernel| executor.add_kernel(kernel.clone()));
+        executor.prepare(work.stage.clone());
+        let prepared = executor.pipelines();
+        assert!(prepared > before);
+        for block in 0..work.stage.blocks() {
+            executor.submit(work.task(block));
+            events.recv().unwrap().result.unwrap();
+        }
+        assert_eq!(executor.pipelines(), prepared);
+        executor.cancel(work.stage.array);
+    }
 }
