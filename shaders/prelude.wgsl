@@ -61,9 +61,15 @@ fn position(element: u32, axes: u32, steps: u32) -> u32 {
     return sum;
 }
 
-// Which of all invocations of 256 each this one is; groups are spread over y where x has too few.
+// Which of all workgroups this one is. They are dispatched in parts, and parameter 3 says with which of them this part
+// begins; within it they are spread over y where x has too few.
+fn group_number(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+    return params[3] + group.y * groups.x + group.x;
+}
+
+// Which of all invocations this one is, of workgroups of 256.
 fn invocation(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
-    return (group.y * groups.x + group.x) * 256u + lane;
+    return group_number(group, groups) * 256u + lane;
 }
 
 fn is_nan_32(x: f32) -> bool {

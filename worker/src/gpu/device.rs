@@ -139,6 +139,16 @@ impl Gpu {
         [x as u32, groups.div_ceil(x) as u32, 1]
     }
 
+    /// How many of `left` workgroups to spread, where `fitting` fit: whole rows, so that none is added.
+    pub(super) fn part_of(&self, left: u64, fitting: u64) -> u64 {
+        let row = u64::from(self.info.limits.workgroups);
+        match fitting {
+            _ if fitting >= left => left,
+            _ if fitting > row => fitting - fitting % row,
+            _ => fitting,
+        }
+    }
+
     /// What this device cannot do.
     pub(super) fn unsupported(&self, what: String) -> ExecuteError {
         ExecuteError::Unsupported { executor: self.executor(), what }
@@ -159,8 +169,9 @@ impl Gpu {
         }
     }
 
-    /// Waits until the device has ended `submission`. A device that works longer on it than a block may take is lost.
-    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), ExecuteError> {
+    /// Waits until the device has ended `submission`: how long it worked on it. A device that works longer than a block
+    /// may take is lost.
+    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<Duration, ExecuteError> {
         let submitted = Instant::now();
         loop {
             self.check()?;
@@ -170,19 +181,30 @@ impl Gpu {
             let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(left) };
             match self.device.poll(wait) {
                 Ok(_) => {
-                    *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                    return self.check();
+                    let begun = submitted.max(self.last_ended());
+                    let now = Instant::now();
+                    *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                    return self.check().map(|()| now.saturating_duration_since(begun));
                 }
                 Err(wgpu::PollError::Timeout)
                     if Instant::now() < submitted.max(self.last_ended()) + self.block_timeout => {}
                 Err(wgpu::PollError::Timeout) => {
-                    let limit_ms = self.block_timeout.as_millis() as u64;
+                    let limit_ms = self.limit_ms();
                     self.lose(format!("a kernel did not end within {limit_ms} ms on one block"));
                     return Err(ExecuteError::Deadline { limit_ms });
                 }
                 Err(error) => return Err(ExecuteError::Internal { what: error.to_string() }),
             }
         }
+    }
+
+    /// Whether a block that took `spent` of the device's time may go on.
+    pub(super) fn check_spent(&self, spent: Duration) -> Result<(), ExecuteError> {
+        if spent < self.block_timeout { Ok(()) } else { Err(ExecuteError::Deadline { limit_ms: self.limit_ms() }) }
+    }
+
+    fn limit_ms(&self) -> u64 {
+        self.block_timeout.as_millis() as u64
     }
 
     /// Gives the device up: it cannot be freed of a kernel that hangs.

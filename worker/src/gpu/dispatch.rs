@@ -15,6 +15,7 @@ use super::device::Gpu;
 use super::job::{Engine, Groups, Job, Pass, Seen};
 use super::leaf::{Fill, LeafInput};
 use super::origin::LeafShader;
+use super::pace::Line;
 use super::params::{AXES_AT, at_at, data_at, leaf_at, params_words};
 use super::pipeline::Code;
 use super::shader::{ELEMENT, GROUP, Shader, Sink};
@@ -114,12 +115,12 @@ impl<'a> Dispatch<'a> {
         dispatch
     }
 
-    /// Appends it to a job, with what it reads and new outputs of so many bytes. Where those outputs are.
+    /// Appends it to a job, with what it reads and new outputs of so many bytes. What those outputs are.
     pub(super) fn add_to(
         self,
         job: &mut Job,
         engine: &Engine,
-        groups: u64,
+        line: Line,
         outputs: &[u64],
     ) -> Result<Vec<Seen>, ExecuteError> {
         let Dispatch { of, shader, params, fills } = self;
@@ -136,7 +137,7 @@ impl<'a> Dispatch<'a> {
         let written = sees[inputs..].to_vec();
         let is_read: Vec<bool> = (0..sees.len()).map(|at| at < inputs).collect();
         let pipeline = engine.pipelines.pipeline(&engine.gpu, code, &is_read)?;
-        job.passes.push(Pass { pipeline, sees, groups: Groups::Line(groups) });
+        job.passes.push(Pass { pipeline, sees, groups: Groups::Line(line) });
         Ok(written)
     }
 
@@ -144,7 +145,7 @@ impl<'a> Dispatch<'a> {
     pub(super) fn add_store_to(self, job: &mut Job, engine: &Engine) -> Result<Vec<Seen>, ExecuteError> {
         let elements = self.of.region.shape().elements();
         let outputs: Vec<u64> = self.shader.results.iter().map(|dtype| elements * dtype.bytes()).collect();
-        self.add_to(job, engine, elements.div_ceil(GROUP), &outputs)
+        self.add_to(job, engine, Line { groups: elements.div_ceil(GROUP), group_elements: GROUP }, &outputs)
     }
 }
 

@@ -1,6 +1,9 @@
-//! One submission to the device: what is brought, what is dispatched, what becomes of the results.
+//! What is submitted to the device for a block: what is brought, what is dispatched, what becomes of the results.
+//!
+//! One submission does it all, unless a dispatch would keep the device for too long: then there are several.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::block::Buffer;
 use crate::executor::ExecuteError;
@@ -8,6 +11,8 @@ use crate::interpreter::StopFlag;
 
 use super::device::Gpu;
 use super::leaf::Fill;
+use super::pace::{Line, Pace};
+use super::params::FIRST_GROUP_AT;
 use super::pipeline::{Bound, Pipeline, Pipelines, internal};
 use super::pool::{Lease, Pool, Use};
 use super::resident::{DeviceBytes, read, submit};
@@ -17,6 +22,7 @@ pub(super) struct Engine {
     pub(super) gpu: Arc<Gpu>,
     pub(super) pool: Arc<Pool>,
     pub(super) pipelines: Pipelines,
+    pub(super) pace: Pace,
 }
 
 /// What a block needs of the device.
@@ -47,9 +53,10 @@ pub(super) struct Pass {
 /// The workgroups of a dispatch.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Groups {
-    /// So many, which number themselves: the engine's own shaders.
-    Line(u64),
-    /// Exactly these along x, y and z.
+    /// The engine's own shaders': they number themselves, from where parameter [`FIRST_GROUP_AT`] says, so that they
+    /// can be dispatched in parts.
+    Line(Line),
+    /// A block kernel's: exactly these along x, y and z.
     Box([u32; 3]),
 }
 
@@ -95,7 +102,7 @@ impl Job {
 
     /// Runs it, and waits until it has ended.
     pub(super) fn run(mut self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
-        let Engine { gpu, pool, pipelines } = engine;
+        let Engine { gpu, pool, pipelines, pace } = engine;
         gpu.check_binding(self.fills.iter().map(Fill::bytes).chain(self.outputs.iter().copied()))?;
         // What comes from elsewhere comes before memory is taken here, so that nobody waits with memory in hand.
         self.fills.iter_mut().try_for_each(Fill::open)?;
@@ -110,37 +117,37 @@ impl Job {
         let group = |pass: &Pass| pipelines.group(gpu, evictions, &pass.pipeline, buffers.bound(&self, pass));
         let groups = self.passes.iter().map(group).collect::<Result<Vec<_>, _>>()?;
 
-        let encode = |encoder: &mut wgpu::CommandEncoder| {
-            let targets = std::iter::once(&buffers.params).chain(buffers.fills.iter().flatten());
-            for (&(offset, bytes), target) in copies.iter().zip(targets) {
-                encoder.copy_buffer_to_buffer(&buffers.upload.buffer, offset, &target.buffer, 0, bytes);
-            }
-            let zeroed = buffers.outputs[self.results..].iter().zip(results).filter(|_| self.are_zeroed);
-            zeroed.for_each(|(lease, &bytes)| encoder.clear_buffer(&lease.buffer, 0, Some(bytes)));
-            let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for (pass, group) in self.passes.iter().zip(&groups) {
-                let [x, y, z] = match pass.groups {
-                    Groups::Line(count) => gpu.spread(count),
-                    Groups::Box(counts) => counts,
-                };
-                compute.set_pipeline(&pass.pipeline.pipeline);
-                compute.set_bind_group(0, group, &[]);
-                compute.dispatch_workgroups(x, y, z);
-            }
-            drop(compute);
-            let mut at = 0;
-            for (lease, &bytes) in buffers.outputs[self.results..].iter().zip(results) {
-                if let Some(download) = &buffers.download {
-                    encoder.copy_buffer_to_buffer(&lease.buffer, 0, &download.buffer, at, bytes);
-                    at += bytes;
+        let mut turns = Turns::new(&self.passes);
+        let mut spent = Duration::ZERO;
+        loop {
+            let is_first = turns.are_at_start();
+            let parts = turns.next(gpu, pace);
+            let is_last = turns.are_over();
+            let submission = submit(gpu, |encoder| {
+                if is_first {
+                    buffers.encode_uploads(&self, &copies, encoder);
                 }
+                parts.iter().for_each(|part| part.encode(&self.passes, &groups, &buffers, gpu, encoder));
+                if is_last {
+                    buffers.encode_downloads(&self, encoder);
+                }
+            });
+            let submission = submission.map_err(internal)?;
+            if let Some(download) = buffers.download.as_mut().filter(|_| is_last) {
+                download.map_to_read(results.iter().sum());
             }
-        };
-        let submission = submit(gpu, encode).map_err(internal)?;
-        if let Some(download) = &mut buffers.download {
-            download.map_to_read(results.iter().sum());
+            let took = gpu.wait(submission)?;
+            parts.iter().take(1).for_each(|part| part.note(&self.passes, pace, took));
+            if is_last {
+                break;
+            }
+            // Between its dispatches a block can be stopped, and the device goes on.
+            spent += took;
+            if stop.is_raised() {
+                return Err(ExecuteError::Cancelled);
+            }
+            gpu.check_spent(spent)?;
         }
-        gpu.wait(submission)?;
         match buffers.download {
             Some(download) => Ok(read(download, results)?.into_iter().map(|buffer| buffer.freeze()).collect()),
             None => {
@@ -149,6 +156,88 @@ impl Job {
                 let kept = kept.into_iter().zip(results);
                 Ok(kept.map(|(lease, &bytes)| Buffer::remote(DeviceBytes::new(lease, bytes, gpu, pool))).collect())
             }
+        }
+    }
+}
+
+/// The passes of a job, cut into submissions.
+struct Turns<'a> {
+    passes: &'a [Pass],
+    /// The pass that is next, and the first of its workgroups that is.
+    next: (usize, u64),
+}
+
+/// Workgroups that are dispatched at once.
+struct Part {
+    pass: usize,
+    first: u64,
+    groups: [u32; 3],
+}
+
+impl<'a> Turns<'a> {
+    fn new(passes: &'a [Pass]) -> Turns<'a> {
+        Turns { passes, next: (0, 0) }
+    }
+
+    fn are_at_start(&self) -> bool {
+        self.next == (0, 0)
+    }
+
+    fn are_over(&self) -> bool {
+        self.next.0 == self.passes.len()
+    }
+
+    /// What is submitted next: pass after pass, up to the first that does not fit whole.
+    fn next(&mut self, gpu: &Gpu, pace: &Pace) -> Vec<Part> {
+        let mut parts = Vec::new();
+        while let Some(pass) = self.passes.get(self.next.0) {
+            let (at, first) = self.next;
+            let (groups, end) = match pass.groups {
+                Groups::Box(groups) => (groups, None),
+                Groups::Line(line) => {
+                    let count = gpu.part_of(line.groups - first, pace.groups(&pass.pipeline, line));
+                    (gpu.spread(count), Some(first + count).filter(|&end| end < line.groups))
+                }
+            };
+            parts.push(Part { pass: at, first, groups });
+            match end {
+                Some(end) => {
+                    self.next = (at, end);
+                    break;
+                }
+                None => self.next = (at + 1, 0),
+            }
+        }
+        parts
+    }
+}
+
+impl Part {
+    fn encode(
+        &self,
+        passes: &[Pass],
+        groups: &[wgpu::BindGroup],
+        buffers: &Buffers,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+    ) {
+        let pass = &passes[self.pass];
+        if let Some(Seen::Params(start, _)) = pass.sees.first().filter(|_| self.first > 0) {
+            let first = (self.first as u32).to_le_bytes();
+            gpu.queue.write_buffer(&buffers.params.buffer, start + 4 * FIRST_GROUP_AT as u64, &first);
+        }
+        let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        compute.set_pipeline(&pass.pipeline.pipeline);
+        compute.set_bind_group(0, &groups[self.pass], &[]);
+        let [x, y, z] = self.groups;
+        compute.dispatch_workgroups(x, y, z);
+    }
+
+    fn note(&self, passes: &[Pass], pace: &Pace, took: Duration) {
+        let pass = &passes[self.pass];
+        if let Groups::Line(line) = pass.groups {
+            let groups = self.groups.iter().map(|&count| u64::from(count)).product();
+            pace.note(&pass.pipeline, line, groups, took);
         }
     }
 }
@@ -204,6 +293,31 @@ impl Buffers {
         drop(view);
         self.upload.unmap();
         Ok(copies)
+    }
+
+    /// Copies what was written to where it is read, and clears what is to begin as zeros.
+    fn encode_uploads(&self, job: &Job, copies: &[(u64, u64)], encoder: &mut wgpu::CommandEncoder) {
+        let targets = std::iter::once(&self.params).chain(self.fills.iter().flatten());
+        for (&(offset, bytes), target) in copies.iter().zip(targets) {
+            encoder.copy_buffer_to_buffer(&self.upload.buffer, offset, &target.buffer, 0, bytes);
+        }
+        for (lease, &bytes) in self.results(job).filter(|_| job.are_zeroed) {
+            encoder.clear_buffer(&lease.buffer, 0, Some(bytes));
+        }
+    }
+
+    /// Copies the results to where the host reads them, unless they stay.
+    fn encode_downloads(&self, job: &Job, encoder: &mut wgpu::CommandEncoder) {
+        let Some(download) = &self.download else { return };
+        let mut at = 0;
+        for (lease, &bytes) in self.results(job) {
+            encoder.copy_buffer_to_buffer(&lease.buffer, 0, &download.buffer, at, bytes);
+            at += bytes;
+        }
+    }
+
+    fn results<'a>(&'a self, job: &'a Job) -> impl Iterator<Item = (&'a Lease, &'a u64)> {
+        self.outputs[job.results..].iter().zip(&job.outputs[job.results..])
     }
 
     /// What a dispatch sees.

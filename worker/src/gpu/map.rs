@@ -21,6 +21,7 @@ use super::device::Gpu;
 use super::dispatch::{Dispatch, Elements, leaf_inputs, program};
 use super::foresee;
 use super::job::{Engine, Groups, Job, Pass, Seen};
+use super::pace::Line;
 use super::params::place_at;
 use super::pipeline::Code;
 use super::shader::{GROUP, Place, SERIAL_CHUNK, Sink, TREE_CHUNK, fold_text};
@@ -205,9 +206,12 @@ impl MapStage {
             let words = place.address_words(0);
             dispatch.params[record + AXES_WORDS..][..words.len()].copy_from_slice(&words);
         }
-        let groups = if is_serial { (results * chunks).div_ceil(GROUP) } else { results * chunks };
+        let line = match is_serial {
+            true => serial_line(results * chunks),
+            false => Line { groups: results * chunks, group_elements: TREE_CHUNK },
+        };
         let mut job = Job::default();
-        let mut lower = dispatch.add_to(&mut job, &self.engine, groups, &[chunks * results * accumulator.bytes])?[0];
+        let mut lower = dispatch.add_to(&mut job, &self.engine, line, &[chunks * results * accumulator.bytes])?[0];
         let mut from = chunks;
         while from > 1 {
             lower = self.fold(&mut job, reduction, results, from, lower)?;
@@ -233,13 +237,18 @@ impl MapStage {
             splices: user.iter().flat_map(UserReduction::splices).collect(),
         };
         let pipeline = self.engine.pipelines.pipeline(&self.engine.gpu, code, &[true, true, false])?;
-        let params = job.add_params(&[results as u32, from as u32, count as u32]);
+        let params = job.add_params(&[results as u32, from as u32, count as u32, 0]);
         let upper = job.add_output(count * results * accumulator.bytes);
-        let groups = Groups::Line((results * count).div_ceil(GROUP));
+        let groups = Groups::Line(serial_line(results * count));
         job.passes.push(Pass { pipeline, sees: vec![params, lower, upper], groups });
         job.results += 1;
         Ok(upper)
     }
+}
+
+/// The workgroups of so many invocations that reduce alone.
+fn serial_line(invocations: u64) -> Line {
+    Line { groups: invocations.div_ceil(GROUP), group_elements: GROUP * SERIAL_CHUNK }
 }
 
 /// A run of neighbours that belong to as many results is worth an invocation for each.

@@ -8,7 +8,7 @@
 //! Stage -> MapStage, BlockStage (requirements checked, warmed)       once per stage: `map`, `block`, `foresee`
 //!   block -> LeafInput (where values come from, how addressed)       `leaf`, `space`
 //!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `origin`, `accumulate`; `pipeline` caches
-//!         -> Job: upload, dispatches, download in one submission     `dispatch`, `job`, over buffers of `pool`
+//!         -> Job: upload, dispatches, download; by `pace` in turns   `dispatch`, `job`, over buffers of `pool`
 //!   results stay on the device until somebody looks at them          `resident`
 //! ```
 //!
@@ -28,6 +28,7 @@ mod job;
 mod leaf;
 mod map;
 mod origin;
+mod pace;
 mod params;
 mod pipeline;
 mod pool;
@@ -58,6 +59,7 @@ use block::BlockStage;
 use device::Gpu;
 use job::Engine;
 use map::MapStage;
+use pace::Pace;
 use pipeline::Pipelines;
 use pool::Pool;
 
@@ -102,9 +104,10 @@ impl GpuExecutor {
         let gpu = Arc::new(Gpu::open(adapter, options.block_timeout)?);
         let pool = Pool::new(Arc::clone(&gpu), options.memory_bytes);
         let name = gpu.executor();
-        let engine = Arc::new(Engine { gpu, pool, pipelines: Pipelines::default() });
-        // The device itself has the block's deadline; a slot's own covers what the host does before and after.
-        let slots = Slots::new("gpu", options.slots.max(2), options.block_timeout, sink)?;
+        let engine = Arc::new(Engine { gpu, pool, pipelines: Pipelines::default(), pace: Pace::default() });
+        // The device's time counts against a block's deadline. A slot also waits for the others that use the device.
+        let count = options.slots.max(2);
+        let slots = Slots::new("gpu", count, options.block_timeout.saturating_mul(count as u32), sink)?;
         let programs = Programs::new(CodeGenerator::default());
         Ok(GpuExecutor { name, slots, engine, kernels: HashMap::new(), programs })
     }
@@ -117,6 +120,12 @@ impl GpuExecutor {
     /// How many pipelines it has compiled. Most stages need no more once they are prepared.
     pub fn pipelines(&self) -> usize {
         self.engine.pipelines.count()
+    }
+
+    /// Dispatches at most so many workgroups of the engine's own at once, whatever would fit a turn. Never a bit of a
+    /// result depends on it.
+    pub fn set_groups_max(&self, groups: u64) {
+        self.engine.pace.set_groups_max(groups);
     }
 
     /// Declares the device lost, as its driver would.

@@ -237,7 +237,7 @@ impl Shader<'_> {
             "@group(0) @binding({output}) var<storage, read_write> partials: array<Acc>;
 var<workgroup> lanes: array<Acc, {GROUP}>;\n"
         );
-        [text.clone(), variables, entry("let id = group.y * groups.x + group.x;", &body)].concat()
+        [text.clone(), variables, entry("let id = group_number(group, groups);", &body)].concat()
     }
 }
 

@@ -1,10 +1,11 @@
 //! The executor's contract on GPUs: one event per task however it ends, typed refusals, and a process that lives on.
 
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
+use gridloom_worker::block::Block;
 use gridloom_worker::dtype::DType;
-use gridloom_worker::executor::{ExecuteError, Executor};
+use gridloom_worker::executor::{Event, ExecuteError, Executor};
 use gridloom_worker::gpu::{GpuExecutor, GpuOptions};
 use gridloom_worker::grid::Grid;
 use gridloom_worker::serve::{Device, Worker, WorkerOptions};
@@ -192,11 +193,83 @@ fn pipelines_are_compiled_while_a_stage_is_prepared() {
         executor.prepare(work.stage.clone());
         let prepared = executor.pipelines();
         assert!(prepared > before);
-        for block in 0..work.stage.blocks() {
-            executor.submit(work.task(block));
-            events.recv().unwrap().result.unwrap();
-        }
+        run(&mut executor, &events, &work).unwrap();
         assert_eq!(executor.pipelines(), prepared);
-        executor.cancel(work.stage.array);
     }
+}
+
+/// All blocks of a stage on an executor.
+fn run(executor: &mut GpuExecutor, events: &Receiver<Event>, work: &Work) -> Result<Vec<Vec<Block>>, ExecuteError> {
+    work.kernels.iter().for_each(|kernel| executor.add_kernel(kernel.clone()));
+    executor.prepare(work.stage.clone());
+    let block = |block| {
+        executor.submit(work.task(block));
+        events.recv().unwrap().result
+    };
+    let blocks = (0..work.stage.blocks()).map(block).collect();
+    executor.cancel(work.stage.array);
+    blocks
+}
+
+/// However few workgroups are dispatched at once, results are the same bits.
+#[test]
+fn dispatches_in_parts_give_the_same_bits() {
+    let Some(adapter) = adapter() else { return };
+    let (sender, events) = channel();
+    let sink = Box::new(move |event| drop(sender.send(event)));
+    let mut executor = GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap();
+    let works = [
+        doubled(10_000, 3000),
+        maps::views(DType::F32),
+        reductions::largest_of_rows(),
+        reductions::mean_of_random(&[false, true]),
+        reductions::mean_of_random(&[true, false]),
+        reductions::mean_of_random(&[true, true]),
+        blocks::computed(),
+    ];
+    for work in works {
+        let bytes = |blocks: Vec<Vec<Block>>| -> Vec<Vec<u8>> {
+            blocks.iter().flatten().map(|block| block.bytes().to_vec()).collect()
+        };
+        executor.set_groups_max(u64::MAX);
+        let whole = bytes(run(&mut executor, &events, &work).unwrap());
+        for groups in [1, 3, 16] {
+            executor.set_groups_max(groups);
+            assert!(bytes(run(&mut executor, &events, &work).unwrap()) == whole, "{groups} at once");
+        }
+    }
+}
+
+/// A block that takes too long in parts that do not is ended, and the device goes on.
+#[test]
+fn a_block_is_ended_between_its_dispatches() {
+    let Some(adapter) = adapter() else { return };
+    let (sender, events) = channel();
+    let sink = Box::new(move |event| drop(sender.send(event)));
+    let options = GpuOptions { block_timeout: Duration::from_secs(1), ..gpu_options() };
+    let mut executor = GpuExecutor::new(&adapter, &options, sink).unwrap();
+    executor.set_groups_max(32);
+    let text = "fn f(x: u32) -> u32 {
+        var y = x;
+        for (var i = 0u; i < 5000u; i += 1u) { y = y * 1664525u + (1013904223u ^ (y >> 7u)); y = y / (1u + (y & 3u)); }
+        return y;
+    }";
+    let grid = Grid::regular(&shape(&[1 << 21]), &[1 << 21]);
+    let array = Array::new(1, DType::U32, grid.clone(), small(DType::U32));
+    let slow = map(grid, vec![array.leaf()], Some(element(text, DType::U32)), vec![array]);
+    match run(&mut executor, &events, &slow) {
+        Err(error) => assert_eq!(error, ExecuteError::Deadline { limit_ms: 1000 }),
+        Ok(_) if !adapter.info().is_software() => return eprintln!("skipped: this GPU is too fast"),
+        Ok(_) => panic!("a CPU cannot be so fast"),
+    }
+    assert!(run(&mut executor, &events, &doubled(1000, 1000)).is_ok());
+    // Cancelled, it ends soon.
+    executor.prepare(slow.stage.clone());
+    executor.submit(slow.task(0));
+    std::thread::sleep(Duration::from_millis(100));
+    executor.cancel(slow.stage.array);
+    let begun = Instant::now();
+    assert!(matches!(events.recv().unwrap().result, Err(ExecuteError::Cancelled)));
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(run(&mut executor, &events, &doubled(1000, 1000)).is_ok());
 }

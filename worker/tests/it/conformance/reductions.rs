@@ -78,6 +78,14 @@ pub(crate) fn largest_of_rows() -> Work {
     reduced(Grid::regular(&whole, &[16, 70_000]), leaf, reduction, &[false, true], true, Vec::new())
 }
 
+/// Partial means of 70 times 40,000 random numbers.
+pub(crate) fn mean_of_random(axes: &[bool; 2]) -> Work {
+    let whole = shape(&[70, 40_000]);
+    let reduction = Reduction { op: ReduceOp::Mean, inputs: vec![DType::F32] };
+    let leaf = sources::leaf(DType::F32, sources::random(Distribution::Uniform, DType::F32, &whole), &whole);
+    reduced(Grid::single(&whole), leaf, reduction, axes, false, Vec::new())
+}
+
 #[test]
 fn every_operation_on_every_dtype() {
     for op in OPERATIONS {
