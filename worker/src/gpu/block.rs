@@ -13,6 +13,7 @@ use std::sync::Arc;
 use naga::Module;
 
 use crate::block::{Block, Item};
+use crate::dtype::DType;
 use crate::executor::{ExecuteError, Task};
 use crate::ids::KernelHash;
 use crate::interpreter::StopFlag;
@@ -49,16 +50,20 @@ impl BlockStage {
         let gpu = &engine.gpu;
         let found = kernel(call.kernel).ok_or(ExecuteError::KernelMissing(call.kernel))?;
         let block = found.block().ok_or_else(|| gpu.unsupported(format!("{found} is no block kernel")))?;
-        let results = &call.inputs.program.results;
-        if results.len() != block.signature.inputs.len() {
-            return Err(gpu.unsupported(format!("{found} is given {} inputs", results.len())));
-        }
+        let (leaves, results) = (&call.inputs.leaves, &call.inputs.program.results);
         let is_computed = results.iter().any(|result| matches!(result, Value::Step { .. }));
         let program = if is_computed { program(gpu, &call.inputs, kernel)? } else { None };
-        let leaves_need = call.inputs.leaves.iter().map(|leaf| Requirements::of_dtype(leaf.dtype));
+        let given: Vec<DType> = match &program {
+            Some(program) => program.results.clone(),
+            None => results.iter().map(|result| leaves[leaf_of(result)].dtype).collect(),
+        };
+        if !block.signature.inputs.iter().map(|input| input.dtype).eq(given.iter().copied()) {
+            return Err(gpu.unsupported(format!("{found} is given {given:?}")));
+        }
+        let leaves_need = leaves.iter().map(|leaf| Requirements::of_dtype(leaf.dtype));
         let needed = leaves_need.chain(program.iter().map(|program| program.requirements));
         gpu.check_needed(needed.fold(found.requirements(), |sum, more| sum | more))?;
-        gpu.check_bindings(1 + if is_computed { call.inputs.leaves.len() + results.len() } else { 2 })?;
+        gpu.check_bindings(1 + if is_computed { leaves.len() + results.len() } else { 2 })?;
         let module = portable(found.module(), found.info());
         Ok(BlockStage { engine: Arc::clone(engine), stage: Arc::clone(stage), kernel: found, module, program })
     }
@@ -126,11 +131,7 @@ impl BlockStage {
         }
         let of = Elements { program: None, user: None, region: &region, block };
         let leaves = inputs.into_iter().map(|input| self.leaf(job, &of, input)).collect::<Result<Vec<_>, _>>()?;
-        let leaf = |result: &Value| match *result {
-            Value::Leaf(leaf) => leaves[leaf as usize],
-            Value::Step { .. } => unreachable!("what is computed has a program"),
-        };
-        Ok(map.program.results.iter().map(leaf).collect())
+        Ok(map.program.results.iter().map(|result| leaves[leaf_of(result)]).collect())
     }
 
     /// A leaf where it lies, if it lies in one piece, or copied into one.
@@ -149,5 +150,13 @@ impl BlockStage {
             true => Ok(groups.map(|count| count as u32)),
             false => Err(gpu.unsupported(format!("{groups:?} workgroups for a block of {shape}"))),
         }
+    }
+}
+
+/// The leaf that a result is.
+fn leaf_of(result: &Value) -> usize {
+    match *result {
+        Value::Leaf(leaf) => leaf as usize,
+        Value::Step { .. } => unreachable!("what is computed has a program"),
     }
 }

@@ -179,7 +179,7 @@ impl Gpu {
             let due = submitted.max(self.last_ended()) + self.block_timeout;
             let left = due.saturating_duration_since(Instant::now());
             let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(left) };
-            match self.device.poll(wait) {
+            match self.poll(wait)? {
                 Ok(_) => {
                     let begun = submitted.max(self.last_ended());
                     let now = Instant::now();
@@ -195,6 +195,28 @@ impl Gpu {
                 }
                 Err(error) => return Err(ExecuteError::Internal { what: error.to_string() }),
             }
+        }
+    }
+
+    /// Lets wgpu do what is due, and waits for nothing.
+    pub(super) fn poll_now(&self) {
+        // Who waits for something is told when it fails.
+        let _ = self.poll(wgpu::PollType::Poll);
+    }
+
+    /// Asks the device how it is doing. wgpu panics when the answer is that it is lost.
+    fn poll(&self, how: wgpu::PollType) -> Result<Result<wgpu::PollStatus, wgpu::PollError>, ExecuteError> {
+        catch_unwind(AssertUnwindSafe(|| self.device.poll(how))).or_else(|_| {
+            self.lose("its driver does not answer".to_owned());
+            self.check().map(|()| unreachable!("it was just lost"))
+        })
+    }
+
+    /// What an error is, where the device was lost meanwhile: that it was.
+    pub(super) fn blame(&self, error: ExecuteError) -> ExecuteError {
+        match error {
+            ExecuteError::Deadline { .. } => error,
+            _ => self.check().err().unwrap_or(error),
         }
     }
 
@@ -214,5 +236,49 @@ impl Gpu {
 
     fn last_ended(&self) -> Instant {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::gpu::adapters;
+
+    /// A GPU of this machine, a real one if there is one. Without any, says so, or fails where one is required.
+    pub(crate) fn any_gpu() -> Option<Arc<Gpu>> {
+        let mut found = adapters();
+        found.sort_by_key(|adapter| adapter.info().is_software());
+        let gpu = found.first().map(|adapter| Arc::new(Gpu::open(adapter, Duration::from_secs(60)).unwrap()));
+        assert!(gpu.is_some() || std::env::var_os("GRIDLOOM_REQUIRE_GPU").is_none(), "there is no GPU");
+        gpu
+    }
+
+    #[test]
+    fn what_fails_on_a_lost_device_fails_because_it_is_lost() {
+        let Some(gpu) = any_gpu() else { return };
+        let error = ExecuteError::Internal { what: "a download buffer is not mapped".to_owned() };
+        assert_eq!(gpu.blame(error.clone()), error);
+        gpu.device.destroy();
+        let description = wgpu::BufferDescriptor {
+            label: None,
+            size: 256,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        };
+        // Whatever wgpu answers, it is an answer.
+        let _ = gpu.guarded(|| gpu.device.create_buffer(&description));
+        gpu.poll_now();
+        gpu.lose("unplugged".to_owned());
+        assert!(matches!(gpu.blame(error), ExecuteError::DeviceLost { why, .. } if why == "unplugged"));
+        assert_eq!(gpu.blame(ExecuteError::Deadline { limit_ms: 1 }), ExecuteError::Deadline { limit_ms: 1 });
+    }
+
+    #[test]
+    fn parts_of_a_line_are_whole_rows() {
+        let Some(gpu) = any_gpu() else { return };
+        let row = u64::from(gpu.info.limits.workgroups);
+        assert_eq!([gpu.part_of(10, 20), gpu.part_of(10, 3), gpu.part_of(9 * row + 5, 3 * row + 7)], [10, 3, 3 * row]);
+        assert_eq!(gpu.part_of(3 * row + 5, 4 * row), 3 * row + 5);
+        assert_eq!([gpu.spread(5), gpu.spread(3 * row)], [[5, 1, 1], [row as u32, 3, 1]]);
     }
 }

@@ -12,10 +12,10 @@ use crate::interpreter::StopFlag;
 use super::device::Gpu;
 use super::leaf::Fill;
 use super::pace::{Line, Pace};
-use super::params::FIRST_GROUP_AT;
 use super::pipeline::{Bound, Pipeline, Pipelines, internal};
 use super::pool::{Lease, Pool, Use};
 use super::resident::{DeviceBytes, read, submit};
+use super::turns::Turns;
 
 /// What all blocks of a device share.
 pub(super) struct Engine {
@@ -53,8 +53,8 @@ pub(super) struct Pass {
 /// The workgroups of a dispatch.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Groups {
-    /// The engine's own shaders': they number themselves, from where parameter [`FIRST_GROUP_AT`] says, so that they
-    /// can be dispatched in parts.
+    /// The engine's own shaders': they number themselves from where their parameters say, so that they can be dispatched
+    /// in parts.
     Line(Line),
     /// A block kernel's: exactly these along x, y and z.
     Box([u32; 3]),
@@ -101,8 +101,12 @@ impl Job {
     }
 
     /// Runs it, and waits until it has ended.
-    pub(super) fn run(mut self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
-        let Engine { gpu, pool, pipelines, pace } = engine;
+    pub(super) fn run(self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
+        self.try_run(engine, stop).map_err(|error| engine.gpu.blame(error))
+    }
+
+    fn try_run(mut self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
+        let Engine { gpu, pool, pace, .. } = engine;
         gpu.check_binding(self.fills.iter().map(Fill::bytes).chain(self.outputs.iter().copied()))?;
         // What comes from elsewhere comes before memory is taken here, so that nobody waits with memory in hand.
         self.fills.iter_mut().try_for_each(Fill::open)?;
@@ -113,8 +117,7 @@ impl Job {
             return Err(ExecuteError::Cancelled);
         }
         let copies = buffers.write(&self)?;
-        let evictions = pool.evictions();
-        let group = |pass: &Pass| pipelines.group(gpu, evictions, &pass.pipeline, buffers.bound(&self, pass));
+        let group = |pass: &Pass| pool.group(&pass.pipeline, buffers.bound(&self, pass));
         let groups = self.passes.iter().map(group).collect::<Result<Vec<_>, _>>()?;
 
         let mut turns = Turns::new(&self.passes);
@@ -127,7 +130,7 @@ impl Job {
                 if is_first {
                     buffers.encode_uploads(&self, &copies, encoder);
                 }
-                parts.iter().for_each(|part| part.encode(&self.passes, &groups, &buffers, gpu, encoder));
+                parts.iter().for_each(|part| part.encode(gpu, &groups, &buffers.params.buffer, encoder));
                 if is_last {
                     buffers.encode_downloads(&self, encoder);
                 }
@@ -137,7 +140,9 @@ impl Job {
                 download.map_to_read(results.iter().sum());
             }
             let took = gpu.wait(submission)?;
-            parts.iter().take(1).for_each(|part| part.note(&self.passes, pace, took));
+            if let [part] = &parts[..] {
+                part.note(pace, took);
+            }
             if is_last {
                 break;
             }
@@ -156,88 +161,6 @@ impl Job {
                 let kept = kept.into_iter().zip(results);
                 Ok(kept.map(|(lease, &bytes)| Buffer::remote(DeviceBytes::new(lease, bytes, gpu, pool))).collect())
             }
-        }
-    }
-}
-
-/// The passes of a job, cut into submissions.
-struct Turns<'a> {
-    passes: &'a [Pass],
-    /// The pass that is next, and the first of its workgroups that is.
-    next: (usize, u64),
-}
-
-/// Workgroups that are dispatched at once.
-struct Part {
-    pass: usize,
-    first: u64,
-    groups: [u32; 3],
-}
-
-impl<'a> Turns<'a> {
-    fn new(passes: &'a [Pass]) -> Turns<'a> {
-        Turns { passes, next: (0, 0) }
-    }
-
-    fn are_at_start(&self) -> bool {
-        self.next == (0, 0)
-    }
-
-    fn are_over(&self) -> bool {
-        self.next.0 == self.passes.len()
-    }
-
-    /// What is submitted next: pass after pass, up to the first that does not fit whole.
-    fn next(&mut self, gpu: &Gpu, pace: &Pace) -> Vec<Part> {
-        let mut parts = Vec::new();
-        while let Some(pass) = self.passes.get(self.next.0) {
-            let (at, first) = self.next;
-            let (groups, end) = match pass.groups {
-                Groups::Box(groups) => (groups, None),
-                Groups::Line(line) => {
-                    let count = gpu.part_of(line.groups - first, pace.groups(&pass.pipeline, line));
-                    (gpu.spread(count), Some(first + count).filter(|&end| end < line.groups))
-                }
-            };
-            parts.push(Part { pass: at, first, groups });
-            match end {
-                Some(end) => {
-                    self.next = (at, end);
-                    break;
-                }
-                None => self.next = (at + 1, 0),
-            }
-        }
-        parts
-    }
-}
-
-impl Part {
-    fn encode(
-        &self,
-        passes: &[Pass],
-        groups: &[wgpu::BindGroup],
-        buffers: &Buffers,
-        gpu: &Gpu,
-        encoder: &mut wgpu::CommandEncoder,
-    ) {
-        let pass = &passes[self.pass];
-        if let Some(Seen::Params(start, _)) = pass.sees.first().filter(|_| self.first > 0) {
-            let first = (self.first as u32).to_le_bytes();
-            gpu.queue.write_buffer(&buffers.params.buffer, start + 4 * FIRST_GROUP_AT as u64, &first);
-        }
-        let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        compute.set_pipeline(&pass.pipeline.pipeline);
-        compute.set_bind_group(0, &groups[self.pass], &[]);
-        let [x, y, z] = self.groups;
-        compute.dispatch_workgroups(x, y, z);
-    }
-
-    fn note(&self, passes: &[Pass], pace: &Pace, took: Duration) {
-        let pass = &passes[self.pass];
-        if let Groups::Line(line) = pass.groups {
-            let groups = self.groups.iter().map(|&count| u64::from(count)).product();
-            pace.note(&pass.pipeline, line, groups, took);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Stage -> MapStage, BlockStage (requirements checked, warmed)       once per stage: `map`, `block`, `foresee`
 //!   block -> LeafInput (where values come from, how addressed)       `leaf`, `space`
 //!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `origin`, `accumulate`; `pipeline` caches
-//!         -> Job: upload, dispatches, download; by `pace` in turns   `dispatch`, `job`, over buffers of `pool`
+//!         -> Job: upload, dispatches in turns, download              `dispatch`, `job`, `turns` by `pace`, over `pool`
 //!   results stay on the device until somebody looks at them          `resident`
 //! ```
 //!
@@ -36,6 +36,7 @@ mod resident;
 mod select;
 mod shader;
 mod space;
+mod turns;
 mod user;
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Pipelines and bind groups, made once for each structure.
+//! Pipelines, made once for each structure.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +10,6 @@ use crate::kernel::splice;
 
 use super::device::{Gpu, Refused};
 use super::shader::ENTRY;
-
-/// Bind groups that are kept: more than the shapes and buffers that a few stages in flight have.
-const BIND_GROUPS_MAX: usize = 1024;
 
 /// What a pipeline runs.
 pub(super) enum Code<'a> {
@@ -56,23 +53,13 @@ type Key = (String, Vec<[u8; 32]>);
 
 /// All of a device's.
 #[derive(Default)]
-pub(super) struct Pipelines {
-    pipelines: Mutex<HashMap<Key, Result<Pipeline, ExecuteError>>>,
-    groups: Mutex<Groups>,
-}
-
-#[derive(Default)]
-struct Groups {
-    made: HashMap<(Pipeline, Vec<Bound>), wgpu::BindGroup>,
-    /// The pool's evictions when these were made: a bind group keeps its buffers alive.
-    evictions: u64,
-}
+pub(super) struct Pipelines(Mutex<HashMap<Key, Result<Pipeline, ExecuteError>>>);
 
 impl Pipelines {
     /// The pipeline of this code, whose bindings are buffers that it only reads, or not. Others that want one wait
     /// meanwhile: it is most likely the same.
     pub(super) fn pipeline(&self, gpu: &Gpu, code: Code<'_>, is_read: &[bool]) -> Result<Pipeline, ExecuteError> {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipelines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = code.key();
         if let Some(known) = pipelines.get(&key) {
             return known.clone();
@@ -86,30 +73,16 @@ impl Pipelines {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
 
-    /// The bind group of these buffers, in order of binding.
-    pub(super) fn group(
-        &self,
-        gpu: &Gpu,
-        evictions: u64,
-        pipeline: &Pipeline,
-        bound: Vec<Bound>,
-    ) -> Result<wgpu::BindGroup, ExecuteError> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if groups.evictions != evictions || groups.made.len() >= BIND_GROUPS_MAX {
-            *groups = Groups { made: HashMap::new(), evictions };
-        }
-        let key = (pipeline.clone(), bound);
-        if let Some(known) = groups.made.get(&key) {
-            return Ok(known.clone());
-        }
-        let entries: Vec<_> = key.1.iter().enumerate().map(|(at, bound)| bound.entry(at)).collect();
-        let description = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
-        let group = gpu.guarded(|| gpu.device.create_bind_group(&description)).map_err(internal)?;
-        groups.made.insert(key, group.clone());
-        Ok(group)
+impl Pipeline {
+    /// A bind group of these buffers, in order of binding.
+    pub(super) fn bind(&self, gpu: &Gpu, bound: &[Bound]) -> Result<wgpu::BindGroup, ExecuteError> {
+        let entries: Vec<_> = bound.iter().enumerate().map(|(at, bound)| bound.entry(at)).collect();
+        let description = wgpu::BindGroupDescriptor { label: None, layout: &self.layout, entries: &entries };
+        gpu.guarded(|| gpu.device.create_bind_group(&description)).map_err(internal)
     }
 }
 

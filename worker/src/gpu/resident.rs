@@ -49,7 +49,7 @@ impl Remote for DeviceBytes {
     }
 
     fn fetch(&self) -> Result<BufferMut, RemoteError> {
-        self.download().map_err(|error| RemoteError { why: error.to_string() })
+        self.download().map_err(|error| RemoteError { why: self.gpu.blame(error).to_string() })
     }
 }
 
