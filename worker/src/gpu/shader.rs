@@ -338,7 +338,7 @@ mod tests {
             for (a, b) in words.into_iter().flat_map(|a| words.map(|b| (u64::from(a), u64::from(b)))) {
                 let mut found = [0; 2];
                 interpreter.call(&[a, b], &StopFlag::new(), &mut found).unwrap();
-                assert_eq!(found, [a * b & 0xffff_ffff, a * b >> 32], "{a} {b}");
+                assert_eq!(found, [(a * b) & 0xffff_ffff, (a * b) >> 32], "{a} {b}");
             }
         }
     }
