@@ -58,7 +58,7 @@ impl Prepared {
             Body::Relabel(_) => Work::Relabel,
             Body::Block(call) => {
                 let program = are_inputs_computed(call).then(|| programs.program(&call.inputs, kernel));
-                Work::Block(BlockKernel::new(call, kernel)?, program.transpose()?)
+                Work::Block(BlockKernel::new(call, programs, kernel)?, program.transpose()?)
             }
         };
         Ok(Prepared { stage, work })

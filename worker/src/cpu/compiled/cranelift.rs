@@ -3,7 +3,9 @@
 mod convert;
 mod gang;
 mod memory;
+mod outside;
 mod vector;
+mod workgroup;
 
 use std::sync::Arc;
 
@@ -12,11 +14,13 @@ use cranelift_codegen::ir::{self, AbiParam, BlockArg, InstBuilder, MemFlagsData,
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 
-use super::builder::{Binary, Builder, Memory, Unary};
+use super::builder::{Binary, Builder, Memory, Outside, Unary, Word};
 use super::code::field;
+use super::flat::{Change, Told};
 use super::helper::{Helper, LANES_MAX, Slot, Slots, WORDS_MAX, call_helper};
 use crate::dtype::DType;
 use gang::{Form, Gang, PARTS_MAX, Parts, lane_type, vector_type};
+use workgroup::Workgroup;
 
 /// Bytes of a vector.
 const VECTOR_BYTES: usize = 16;
@@ -40,6 +44,8 @@ pub(super) struct Emitter<'f> {
     trash: Option<StackSlot>,
     helpers: Vec<Arc<Helper>>,
     tables: Vec<Table>,
+    /// Of a block kernel.
+    workgroup: Option<Workgroup>,
 }
 
 /// A table of constants, and what they are.
@@ -93,6 +99,7 @@ impl<'f> Emitter<'f> {
             trash: None,
             helpers: Vec::new(),
             tables,
+            workgroup: None,
         }
     }
 
@@ -128,7 +135,8 @@ impl<'f> Emitter<'f> {
     /// Hands over the function, and what the code points to.
     pub(super) fn finish(self, config: cranelift_codegen::isa::TargetFrontendConfig) -> Pointees {
         self.function.finalize(config);
-        Pointees { _helpers: self.helpers, _tables: self.tables }
+        let told = self.workgroup.map_or(Vec::new(), Workgroup::into_tables);
+        Pointees { _helpers: self.helpers, _tables: self.tables, _told: told }
     }
 
     fn context_field(&mut self, offset: i32, ty: Type) -> ir::Value {
@@ -181,6 +189,7 @@ fn folded(op: Binary, a: Gang, b: Gang) -> Option<Gang> {
 pub(super) struct Pointees {
     _helpers: Vec<Arc<Helper>>,
     _tables: Vec<Table>,
+    _told: Vec<Box<[u32]>>,
 }
 
 impl Builder for Emitter<'_> {
@@ -251,9 +260,18 @@ impl Builder for Emitter<'_> {
         }
         match op {
             Binary::Add if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fadd(a, b)),
-            Binary::Add => self.zip(dtype, a, b, |it, a, b| it.function.ins().iadd(a, b)),
+            Binary::Add => {
+                let sum = self.zip(dtype, a, b, |it, a, b| it.function.ins().iadd(a, b));
+                self.follow(sum, a, b, |it, a, b| it.function.ins().iadd(a, b))
+            }
             Binary::Subtract if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fsub(a, b)),
-            Binary::Subtract => self.zip(dtype, a, b, |it, a, b| it.function.ins().isub(a, b)),
+            Binary::Subtract => {
+                let difference = self.zip(dtype, a, b, |it, a, b| it.function.ins().isub(a, b));
+                match b.varies() {
+                    true => difference,
+                    false => self.follow(difference, a, b, |it, a, b| it.function.ins().isub(a, b)),
+                }
+            }
             Binary::Multiply if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fmul(a, b)),
             Binary::Multiply => self.zip(dtype, a, b, |it, a, b| it.function.ins().imul(a, b)),
             Binary::Divide if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fdiv(a, b)),
@@ -414,6 +432,54 @@ impl Builder for Emitter<'_> {
 
     fn lookup(&mut self, table: u32, offset: u32, index: Gang) -> Gang {
         self.look_up(table, offset, index)
+    }
+
+    fn told(&mut self, told: Told) -> Gang {
+        self.told_of(told)
+    }
+
+    fn valid(&mut self) -> Gang {
+        self.valid_lanes()
+    }
+
+    fn length(&mut self, buffer: u32) -> Gang {
+        let length = self.buffer_length(buffer);
+        Self::uniform(DType::U32, self.function.ins().ireduce(types::I32, length))
+    }
+
+    fn load_outside(&mut self, outside: Outside, word: Word<Gang>, dtype: DType) -> Gang {
+        self.load_from(outside, word, dtype)
+    }
+
+    fn store_outside(&mut self, outside: Outside, word: Word<Gang>, gang: Gang, mask: Option<Gang>) {
+        self.store_to(outside, word, gang, mask);
+    }
+
+    fn change(
+        &mut self,
+        outside: Outside,
+        word: Word<Gang>,
+        change: Change,
+        operands: &[Gang],
+        mask: Option<Gang>,
+    ) -> [Gang; 2] {
+        self.change_lanes(outside, word, change, operands, mask)
+    }
+
+    fn begin_gangs(&mut self) -> ir::Block {
+        self.begin_gangs_of_workgroup()
+    }
+
+    fn end_gangs(&mut self, gangs: ir::Block) {
+        self.end_gangs_of_workgroup(gangs);
+    }
+
+    fn first_gang(&mut self) {
+        self.go_to_first_gang();
+    }
+
+    fn miss(&mut self, is_missed: Gang, barrier: u32) {
+        self.end_if_missed(is_missed, barrier);
     }
 
     fn any(&mut self, mask: Gang) -> Gang {

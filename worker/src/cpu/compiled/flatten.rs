@@ -1,11 +1,12 @@
 //! From a validated naga module to a flat [`Program`]: statements, calls and variables. Values are `expression`'s.
 
+mod block;
 mod builtin;
 mod expression;
 
 use std::rc::Rc;
 
-use naga::valid::ModuleInfo;
+use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{Expression, Handle, Module, Statement as Ir, SwitchValue, TypeInner};
 
 use super::CompileError;
@@ -15,6 +16,7 @@ use super::flat::{
 };
 use crate::dtype::DType;
 use crate::interpreter::{InterpretError, NESTING_MAX, TypeWords, dtype_of};
+pub(super) use block::flatten_block;
 
 /// The most values and statements of a kernel once its calls are inlined: more would take seconds to compile.
 const ITEMS_MAX: usize = 200_000;
@@ -36,12 +38,16 @@ pub(super) struct Flattener<'a> {
     items: usize,
     /// Statements and calls around.
     nesting: usize,
+    /// What the module's variables are, by index; none but a block kernel's can be used.
+    globals: Vec<Option<Base>>,
+    /// Invocations of a workgroup along x, y and z.
+    workgroup: [u32; 3],
 }
 
 /// One inlined call.
 struct Frame<'a> {
     function: &'a naga::Function,
-    info: &'a naga::valid::FunctionInfo,
+    info: &'a FunctionInfo,
     known: Vec<Option<Flat>>,
     arguments: Vec<Flat>,
     /// The variable of the first local.
@@ -57,8 +63,7 @@ pub(super) fn flatten(
     function: Handle<naga::Function>,
     leaves: usize,
 ) -> Result<Program, CompileError> {
-    let types = TypeWords::new(module);
-    let mut flattener = Flattener { module, info, types, program: Program::default(), items: 0, nesting: 0 };
+    let mut flattener = Flattener::new(module, info);
     let (mut arguments, mut words_before) = (Vec::new(), 0);
     for argument in &module.functions[function].arguments {
         let mut words = Vec::new();
@@ -73,7 +78,7 @@ pub(super) fn flatten(
         arguments.push(Flat::Words(words.into()));
     }
     let mut body = Vec::new();
-    let results = flattener.call(function, arguments, &mut body)?;
+    let results = flattener.call(&module.functions[function], &info[function], arguments, &mut body)?;
     let mut program = flattener.program;
     (program.body, program.results) = (body, results.to_vec());
     program.find_inputs();
@@ -97,9 +102,10 @@ fn dtypes(module: &Module, words: &TypeWords, inner: &TypeInner) -> Result<Vec<D
     }
     let count = count as usize;
     Ok(match *inner {
-        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. } => {
-            vec![dtype_of(scalar)?; count]
-        }
+        TypeInner::Scalar(scalar)
+        | TypeInner::Vector { scalar, .. }
+        | TypeInner::Matrix { scalar, .. }
+        | TypeInner::Atomic(scalar) => vec![dtype_of(scalar)?; count],
         TypeInner::Array { base, .. } => {
             let element = dtypes(module, words, &module.types[base].inner)?;
             element.iter().copied().cycle().take(count).collect()
@@ -113,6 +119,19 @@ fn dtypes(module: &Module, words: &TypeWords, inner: &TypeInner) -> Result<Vec<D
 }
 
 impl<'a> Flattener<'a> {
+    fn new(module: &'a Module, info: &'a ModuleInfo) -> Flattener<'a> {
+        Flattener {
+            module,
+            info,
+            types: TypeWords::new(module),
+            program: Program::default(),
+            items: 0,
+            nesting: 0,
+            globals: Vec::new(),
+            workgroup: [1; 3],
+        }
+    }
+
     fn count(&mut self, items: usize) -> Result<(), CompileError> {
         self.items = self.items.saturating_add(items);
         if self.items > ITEMS_MAX { Err(CompileError::TooLarge { max: ITEMS_MAX }) } else { Ok(()) }
@@ -156,6 +175,8 @@ impl<'a> Flattener<'a> {
         let dtype = match place.base {
             Base::Variable(variable) => self.program.variable(variable).dtypes[place.offset as usize],
             Base::Table(table) => self.program.tables[table as usize].0,
+            Base::Buffer(buffer) => self.program.buffers[buffer as usize].dtype,
+            Base::Workgroup(shared) => self.program.workgroup[shared as usize].dtypes[place.offset as usize],
         };
         self.emit(Op::Load(place), dtype, &[], out)
     }
@@ -186,12 +207,12 @@ impl<'a> Flattener<'a> {
     /// Inlines a call, and gives the words of its result.
     fn call(
         &mut self,
-        handle: Handle<naga::Function>,
+        function: &'a naga::Function,
+        info: &'a FunctionInfo,
         arguments: Vec<Flat>,
         out: &mut Block,
     ) -> Result<Rc<[ValueId]>, CompileError> {
-        let (module, info) = (self.module, self.info);
-        let (function, info) = (&module.functions[handle], &info[handle]);
+        let module = self.module;
         self.count(1 + function.expressions.len() / 16)?;
         let first = self.program.variables.len() as u32;
         for (_, local) in function.local_variables.iter() {
@@ -233,8 +254,8 @@ impl<'a> Flattener<'a> {
     }
 
     fn block(&mut self, frame: &mut Frame<'a>, block: &naga::Block, out: &mut Block) -> Result<(), CompileError> {
-        for statement in block.iter() {
-            self.statement(frame, statement, out)?;
+        for (statement, span) in block.span_iter() {
+            self.statement(frame, statement, *span, out)?;
         }
         Ok(())
     }
@@ -250,7 +271,13 @@ impl<'a> Flattener<'a> {
         Ok(out)
     }
 
-    fn statement(&mut self, frame: &mut Frame<'a>, statement: &Ir, out: &mut Block) -> Result<(), CompileError> {
+    fn statement(
+        &mut self,
+        frame: &mut Frame<'a>,
+        statement: &Ir,
+        span: naga::Span,
+        out: &mut Block,
+    ) -> Result<(), CompileError> {
         self.count(1)?;
         match statement {
             Ir::Emit(range) => {
@@ -290,7 +317,16 @@ impl<'a> Flattener<'a> {
             Ir::Call { function, arguments, result } => {
                 let arguments = arguments.iter().map(|&argument| self.flat(frame, argument, out));
                 let arguments = arguments.collect::<Result<_, _>>()?;
-                let words = self.call(*function, arguments, out)?;
+                let (function, info) = (&self.module.functions[*function], &self.info[*function]);
+                let words = self.call(function, info, arguments, out)?;
+                if let Some(result) = result {
+                    frame.known[result.index()] = Some(Flat::Words(words));
+                }
+            }
+            Ir::ControlBarrier(barrier) => self.barrier(*barrier, span, out)?,
+            Ir::WorkGroupUniformLoad { pointer, result } => self.uniform_load(frame, (*pointer, *result), span, out)?,
+            Ir::Atomic { pointer, fun, value, result } => {
+                let words = self.atomic(frame, *pointer, *fun, *value, out)?;
                 if let Some(result) = result {
                     frame.known[result.index()] = Some(Flat::Words(words));
                 }

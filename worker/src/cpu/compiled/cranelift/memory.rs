@@ -101,9 +101,17 @@ impl Emitter<'_> {
         memory.width as i64 * if memory.varies { self.lanes as i64 } else { 1 }
     }
 
+    /// Where the gang's scratch memory begins.
+    fn scratch(&mut self) -> ir::Value {
+        match &self.workgroup {
+            Some(workgroup) => self.function.use_var(workgroup.frame),
+            None => self.context_field(field::SCRATCH, self.pointer),
+        }
+    }
+
     /// Where a word begins whose index is uniform or none.
     fn address(&mut self, memory: Memory, offset: u32, index: Option<Gang>) -> ir::Value {
-        let scratch = self.context_field(field::SCRATCH, self.pointer);
+        let scratch = self.scratch();
         let stride = self.stride(memory);
         let start = self.function.ins().iadd_imm_s(scratch, memory.at as i64 + i64::from(offset) * stride);
         let Some(index) = index else { return start };
@@ -198,7 +206,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn trash(&mut self) -> ir::Value {
+    pub(super) fn trash(&mut self) -> ir::Value {
         let data = || ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, 8, 3);
         let slot = *self.trash.get_or_insert_with(|| self.function.create_sized_stack_slot(data()));
         self.function.ins().stack_addr(self.pointer, slot, 0)

@@ -49,6 +49,15 @@ impl<B: Builder> Lowering<'_, B> {
                 let a = self.canonical(a, dtype);
                 self.builder().reinterpret(a, to)
             }
+            (Op::Told(told), _) => self.builder().told(told),
+            (Op::Length(buffer), _) => self.builder().length(buffer),
+            (Op::Atomic(place, change), operands) => {
+                let outside = self.outside(place).expect("validated: atomics are outside");
+                let (index, mask) = (place.index.map(|index| self.gang(index)), self.mask());
+                let results = self.builder().change(outside, (place.offset, index), change, operands, mask);
+                self.calls.insert(id, results.to_vec());
+                results[0]
+            }
             (Op::Call(helper), operands) => {
                 let results = self.builder().call(self.program.helpers[helper as usize].clone(), operands);
                 let first = results[0];
