@@ -60,7 +60,7 @@ pub(super) mod field {
 type Entry = unsafe extern "C" fn(*const Context) -> u32;
 
 /// The machine code of a block kernel.
-pub(in super::super) struct BlockCode {
+pub(crate) struct BlockCode {
     entry: Entry,
     /// Owns the code.
     _machine: Machine,
@@ -72,11 +72,7 @@ pub(in super::super) struct BlockCode {
 }
 
 /// Compiles the entry point of this index in a validated module.
-pub(in super::super) fn compile_block(
-    module: &Module,
-    info: &ModuleInfo,
-    entry: usize,
-) -> Result<BlockCode, CompileError> {
+pub(crate) fn compile_block(module: &Module, info: &ModuleInfo, entry: usize) -> Result<BlockCode, CompileError> {
     let program = flatten::flatten_block(module, info, entry)?;
     let phases = Phases::new(&program);
     let wide_values = program.values.iter().filter(|value| value.dtype.bytes() == 8).count();
@@ -85,6 +81,18 @@ pub(in super::super) fn compile_block(
     let invocations = Invocations::new(module.entry_points[entry].workgroup_size, lanes_max, LANES_MIN);
     let divergence = divergence(&program, &phases, invocations);
 
+    if std::env::var_os("GRIDLOOM_DUMP").is_some() {
+        eprintln!("{program:#?}");
+        for frame in 0..program.frames {
+            let f = divergence.frame(FrameId(frame));
+            eprintln!(
+                "frame {frame} divergent {} in step {} escapes {}",
+                f.is_divergent,
+                phases.is_in_step(FrameId(frame)),
+                f.escapes
+            );
+        }
+    }
     let tables = program.tables.iter().map(|(dtype, words)| (*dtype, words.clone().into_boxed_slice())).collect();
     let mut lowered = None;
     let machine = Machine::new((invocations.lanes, mask_width), tables, |mut emitter| {
@@ -160,7 +168,7 @@ impl BlockCode {
     ///
     /// # Panics
     /// If there are not as many buffers as the kernel has.
-    pub(in super::super) fn run(
+    pub(crate) fn run(
         &self,
         groups: [u32; 3],
         inputs: &[&[u8]],

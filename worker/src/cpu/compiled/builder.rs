@@ -123,13 +123,7 @@ pub(super) trait Builder {
     /// For all lanes, masked or not: what is outside is never touched.
     fn load_outside(&mut self, outside: Outside, word: Word<Self::Gang>, dtype: DType) -> Self::Gang;
     /// Where the mask is set, if there is one; of lanes that store to one word the last wins.
-    fn store_outside(
-        &mut self,
-        outside: Outside,
-        word: Word<Self::Gang>,
-        gang: Self::Gang,
-        mask: Option<Self::Gang>,
-    );
+    fn store_outside(&mut self, outside: Outside, word: Word<Self::Gang>, gang: Self::Gang, mask: Option<Self::Gang>);
     /// Lane after lane, where the mask is set: what was there, and whether that is what was expected.
     fn change(
         &mut self,

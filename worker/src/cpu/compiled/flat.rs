@@ -283,11 +283,8 @@ impl Program {
                     break_if.iter().for_each(|&condition| found(Visited::Use(condition)));
                 }
                 Statement::Once { body, .. } | Statement::Call { body, .. } => self.visit(body, found),
-                Statement::Break
-                | Statement::Continue
-                | Statement::Return
-                | Statement::Barrier(_)
-                | Statement::Cut => {}
+                Statement::Break | Statement::Continue | Statement::Return | Statement::Barrier(_) | Statement::Cut => {
+                }
             }
         }
     }

@@ -118,6 +118,26 @@ fn dtypes(module: &Module, words: &TypeWords, inner: &TypeInner) -> Result<Vec<D
     })
 }
 
+/// Takes away the returns that nothing comes after: naga ends both sides of an `if` at the end of a function with one,
+/// and lanes would part there for nothing.
+fn strip_returns(block: &mut Block) {
+    if let Some(Statement::Return) = block.last() {
+        block.pop();
+    }
+    match block.last_mut() {
+        Some(Statement::If { accept, reject, .. }) => [accept, reject].into_iter().for_each(strip_returns),
+        // The cases of a switch exclude each other.
+        Some(Statement::Once { body, .. }) => {
+            let cases = body.iter_mut().filter_map(|statement| match statement {
+                Statement::If { accept, .. } => Some(accept),
+                _ => None,
+            });
+            cases.for_each(strip_returns);
+        }
+        _ => {}
+    }
+}
+
 impl<'a> Flattener<'a> {
     fn new(module: &'a Module, info: &'a ModuleInfo) -> Flattener<'a> {
         Flattener {
@@ -235,7 +255,8 @@ impl<'a> Flattener<'a> {
                 self.program.variables[id as usize].initial = Some(initial);
             }
         }
-        let body = self.inner_block(&mut frame, &function.body)?;
+        let mut body = self.inner_block(&mut frame, &function.body)?;
+        strip_returns(&mut body);
         let count = function.local_variables.len() + usize::from(result.is_some());
         let locals = first..first + count as u32;
         let call = Statement::Call { frame: self.frame(), locals, body };

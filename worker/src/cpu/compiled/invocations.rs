@@ -15,7 +15,8 @@ impl Invocations {
     /// Gangs of at most `lanes_max`, which lie in one row of the workgroup if they can.
     pub(super) fn new(size: [u32; 3], lanes_max: usize, lanes_min: usize) -> Invocations {
         let gangs = |lanes| Invocations { size, lanes };
-        let halves = || std::iter::successors(Some(lanes_max), |lanes| Some(lanes / 2).filter(|&half| half >= lanes_min));
+        let halves =
+            || std::iter::successors(Some(lanes_max), |lanes| Some(lanes / 2).filter(|&half| half >= lanes_min));
         let best = |is_good: fn(Invocations) -> bool| halves().find(|&lanes| is_good(gangs(lanes)));
         let lanes = best(Invocations::are_rows).or_else(|| best(Invocations::are_whole)).unwrap_or(lanes_min);
         gangs(lanes)

@@ -26,8 +26,8 @@ mod phases;
 use naga::valid::ModuleInfo;
 use naga::{Function, Handle, Module};
 
+pub(crate) use block::{BlockCode, compile_block};
 pub(super) use code::{AT_WORDS, Call, Code};
-pub(super) use block::{BlockCode, compile_block};
 use divergence::Divergence;
 use flat::Op;
 
@@ -37,7 +37,7 @@ use crate::interpreter::InterpretError;
 /// Why a program cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum CompileError {
+pub(crate) enum CompileError {
     /// Something that no element or reduction function can contain.
     #[error(transparent)]
     Refused(#[from] InterpretError),

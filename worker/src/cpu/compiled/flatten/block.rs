@@ -150,12 +150,7 @@ impl<'a> Flattener<'a> {
         }
     }
 
-    pub(super) fn barrier(
-        &mut self,
-        barrier: naga::Barrier,
-        span: Span,
-        out: &mut Block,
-    ) -> Result<(), CompileError> {
+    pub(super) fn barrier(&mut self, barrier: naga::Barrier, span: Span, out: &mut Block) -> Result<(), CompileError> {
         let name = match barrier {
             naga::Barrier::WORK_GROUP => "workgroupBarrier",
             naga::Barrier::STORAGE => "storageBarrier",

@@ -112,9 +112,10 @@ impl<B: Builder> Lowering<'_, B> {
         let Some(active) = self.kept().active else { return };
         self.kept().reached[barrier as usize] = Some(active.at);
         let is_missed = self.any_gang(|it| {
-            let (valid, active) = (it.builder().valid(), it.builder().load(active, 0, None, DType::Bool));
-            let away = it.builder().unary(Unary::Not, active);
-            it.builder().binary(Binary::And, valid, away)
+            let mut builder = it.builder();
+            let (valid, active) = (builder.valid(), builder.load(active, 0, None, DType::Bool));
+            let away = builder.unary(Unary::Not, active);
+            builder.binary(Binary::And, valid, away)
         });
         self.builder().miss(is_missed, barrier);
     }
@@ -144,21 +145,13 @@ impl<B: Builder> Lowering<'_, B> {
             self.builder().enter(end);
         }
         self.kept().active = outer;
-        if self.divergence.frame(frame).escapes {
-            let [accepted, rejected] = masks;
-            self.each_gang(|it| it.combine(accepted, Binary::Or, rejected));
-            self.kept().active = Some(accepted);
+        if let (Some(outer), true) = (outer, self.divergence.frame(frame).escapes) {
+            self.each_gang(|it| it.join_masks(outer, masks));
         }
         false
     }
 
-    fn parted_loop(
-        &mut self,
-        frame: FrameId,
-        body: &Block,
-        continuing: &Block,
-        break_if: Option<ValueId>,
-    ) -> bool {
+    fn parted_loop(&mut self, frame: FrameId, body: &Block, continuing: &Block, break_if: Option<ValueId>) -> bool {
         let facts = self.divergence.frame(frame);
         let outer = self.kept().active;
         let inside = self.place(DType::Bool, true);
@@ -180,7 +173,7 @@ impl<B: Builder> Lowering<'_, B> {
         self.within(frame, Part::LoopBody, body);
         if let Some(continued) = continued {
             self.each_gang(|it| {
-                it.combine(inside, Binary::Or, continued);
+                it.join_masks(inside, [inside, continued]);
                 it.clear_mask(continued);
             });
         }
@@ -237,9 +230,8 @@ impl<B: Builder> Lowering<'_, B> {
         self.frames.pop();
         // Whoever entered a call comes back from it; whoever is not out of a `Once` altogether goes on after it.
         self.kept().active = outer;
-        if part != Part::Call && facts.escapes {
-            self.each_gang(|it| it.combine(inside, Binary::Or, parked));
-            self.kept().active = Some(inside);
+        if let (Some(outer), Part::Once, true) = (outer, part, facts.escapes) {
+            self.each_gang(|it| it.join_masks(outer, [inside, parked]));
         }
         false
     }
@@ -258,7 +250,7 @@ impl<B: Builder> Lowering<'_, B> {
     fn park_in_step(&mut self, waiting: Option<Memory>) -> bool {
         let active = self.kept().active.expect("lanes part around");
         self.each_gang(|it| {
-            waiting.into_iter().for_each(|waiting| it.combine(waiting, Binary::Or, active));
+            waiting.into_iter().for_each(|waiting| it.join_masks(waiting, [waiting, active]));
             it.clear_mask(active);
         });
         false
@@ -285,11 +277,11 @@ impl<B: Builder> Lowering<'_, B> {
         }
     }
 
-    fn combine(&mut self, mask: Memory, op: Binary, other: Memory) {
+    fn join_masks(&mut self, to: Memory, masks: [Memory; 2]) {
         let mut builder = self.builder();
-        let (a, b) = (builder.load(mask, 0, None, DType::Bool), builder.load(other, 0, None, DType::Bool));
-        let both = builder.binary(op, a, b);
-        builder.store(mask, 0, None, both, None);
+        let [a, b] = masks.map(|mask| builder.load(mask, 0, None, DType::Bool));
+        let both = builder.binary(Binary::Or, a, b);
+        builder.store(to, 0, None, both, None);
     }
 
     fn narrow(&mut self, mask: Memory, to: B::Gang) {
