@@ -13,7 +13,7 @@ use gridloom_worker::ids::{ArrayId, ClientId};
 use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::stage::{
-    Body, ChunkStep, Leaf, Map, Piece, Program, ReduceOp, Reduction, Source, Stage, Step, Value,
+    BlockCall, Body, ChunkStep, Leaf, Map, Piece, Program, ReduceOp, Reduction, Source, Stage, Step, Value,
 };
 use gridloom_worker::view::View;
 
@@ -65,7 +65,21 @@ impl Machine {
             steps: vec![Step { kernel: kernel.hash(), arguments }],
             results: fields.map(|field| Value::Step { step: 0, field }).collect(),
         };
-        self.stage(kernel, leaves, literals, program, None)
+        self.stage(kernel, leaves, literals, |map| Body::Map(Map { program, ..map }))
+    }
+
+    /// What the block kernel makes of these inputs, all of one shape, which is the outputs' as well.
+    pub(super) fn run_block(
+        &mut self,
+        kernel: &Arc<TypedKernel>,
+        inputs: &[Block],
+    ) -> Result<Vec<Block>, ExecuteError> {
+        let results = (0..inputs.len() as u32).map(Value::Leaf).collect();
+        let program = Program { steps: Vec::new(), results };
+        self.stage(kernel, inputs, 0, |map| {
+            let output = map.grid.clone();
+            Body::Block(BlockCall { inputs: Map { program, ..map }, kernel: kernel.hash(), output })
+        })
     }
 
     /// What the reduction kernel makes of a leaf over `axes`.
@@ -78,7 +92,7 @@ impl Machine {
         let inputs = kernel.parameters().iter().map(|parameter| parameter.dtype).collect();
         let reduction = Reduction { op: ReduceOp::User(kernel.hash()), inputs };
         let reduce = ChunkStep { reduction, axes: axes.to_vec(), finish: true };
-        self.stage(kernel, std::slice::from_ref(leaf), 0, Program::identity(), Some(reduce))
+        self.stage(kernel, std::slice::from_ref(leaf), 0, |map| Body::Map(Map { reduce: Some(reduce), ..map }))
     }
 
     fn stage(
@@ -86,8 +100,7 @@ impl Machine {
         kernel: &Arc<TypedKernel>,
         leaves: &[Block],
         literals: usize,
-        program: Program,
-        reduce: Option<ChunkStep>,
+        body: impl FnOnce(Map) -> Body,
     ) -> Result<Vec<Block>, ExecuteError> {
         let shape = leaves[0].shape.clone();
         let grid = Grid::single(&shape);
@@ -103,9 +116,10 @@ impl Machine {
             Leaf { dtype, pieces: vec![Piece { source, view: View::identity(&shape) }] }
         };
         let outputs: Vec<Item> = kernel.results().iter().map(|field| Item::Value(field.dtype)).collect();
-        let map = Map { grid: grid.clone(), leaves: leaves.iter().enumerate().map(leaf).collect(), program, reduce };
+        let leaves_of_map = leaves.iter().enumerate().map(leaf).collect();
+        let map = Map { grid: grid.clone(), leaves: leaves_of_map, program: Program::identity(), reduce: None };
         let (bytes_output, bytes_peak) = (1 << 20, 1 << 24);
-        let stage = Stage { array: array(self.stages), body: Body::Map(map), outputs, bytes_output, bytes_peak };
+        let stage = Stage { array: array(self.stages), body: body(map), outputs, bytes_output, bytes_peak };
         self.executor.add_kernel(Arc::clone(kernel));
         self.executor.prepare(Arc::new(stage));
         let operand = |block: &Block| Operand { data: block.clone(), region: Region::whole(&shape) };
@@ -141,19 +155,21 @@ impl Pair {
         let expected =
             self.interpreter.run(kernel, leaves, literals).map_err(|error| format!("interpreter: {error}"))?;
         let found = self.cranelift.run(kernel, leaves, literals).map_err(|error| format!("cranelift: {error}"))?;
-        for (field, (expected, found)) in expected.iter().zip(&found).enumerate() {
-            let width = expected.item.bytes() as usize;
-            let pairs = expected.bytes().chunks(width).zip(found.bytes().chunks(width));
-            if let Some((at, (expected, found))) = pairs.enumerate().find(|(_, (expected, found))| expected != found) {
-                let arguments: Vec<String> = leaves
-                    .iter()
-                    .map(|leaf| hex(&leaf.bytes()[at * leaf.item.bytes() as usize..][..leaf.item.bytes() as usize]))
-                    .collect();
-                let (expected, found) = (hex(expected), hex(found));
-                return Err(format!("element {at} of field {field}: {found} instead of {expected} from {arguments:?}"));
-            }
+        differs(&expected, &found, leaves)
+    }
+
+    /// Both make the same blocks of a block kernel's inputs, or the same error; or this says where they do not.
+    pub(super) fn compare_blocks(
+        &mut self,
+        kernel: &Arc<TypedKernel>,
+        inputs: &[Block],
+    ) -> Result<Result<(), ExecuteError>, String> {
+        let machines = [&mut self.interpreter, &mut self.cranelift];
+        match machines.map(|machine| machine.run_block(kernel, inputs)) {
+            [Ok(expected), Ok(found)] => differs(&expected, &found, &[]).map(Ok),
+            [Err(expected), Err(found)] if expected == found => Ok(Err(found)),
+            [expected, found] => Err(format!("{found:?} instead of {expected:?}")),
         }
-        Ok(())
     }
 
     /// What both make of a reduction.
@@ -167,6 +183,23 @@ impl Pair {
             panic!("{difference}, T = {t:?}\n{text}");
         }
     }
+}
+
+/// Says where blocks differ that were computed from elements of `leaves`, if these are told.
+fn differs(expected: &[Block], found: &[Block], leaves: &[Block]) -> Result<(), String> {
+    for (field, (expected, found)) in expected.iter().zip(found).enumerate() {
+        let width = expected.item.bytes() as usize;
+        let pairs = expected.bytes().chunks(width).zip(found.bytes().chunks(width));
+        if let Some((at, (expected, found))) = pairs.enumerate().find(|(_, (expected, found))| expected != found) {
+            let arguments: Vec<String> = leaves
+                .iter()
+                .map(|leaf| hex(&leaf.bytes()[at * leaf.item.bytes() as usize..][..leaf.item.bytes() as usize]))
+                .collect();
+            let (expected, found) = (hex(expected), hex(found));
+            return Err(format!("element {at} of field {field}: {found} instead of {expected} from {arguments:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn hex(bytes: &[u8]) -> String {
