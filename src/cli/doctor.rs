@@ -52,11 +52,8 @@ struct Executor {
     note: &'static str,
 }
 
-const EXECUTORS: &[Executor] = &[Executor {
-    name: "cpu cranelift",
-    is_there: true,
-    note: "element kernels, sources and reductions are native code; block kernels are interpreted",
-}];
+const EXECUTORS: &[Executor] =
+    &[Executor { name: "cpu cranelift", is_there: true, note: "kernels, sources and reductions are native code" }];
 
 /// The GPUs, and what is wrong with the environment's choice of them.
 fn gpus() -> (Vec<Gpu>, Option<String>) {

@@ -125,6 +125,7 @@ const ROOM_OF_CRATE: &[(&str, &str)] = &[
 const UNSAFE: &[&str] = &[
     "src/main.rs",
     "worker/src/block/memory.rs",
+    "worker/src/cpu/compiled/block.rs",
     "worker/src/cpu/compiled/code.rs",
     "worker/src/cpu/compiled/helper.rs",
     "worker/src/reduce/vector.rs",

@@ -4,6 +4,9 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "kernels/blocks.rs"]
+mod blocks;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -76,6 +79,7 @@ fn main() {
             }
         }
     }
+    blocks::rows(&wanted);
 }
 
 /// The shortest milliseconds of the kernel over all blocks and of copying them, in turns, and what preparing it took.

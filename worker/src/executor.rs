@@ -134,7 +134,7 @@ pub type EventSink = Box<dyn Fn(Event) + Send + Sync>;
 
 /// Something that computes blocks.
 pub trait Executor: Send {
-    /// Its name as results report it: `cpu interpreter`, later `cpu cranelift`, `gpu vulkan ...`.
+    /// Its name as results report it: `cpu cranelift`, `cpu interpreter`, `gpu vulkan ...`.
     fn name(&self) -> &str;
 
     /// What kernels may need and it has.

@@ -49,6 +49,22 @@ def summed(x, out):
     out[0] = total
 
 
+@parallel
+def stencil(x, out):
+    for row in numba.prange(1, x.shape[0] - 1):
+        for column in range(1, x.shape[1] - 1):
+            around = x[row, column - 1] + x[row, column + 1] + x[row - 1, column] + x[row + 1, column]
+            out[row, column] = around - np.float32(4) * x[row, column]
+
+
+@parallel
+def histogram(x, counts):
+    for part in numba.prange(counts.shape[0]):
+        length = x.size // counts.shape[0]
+        for at in range(part * length, (part + 1) * length):
+            counts[part, x[at] & 255] += 1
+
+
 def ramp(count, period):
     """As the bench's operands: from -2 to 2, again and again."""
     return ((np.arange(count) % period) * (4.0 / period) - 2.0).astype(np.float32)
@@ -81,6 +97,24 @@ def main():
                 numba.set_num_threads(threads)
                 time_taken = milliseconds(lambda: kernel(*inputs, out), turns)
                 print(json.dumps({"name": name, "size": size, "threads": threads, "ms": round(time_taken, 2)}))
+
+    blocks()
+
+
+def blocks():
+    """The block kernels, over 64M elements in rows of 2048."""
+    x = ramp(64 * MILLION, 4096).reshape(-1, 2048)
+    out = np.zeros_like(x)
+    bits = (np.arange(64 * MILLION, dtype=np.uint32) * np.uint32(2654435761)) >> np.uint32(7)
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        counts = np.zeros((threads, 256), np.uint32)
+        for name, run in [
+            ("5-point stencil", lambda: stencil(x, out)),
+            ("histogram", lambda: histogram(bits, counts)),
+        ]:
+            time_taken = milliseconds(run, 1)
+            print(json.dumps({"name": name, "size": "large", "threads": threads, "ms": round(time_taken, 2)}))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,14 @@ pub(super) enum Runner {
 }
 
 impl Runner {
+    /// Memory that a run scribbles in.
+    fn scratch(&self) -> Result<BufferMut, ExecuteError> {
+        match self {
+            Runner::Interpreted(_) => buffer(0),
+            Runner::Compiled(code) => buffer(code.scratch_bytes()),
+        }
+    }
+
     /// Runs `groups` workgroups along x, y and z. The buffers in binding order are the inputs, the outputs, and `info`
     /// where the kernel has one buffer more. When it is stopped or fails, the outputs are undefined.
     fn run(
@@ -43,11 +51,12 @@ impl Runner {
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         info: &[u8],
+        scratch: &mut BufferMut,
         stop: &StopFlag,
     ) -> Result<(), BlockError> {
         match self {
             Runner::Interpreted(interpreter) => interpreter.run(groups, inputs, outputs, info, stop),
-            Runner::Compiled(code) => code.run(groups, inputs, outputs, info, stop),
+            Runner::Compiled(code) => code.run(groups, inputs, outputs, info, scratch.bytes_mut(), stop),
         }
     }
 }
@@ -95,7 +104,8 @@ impl BlockKernel {
         let mut outputs = zeroed(signature, &info.shape)?;
         let mut written: Vec<&mut [u8]> = outputs.iter_mut().map(BufferMut::bytes_mut).collect();
         let groups = self.workgroups(signature, &info.shape)?;
-        let ran = self.runner.run(groups, &bytes, &mut written, &info.bytes(), stop);
+        let mut scratch = self.runner.scratch()?;
+        let ran = self.runner.run(groups, &bytes, &mut written, &info.bytes(), &mut scratch, stop);
         ran.map_err(|error| self.error(error))?;
         let block = |(buffer, output): (BufferMut, &Field)| {
             Block::new(Item::Value(output.dtype), info.shape.clone(), buffer.freeze())

@@ -10,7 +10,7 @@ use naga::valid::ModuleInfo;
 
 use super::code::{Common, Machine};
 use super::divergence::Divergence;
-use super::flat::{Barrier, FrameId, Op, Place, Program, Statement};
+use super::flat::{Barrier, Base, FrameId, Op, Place, Program, Statement};
 use super::invocations::Invocations;
 use super::lower::{LoweredBlock, lower_block};
 use super::phases::Phases;
@@ -18,8 +18,9 @@ use super::{CompileError, LANES_MIN, flatten};
 use crate::dtype::DType;
 use crate::interpreter::{BarrierMissed, BlockError, GROUP_BYTES_MAX, InterpretError, StopFlag};
 
-/// Lanes of a gang where all values have 32 bits: two vectors, as masks are kept as well.
-const LANES: usize = 8;
+/// Lanes of a gang where all values have 32 bits: four vectors, or two where loops keep masks and words in registers.
+const LANES: usize = 16;
+const LANES_LOOPED: usize = 8;
 
 /// What one call of the code is given.
 #[repr(C)]
@@ -76,23 +77,12 @@ pub(crate) fn compile_block(module: &Module, info: &ModuleInfo, entry: usize) ->
     let program = flatten::flatten_block(module, info, entry)?;
     let phases = Phases::new(&program);
     let wide_values = program.values.iter().filter(|value| value.dtype.bytes() == 8).count();
-    let lanes_max = if wide_values == 0 { LANES } else { LANES / 2 };
+    let lanes_max = if holds_loop(&program.body) { LANES_LOOPED } else { LANES };
+    let lanes_max = if wide_values == 0 { lanes_max } else { lanes_max / 2 };
     let mask_width = if 2 * wide_values > program.values.len() { 8 } else { 4 };
     let invocations = Invocations::new(module.entry_points[entry].workgroup_size, lanes_max, LANES_MIN);
     let divergence = divergence(&program, &phases, invocations);
 
-    if std::env::var_os("GRIDLOOM_DUMP").is_some() {
-        eprintln!("{program:#?}");
-        for frame in 0..program.frames {
-            let f = divergence.frame(FrameId(frame));
-            eprintln!(
-                "frame {frame} divergent {} in step {} escapes {}",
-                f.is_divergent,
-                phases.is_in_step(FrameId(frame)),
-                f.escapes
-            );
-        }
-    }
     let tables = program.tables.iter().map(|(dtype, words)| (*dtype, words.clone().into_boxed_slice())).collect();
     let mut lowered = None;
     let machine = Machine::new((invocations.lanes, mask_width), tables, |mut emitter| {
@@ -117,6 +107,15 @@ pub(crate) fn compile_block(module: &Module, info: &ModuleInfo, entry: usize) ->
         workgroup_bytes: program.workgroup_bytes,
         buffers: program.buffers.iter().map(|buffer| buffer.dtype).collect(),
         barriers: program.barriers,
+    })
+}
+
+fn holds_loop(block: &[Statement]) -> bool {
+    block.iter().any(|statement| match statement {
+        Statement::Loop { .. } => true,
+        Statement::If { accept, reject, .. } => holds_loop(accept) || holds_loop(reject),
+        Statement::Once { body, .. } | Statement::Call { body, .. } => holds_loop(body),
+        _ => false,
     })
 }
 
@@ -147,15 +146,15 @@ fn divergence(program: &Program, phases: &Phases, invocations: Invocations) -> D
 
 fn holds_atomics(program: &Program, place: Place) -> bool {
     match place.base {
-        super::flat::Base::Buffer(buffer) => program.buffers[buffer as usize].is_atomic,
-        super::flat::Base::Workgroup(shared) => program.workgroup[shared as usize].holds_atomics,
-        super::flat::Base::Variable(_) | super::flat::Base::Table(_) => false,
+        Base::Buffer(buffer) => program.buffers[buffer as usize].is_atomic,
+        Base::Workgroup(shared) => program.workgroup[shared as usize].holds_atomics,
+        Base::Variable(_) | Base::Table(_) => false,
     }
 }
 
 impl BlockCode {
-    /// Bytes of memory that a call scribbles in.
-    pub(in super::super) fn scratch_bytes(&self) -> u64 {
+    /// Bytes of memory that a run scribbles in.
+    pub(crate) fn scratch_bytes(&self) -> u64 {
         self.frames_bytes() + self.workgroup_bytes + SPARE
     }
 
@@ -167,13 +166,14 @@ impl BlockCode {
     /// and `info` where the kernel has one buffer more. When it is stopped or fails, the outputs are undefined.
     ///
     /// # Panics
-    /// If there are not as many buffers as the kernel has.
+    /// If there are not as many buffers as the kernel has, or there is less room to scribble in than it needs.
     pub(crate) fn run(
         &self,
         groups: [u32; 3],
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         info: &[u8],
+        scratch: &mut [u8],
         stop: &StopFlag,
     ) -> Result<(), BlockError> {
         let own = inputs.len() + outputs.len();
@@ -186,8 +186,8 @@ impl BlockCode {
             length: bytes as u64 / dtype.bytes(),
         };
         let buffers: Vec<Buffer> = bound.zip(&self.buffers).map(buffer).collect();
-        let mut scratch = vec![0u64; self.scratch_bytes().div_ceil(8) as usize];
-        let start: *mut u8 = scratch.as_mut_ptr().cast();
+        assert!(scratch.len() as u64 >= self.scratch_bytes(), "room to scribble in");
+        let start = scratch.as_mut_ptr();
         let mut context = Context {
             common: Common { scratch: start, stop: stop.shared().as_ptr().cast() },
             buffers: buffers.as_ptr(),
@@ -206,7 +206,7 @@ impl BlockCode {
             match status {
                 0 => {}
                 1 => return Err(BlockError::Stopped),
-                missed => return Err(self.missed(i64::from(missed) - field::MISSED, bytemuck::cast_slice(&scratch))),
+                missed => return Err(self.missed(i64::from(missed) - field::MISSED, scratch)),
             }
         }
         Ok(())

@@ -395,8 +395,8 @@ impl<'a> Flattener<'a> {
     }
 
     fn store_words(&mut self, place: Place, words: &[ValueId], out: &mut Block) -> Result<(), CompileError> {
-        for (offset, &word) in (place.offset..).zip(words) {
-            self.store(Place { offset, ..place }, word, out)?;
+        for (at, &word) in words.iter().enumerate() {
+            self.store(Place { offset: place.offset + at as u32, ..place }, word, out)?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! Element programs as machine code.
+//! Element programs, functions of reductions and block kernels as machine code.
 //!
 //! ```text
 //! naga -> flatten (calls inlined, scalars) -> divergence (where lanes part) -> lower (all lanes at once) -> Builder
+//!                 block kernels: phases (what barriers part) ------------------^
 //! ```
 //!
 //! [`lower`] is the one SPMD lowering: a value is computed for a *gang* of elements at once, one lane each, and lanes that

@@ -13,6 +13,19 @@ fn compiled(text: &str) -> CompiledBlock {
     compile_block(&module, &info, 0).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
+/// Runs machine code with room of its own to scribble in, which holds whatever it may.
+fn run_compiled(
+    code: &CompiledBlock,
+    groups: [u32; 3],
+    inputs: &[&[u8]],
+    outputs: &mut [&mut [u8]],
+    info: &[u8],
+    stop: &StopFlag,
+) -> Result<(), BlockError> {
+    let mut scratch = vec![0xa5; code.scratch_bytes() as usize];
+    code.run(groups, inputs, outputs, info, &mut scratch, stop)
+}
+
 /// Runs the one entry point of a text in the interpreter and as machine code: both give the same bits, or the same error.
 #[track_caller]
 fn run_both(
@@ -24,7 +37,7 @@ fn run_both(
 ) -> Result<(), BlockError> {
     let mut copies: Vec<Vec<u8>> = outputs.iter().map(|output| output.to_vec()).collect();
     let mut copied: Vec<&mut [u8]> = copies.iter_mut().map(|copy| &mut copy[..]).collect();
-    let found = compiled(text).run(groups, inputs, &mut copied, info, &StopFlag::new());
+    let found = run_compiled(&compiled(text), groups, inputs, &mut copied, info, &StopFlag::new());
     let block = block(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let expected = block.run(groups, inputs, outputs, info, &StopFlag::new());
     assert_eq!(found, expected, "{text}");
@@ -198,7 +211,7 @@ fn what_is_outside_reads_as_zero_and_takes_no_store() {
             (&[cast_slice(&x)], &mut [cast_slice_mut(&mut bytes[40..44])]);
         match is_compiled {
             false => block(&text).unwrap().run([1; 3], inputs, outputs, &[], &stop).unwrap(),
-            true => compiled(&text).run([1; 3], inputs, outputs, &[], &stop).unwrap(),
+            true => run_compiled(&compiled(&text), [1; 3], inputs, outputs, &[], &stop).unwrap(),
         }
         assert_eq!(cast_slice::<u32, f32>(&bytes[40..44]), [3.0, 8.0, 0.0, 0.0]);
         assert!(bytes[..40].iter().chain(&bytes[44..]).all(|&word| word == 0x5a5a_5a5a));
@@ -219,6 +232,25 @@ fn what_is_outside_reads_as_zero_and_takes_no_store() {
     let mut outputs = [cast_slice_mut(&mut a), cast_slice_mut(&mut y)];
     run_both(atomics, [1; 3], &[], &mut outputs, &[]).unwrap();
     assert_eq!((a, y), ([3; 4], [0; 2]));
+}
+
+/// Vectors stop where a buffer does, whatever its length and wherever the vectors begin.
+#[test]
+fn what_is_around_an_output_stays_what_it_is() {
+    for (size, offset) in [(64, "i - 3"), (64, "i + 5"), (12, "i - 1"), (5, "i + 1"), (16, "63 - i")] {
+        let body = format!("let at = group.x * {size} + {offset}; y[at] = x[at] + x[at + 1] * 10 + x[at - 9];");
+        let (text, x) = (kernel("u32", "u32", size, "", &body), [1u32; 40]);
+        let code = compiled(&text);
+        for length in 0..40 {
+            let mut words = vec![0x5a5a_5a5au32; 120];
+            let (inputs, outputs): (&[&[u8]], &mut [&mut [u8]]) =
+                (&[cast_slice(&x[..length])], &mut [cast_slice_mut(&mut words[40..40 + length])]);
+            run_compiled(&code, [8, 1, 1], inputs, outputs, &[], &StopFlag::new()).unwrap();
+            let around = words[..40].iter().chain(&words[40 + length..]);
+            assert!(around.copied().all(|word| word == 0x5a5a_5a5a), "{length} {body}");
+        }
+        run_groups(&text, [8, 1, 1], &[&x], &mut [0u32; 40]).unwrap();
+    }
 }
 
 /// Fixed-length arrays clamp in workgroup and private memory as they do in functions.
@@ -421,7 +453,7 @@ fn endless_kernels_are_stopped() {
                     (&[cast_slice(&[1u32])], &mut [cast_slice_mut(&mut y)]);
                 match is_compiled {
                     false => block.run([1; 3], inputs, outputs, &[], &other),
-                    true => code.run([1; 3], inputs, outputs, &[], &other),
+                    true => run_compiled(&code, [1; 3], inputs, outputs, &[], &other),
                 }
             });
             std::thread::sleep(std::time::Duration::from_millis(20));

@@ -131,6 +131,11 @@ fn neighbours_that_count_up_are_loaded_as_vectors_wherever_they_end() {
 }
 
 #[test]
+fn the_last_word_that_an_index_can_name_is_outside() {
+    check(&around("4", "", "y[~0u] = 1; y[0xfffffff0u] = 2; y[at] = k[~0u] + k[at];"));
+}
+
+#[test]
 fn words_of_several_kinds_share_workgroup_memory() {
     let declared = "struct S { a: f32, b: vec3<u32>, c: array<bool, 3>, d: i32 } var<workgroup> s: array<S, 8>;
         var<workgroup> m: mat2x2<f32>;";

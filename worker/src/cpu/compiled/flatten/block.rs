@@ -177,7 +177,7 @@ impl<'a> Flattener<'a> {
         let place = self.place(frame, pointer, out)?;
         self.named_barrier("workgroupUniformLoad", span, out);
         let count = self.types.of(frame.info[result].ty.inner_with(&self.module.types))? as u32;
-        let places = (place.offset..place.offset + count).map(|offset| Place { offset, ..place });
+        let places = (0..count).map(|at| Place { offset: place.offset + at, ..place });
         let words = places.map(|place| self.load(place, out)).collect::<Result<Rc<[ValueId]>, _>>()?;
         out.push(Statement::Cut);
         frame.known[result.index()] = Some(Flat::Words(words));

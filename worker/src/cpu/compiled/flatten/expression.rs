@@ -102,7 +102,7 @@ impl<'a> Flattener<'a> {
             Expression::Load { pointer } => {
                 let place = self.place(frame, pointer, out)?;
                 let count = self.types.of(frame.info[handle].ty.inner_with(&self.module.types))? as u32;
-                let places = (place.offset..place.offset + count).map(|offset| Place { offset, ..place });
+                let places = (0..count).map(|at| Place { offset: place.offset + at, ..place });
                 places.map(|place| self.load(place, out)).collect::<Result<_, _>>()?
             }
             Expression::Unary { op, expr } => {
