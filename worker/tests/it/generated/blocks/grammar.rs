@@ -22,6 +22,10 @@ const SIZES: [(&str, u32); 10] = [
     ("2, 16", 32),
 ];
 
+/// Numbers that are there.
+const INTEGERS: [&str; 12] =
+    ["a", "b", "i", "at", "id.x", "own_id.x", "own_id.y", "three", "one", "hundred", "t[1]", "own"];
+
 /// What may be done to what is shared, between two barriers.
 #[derive(Clone, Copy, PartialEq)]
 enum Access {
