@@ -14,7 +14,7 @@ use super::machine::{Pair, block};
 use super::values::special;
 use grammar::draw;
 
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
 
 fn kernel(text: &str) -> Result<Arc<TypedKernel>, String> {
     let source = KernelSource { kind: KernelKind::Block, text: text.to_owned(), entry: None, t: None };
