@@ -266,8 +266,7 @@ impl Writer {
 
     fn integer(&mut self, depth: usize) -> String {
         if depth == 0 || self.chance.below(4) == 0 {
-            return self
-                .of(&["a", "b", "i", "at", "id.x", "own_id.x", "own_id.y", "three", "one", "hundred", "t[1]", "own"]);
+            return self.of(&INTEGERS);
         }
         let (a, b) = (self.integer(depth - 1), self.integer(depth - 1));
         match self.chance.below(9) {
