@@ -108,11 +108,12 @@ impl Divergence {
     /// Whether a lane that is parked in one of the open frames still reads `register`.
     pub(super) fn is_needed_by_parked(&self, register: RegisterId, open: &[Open]) -> bool {
         open.iter().any(|&(frame, part)| {
-            let is_parted = self.frames[frame.0 as usize].is_divergent;
-            is_parted
+            let facts = self.frame(frame);
+            // Only a `Continue` leaves lanes waiting for what is after a loop's body.
+            let has_second_part = part == Part::Accept || part == Part::LoopBody && facts.continues;
+            facts.is_divergent
                 && (self.liveness.is_live_after(frame, register)
-                    || matches!(part, Part::Accept | Part::LoopBody)
-                        && self.liveness.is_live_at_second_part(frame, register))
+                    || has_second_part && self.liveness.is_live_at_second_part(frame, register))
         })
     }
 }

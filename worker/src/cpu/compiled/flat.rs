@@ -25,7 +25,7 @@ pub(super) struct RegisterId(pub u32);
 pub(super) struct FrameId(pub u32);
 
 /// What a value is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Op {
     /// This word. Never evaluated: constants are made where they are used.
     Constant(u64),
@@ -61,7 +61,7 @@ pub(super) struct Value {
 }
 
 /// A word of a variable or of a table of constants.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub base: Base,
     /// Words from its start.

@@ -2,7 +2,9 @@
 
 mod builtin;
 mod expression;
+mod reuse;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use naga::valid::ModuleInfo;
@@ -15,6 +17,7 @@ use super::flat::{
 };
 use crate::dtype::DType;
 use crate::interpreter::{InterpretError, NESTING_MAX, TypeWords, dtype_of};
+use reuse::Reuse;
 
 /// The most values and statements of a kernel once its calls are inlined: more would take seconds to compile.
 const ITEMS_MAX: usize = 200_000;
@@ -33,6 +36,8 @@ pub(super) struct Flattener<'a> {
     info: &'a ModuleInfo,
     types: TypeWords,
     program: Program,
+    constants: HashMap<(DType, u64), ValueId>,
+    reuse: Reuse,
     items: usize,
     /// Statements and calls around.
     nesting: usize,
@@ -58,7 +63,16 @@ pub(super) fn flatten(
     leaves: usize,
 ) -> Result<Program, CompileError> {
     let types = TypeWords::new(module);
-    let mut flattener = Flattener { module, info, types, program: Program::default(), items: 0, nesting: 0 };
+    let mut flattener = Flattener {
+        module,
+        info,
+        types,
+        program: Program::default(),
+        constants: HashMap::new(),
+        reuse: Reuse::default(),
+        items: 0,
+        nesting: 0,
+    };
     let (mut arguments, mut words_before) = (Vec::new(), 0);
     for argument in &module.functions[function].arguments {
         let mut words = Vec::new();
@@ -126,12 +140,22 @@ impl<'a> Flattener<'a> {
     }
 
     fn constant(&mut self, dtype: DType, word: u64) -> Result<ValueId, CompileError> {
-        self.value(Op::Constant(word), dtype, &[])
+        if let Some(&value) = self.constants.get(&(dtype, word)) {
+            return Ok(value);
+        }
+        let value = self.value(Op::Constant(word), dtype, &[])?;
+        self.constants.insert((dtype, word), value);
+        Ok(value)
     }
 
-    /// A new value, evaluated here.
+    /// A value, evaluated here if it is not there already.
     fn emit(&mut self, op: Op, dtype: DType, operands: &[ValueId], out: &mut Block) -> Result<ValueId, CompileError> {
+        let computation = self.reuse.computation(op, dtype, operands);
+        if let Some(value) = self.reuse.find(&computation) {
+            return Ok(value);
+        }
         let value = self.value(op, dtype, operands)?;
+        self.reuse.insert(computation, value);
         out.push(Statement::Evaluate(value));
         Ok(value)
     }
@@ -163,6 +187,9 @@ impl<'a> Flattener<'a> {
     fn store(&mut self, place: Place, value: ValueId, out: &mut Block) -> Result<(), CompileError> {
         self.count(1)?;
         self.name(place);
+        if let Base::Variable(variable) = place.base {
+            self.reuse.wrote(variable);
+        }
         out.push(Statement::Store { place, value });
         Ok(())
     }
@@ -244,8 +271,9 @@ impl<'a> Flattener<'a> {
         if self.nesting > NESTING_MAX {
             return Err(InterpretError::TooDeep.into());
         }
-        let mut out = Vec::new();
+        let (mut out, entered) = (Vec::new(), self.reuse.enter());
         self.block(frame, block, &mut out)?;
+        self.reuse.leave(entered);
         self.nesting -= 1;
         Ok(out)
     }
@@ -268,9 +296,12 @@ impl<'a> Flattener<'a> {
             }
             Ir::Switch { selector, cases } => self.switch(frame, *selector, cases, out)?,
             Ir::Loop { body, continuing, break_if } => {
+                self.reuse.begin_loop();
+                let entered = self.reuse.enter();
                 let body = self.inner_block(frame, body)?;
                 let mut continuing = self.inner_block(frame, continuing)?;
                 let break_if = break_if.map(|condition| self.scalar(frame, condition, &mut continuing)).transpose()?;
+                self.reuse.leave(entered);
                 out.push(Statement::Loop { frame: self.frame(), body, continuing, break_if });
             }
             Ir::Break => out.push(Statement::Break),
@@ -311,22 +342,37 @@ impl<'a> Flattener<'a> {
         if let (Some((place, accepted)), Some((other, rejected))) = (self.choice(&accept), self.choice(&reject))
             && place == other
         {
-            let evaluated = accept.into_iter().chain(reject);
-            out.extend(evaluated.filter(|statement| matches!(statement, Statement::Evaluate(_))));
+            for statement in accept.into_iter().chain(reject) {
+                if let Statement::Evaluate(value) = statement {
+                    let Value { op, dtype, ref operands } = *self.program.value(value);
+                    self.reuse.insert(self.reuse.computation(op, dtype, operands), value);
+                    out.push(statement);
+                }
+            }
             let dtype = self.program.dtype(accepted);
             let word = |value: ValueId| match self.program.value(value).op {
                 Op::Constant(word) if dtype == DType::Bool => Some(word != 0),
                 _ => None,
             };
             let chosen = match (word(accepted), word(rejected)) {
-                (Some(true), None) => self.binary(naga::BinaryOperator::LogicalOr, condition, rejected, out)?,
                 (None, Some(false)) => self.binary(naga::BinaryOperator::LogicalAnd, condition, accepted, out)?,
+                (None, Some(true)) => {
+                    let not = self.negation(condition, out)?;
+                    self.binary(naga::BinaryOperator::LogicalOr, not, accepted, out)?
+                }
                 _ => self.emit(Op::Select, dtype, &[condition, accepted, rejected], out)?,
             };
             return self.store(place, chosen, out);
         }
         out.push(Statement::If { frame: self.frame(), condition, accept, reject });
         Ok(())
+    }
+
+    /// Not `condition`: what it is the negation of, if it is one.
+    fn negation(&mut self, condition: ValueId, out: &mut Block) -> Result<ValueId, CompileError> {
+        let not = Op::Unary(naga::UnaryOperator::LogicalNot);
+        let Value { op, operands, .. } = self.program.value(condition);
+        if *op == not { Ok(operands[0]) } else { self.emit(not, DType::Bool, &[condition], out) }
     }
 
     /// The one word that a block stores, at its end, if all else in it is cheap to compute for nobody.
