@@ -56,6 +56,19 @@ impl<M: Monoid> Operation for Plain<M> {
     fn store(&self, unit: (M::A, ()), count: u64, _place: &dyn Fn(u64) -> u64, out: &mut [u8]) {
         out.copy_from_slice(bytemuck::bytes_of(&M::store(unit.0, count)));
     }
+    #[inline(always)]
+    fn store_all(
+        &self,
+        units: impl Iterator<Item = (M::A, ())>,
+        count: u64,
+        _place: &dyn Fn(u64) -> u64,
+        out: &mut [u8],
+    ) {
+        // Partials of a known width, side by side: the compiler makes vectors of them.
+        for (partial, (a, ())) in bytemuck::cast_slice_mut::<u8, M::Partial>(out).iter_mut().zip(units) {
+            *partial = M::store(a, count);
+        }
+    }
 }
 
 impl<M: Monoid> BuiltIn for Plain<M> {
@@ -93,6 +106,7 @@ macro_rules! plain_monoid {
             fn combine(a: $a, b: $a) -> $a {
                 $combine(a, b)
             }
+            #[inline(always)]
             fn store(a: $a, _count: u64) -> $a {
                 a.canonical()
             }
@@ -150,6 +164,7 @@ impl<T: Number> Monoid for Mean<T> {
     fn combine(a: f64, b: f64) -> f64 {
         a + b
     }
+    #[inline(always)]
     fn store(sum: f64, count: u64) -> CountedSum {
         CountedSum { count, sum: sum.canonical() }
     }

@@ -9,7 +9,7 @@ use crate::dtype::Element;
 /// Lanes of a segment of a row.
 pub(super) const LANES: usize = 32;
 
-/// One reduction. All methods are hot and inlined, but for the last three.
+/// One reduction. All methods are hot and inlined, but for `unlaned`, `partial_bytes` and `store`.
 pub(super) trait Operation: Send + 'static {
     /// What it reduces.
     type In: bytemuck::Pod;
@@ -48,6 +48,19 @@ pub(super) trait Operation: Send + 'static {
     /// Stores the accumulator of `count` elements, NaN made canonical. `place` turns places in the block into places in
     /// the array.
     fn store(&self, unit: (Self::A, Self::B), count: u64, place: &dyn Fn(u64) -> u64, out: &mut [u8]);
+    /// [`Operation::store`] of one accumulator after the other. Hot where rows are short.
+    #[inline(always)]
+    fn store_all(
+        &self,
+        units: impl Iterator<Item = (Self::A, Self::B)>,
+        count: u64,
+        place: &dyn Fn(u64) -> u64,
+        out: &mut [u8],
+    ) {
+        for (partial, unit) in out.chunks_exact_mut(self.partial_bytes()).zip(units) {
+            self.store(unit, count, place, partial);
+        }
+    }
 }
 
 /// An operation that comes with the engine: what becomes of its stored accumulators.
