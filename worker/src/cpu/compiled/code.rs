@@ -7,11 +7,12 @@ use std::mem::offset_of;
 use std::sync::{Mutex, OnceLock};
 
 use cranelift_codegen::ir::{AbiParam, types};
-use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
+use smallvec::SmallVec;
 
 use super::CompileError;
 use super::cranelift::{Emitter, Pointees};
@@ -67,6 +68,9 @@ pub(in super::super) struct Code {
     uses_at: [bool; AT_WORDS],
 }
 
+/// What a call has few of: calls are made for every tile, and allocate nothing.
+pub(in super::super) type Few<T> = SmallVec<[T; 8]>;
+
 /// What a call reads and writes.
 pub(in super::super) struct Call<'a, 'r> {
     /// Per leaf, its elements as stored; of a uniform leaf, one.
@@ -110,8 +114,9 @@ impl Code {
         let argument = function.block_params(entry)[0];
 
         let tables = program.tables.iter().map(|(dtype, words)| (*dtype, words.clone().into_boxed_slice())).collect();
-        let call_conv = module.isa().default_call_conv();
-        let mut emitter = Emitter::new(function, lanes, mask_width, (pointer, call_conv), argument, tables);
+        let machine = (pointer, module.isa().default_call_conv(), has_blend(module.isa()));
+        let counts = (leaves.len(), program.results.len());
+        let mut emitter = Emitter::new(function, (lanes, mask_width), machine, argument, counts, tables);
         let gangs = emitter.begin();
         let cell = RefCell::new(emitter);
         let (results, scratch_bytes) = lower(program, divergence, &cell);
@@ -198,8 +203,8 @@ impl Code {
         for (axis, index) in at_index.iter().enumerate() {
             assert!(!self.uses_index(axis) || index.len() >= elements, "every element's index");
         }
-        let leaves: Vec<*const u8> = leaves.iter().map(|leaf| leaf.as_ptr()).collect();
-        let results: Vec<*mut u8> = results.iter_mut().map(|result| result.as_mut_ptr()).collect();
+        let leaves: Few<*const u8> = leaves.iter().map(|leaf| leaf.as_ptr()).collect();
+        let results: Few<*mut u8> = results.iter_mut().map(|result| result.as_mut_ptr()).collect();
         let at_index = at_index.map(|index| index.as_ptr());
         let context = Context {
             leaves: leaves.as_ptr(),
@@ -227,6 +232,11 @@ impl Drop for Code {
             unsafe { module.free_memory() };
         }
     }
+}
+
+/// Whether there is an instruction that chooses by a mask.
+fn has_blend(isa: &dyn TargetIsa) -> bool {
+    isa.isa_flags().iter().any(|flag| flag.name == "has_sse41" && flag.as_bool() == Some(true))
 }
 
 /// What this machine's code is made by.

@@ -7,7 +7,7 @@ mod vector;
 
 use std::sync::Arc;
 
-use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self, AbiParam, BlockArg, InstBuilder, MemFlagsData, Signature, StackSlot, Type, types};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
@@ -27,10 +27,16 @@ pub(super) struct Emitter<'f> {
     lanes: usize,
     /// Bytes of a lane of a mask that is kept.
     mask_width: usize,
+    /// Whether masks choose by an instruction of their own.
+    has_blend: bool,
     pointer: Type,
     call_conv: CallConv,
     /// Points to the call's [`super::code::Context`].
     context: ir::Value,
+    /// Where the leaves' and the results' elements begin, and the stop flag: known before the first gang.
+    leaves: Vec<ir::Value>,
+    results: Vec<ir::Value>,
+    stop: ir::Value,
     /// The gang's first element.
     element: Variable,
     /// Where a raised stop flag leads.
@@ -47,8 +53,9 @@ pub(super) type Table = (DType, Box<[u64]>);
 
 /// The loop over a call's gangs.
 pub(super) struct Gangs {
-    head: ir::Block,
+    body: ir::Block,
     end: ir::Block,
+    elements: ir::Value,
 }
 
 /// A word that may be set again.
@@ -65,6 +72,11 @@ fn plain() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
+/// Memory that stays as it is while the code runs.
+fn fixed() -> MemFlagsData {
+    plain().with_aligned().with_readonly()
+}
+
 fn no_arguments() -> std::iter::Empty<&'static BlockArg> {
     std::iter::empty()
 }
@@ -72,21 +84,30 @@ fn no_arguments() -> std::iter::Empty<&'static BlockArg> {
 impl<'f> Emitter<'f> {
     pub(super) fn new(
         mut function: FunctionBuilder<'f>,
-        lanes: usize,
-        mask_width: usize,
-        (pointer, call_conv): (Type, CallConv),
+        (lanes, mask_width): (usize, usize),
+        (pointer, call_conv, has_blend): (Type, CallConv, bool),
         context: ir::Value,
+        (leaf_count, result_count): (usize, usize),
         tables: Vec<Table>,
     ) -> Emitter<'f> {
         let (element, stopped) = (function.declare_var(types::I64), function.create_block());
         function.set_cold_block(stopped);
+        let mut word = |start, offset| function.ins().load(pointer, fixed(), start, offset);
+        let (leaves, results) = (word(context, field::LEAVES), word(context, field::RESULTS));
+        let stop = word(context, field::STOP);
+        let [leaves, results] = [(leaves, leaf_count), (results, result_count)]
+            .map(|(starts, count)| (0..count as i32).map(|at| word(starts, 8 * at)).collect());
         Emitter {
             function,
             lanes,
             mask_width,
+            has_blend,
             pointer,
             call_conv,
             context,
+            leaves,
+            results,
+            stop,
             element,
             stopped,
             slots: None,
@@ -98,26 +119,23 @@ impl<'f> Emitter<'f> {
 
     /// Begins the loop over the call's gangs: what is emitted next is done for each.
     pub(super) fn begin(&mut self) -> Gangs {
-        let (head, body, end) = (self.block(), self.block(), self.block());
+        let (body, end) = (self.block(), self.block());
         let zero = self.function.ins().iconst(types::I64, 0);
         self.function.def_var(self.element, zero);
-        self.jump(head);
-        self.enter_loop(head);
-        let (element, elements) =
-            (self.function.use_var(self.element), self.context_field(field::ELEMENTS, types::I64));
-        let goes_on = self.function.ins().icmp(IntCC::UnsignedLessThan, element, elements);
-        self.function.ins().brif(goes_on, body, no_arguments(), end, no_arguments());
-        self.enter(body);
-        Gangs { head, end }
+        let elements = self.context_field(field::ELEMENTS, types::I64);
+        self.function.ins().brif(elements, body, no_arguments(), end, no_arguments());
+        self.enter_loop(body);
+        Gangs { body, end, elements }
     }
 
     /// Ends the loop, and the function.
-    pub(super) fn end(&mut self, Gangs { head, end }: Gangs) {
+    pub(super) fn end(&mut self, Gangs { body, end, elements }: Gangs) {
         let element = self.function.use_var(self.element);
         let next = self.function.ins().iadd_imm_s(element, self.lanes as i64);
         self.function.def_var(self.element, next);
-        self.jump(head);
-        self.seal(head);
+        let goes_on = self.function.ins().icmp(IntCC::UnsignedLessThan, next, elements);
+        self.function.ins().brif(goes_on, body, no_arguments(), end, no_arguments());
+        self.seal(body);
         for (block, status) in [(end, 0), (self.stopped, 1)] {
             self.enter(block);
             let status = self.function.ins().iconst(types::I32, status);
@@ -132,8 +150,7 @@ impl<'f> Emitter<'f> {
     }
 
     fn context_field(&mut self, offset: i32, ty: Type) -> ir::Value {
-        let flags = plain().with_aligned().with_readonly();
-        self.function.ins().load(ty, flags, self.context, offset)
+        self.function.ins().load(ty, fixed(), self.context, offset)
     }
 
     fn scalar_constant(&mut self, dtype: DType, word: u64) -> ir::Value {
@@ -201,20 +218,16 @@ impl Builder for Emitter<'_> {
     }
 
     fn leaf(&mut self, leaf: u32, dtype: DType, varies: bool) -> Gang {
-        let leaves = self.context_field(field::LEAVES, self.pointer);
-        let flags = plain().with_aligned().with_readonly();
-        let start = self.function.ins().load(self.pointer, flags, leaves, 8 * leaf as i32);
-        self.input(start, dtype, varies)
+        self.input(self.leaves[leaf as usize], dtype, varies)
     }
 
     fn at(&mut self, word: u32, varies: bool) -> Gang {
-        let flags = plain().with_aligned().with_readonly();
         if !varies {
             let words = self.context_field(field::AT_WORDS, self.pointer);
-            return Self::uniform(DType::U32, self.function.ins().load(types::I32, flags, words, 4 * word as i32));
+            return Self::uniform(DType::U32, self.function.ins().load(types::I32, fixed(), words, 4 * word as i32));
         }
         let axes = self.context_field(field::AT_INDEX, self.pointer);
-        let start = self.function.ins().load(self.pointer, flags, axes, 8 * (word as i32 - 1));
+        let start = self.function.ins().load(self.pointer, fixed(), axes, 8 * (word as i32 - 1));
         self.input(start, DType::U32, true)
     }
 
@@ -323,8 +336,7 @@ impl Builder for Emitter<'_> {
         let mut parts = Vec::new();
         for ((&mask, &accept), &reject) in masks.values().iter().zip(accept.values()).zip(reject.values()) {
             let ty = self.function.func.dfg.value_type(accept);
-            let mask = self.cast(ty, mask);
-            parts.push(self.function.ins().bitselect(mask, accept, reject));
+            parts.push(self.blend(ty, mask, accept, reject));
         }
         Self::varying(dtype, Parts::new(&parts, accept.width))
     }
@@ -444,6 +456,14 @@ impl Builder for Emitter<'_> {
         self.function.ins().jump(block, no_arguments());
     }
 
+    fn any_nan(&mut self, a: Gang) -> Gang {
+        let parts = self.parts(a);
+        let (&first, rest) = parts.values().split_first().expect("a gang has parts");
+        let sum = rest.iter().fold(first, |sum, &part| self.function.ins().fadd(sum, part));
+        let is_nan = self.function.ins().fcmp(FloatCC::Unordered, sum, sum);
+        Self::uniform(DType::Bool, self.function.ins().vany_true(is_nan))
+    }
+
     fn branch(&mut self, condition: Gang, accept: ir::Block, reject: ir::Block) {
         let condition = self.scalar(condition);
         self.function.ins().brif(condition, accept, no_arguments(), reject, no_arguments());
@@ -454,8 +474,7 @@ impl Builder for Emitter<'_> {
     }
 
     fn poll(&mut self) {
-        let flag = self.context_field(field::STOP, self.pointer);
-        let is_raised = self.function.ins().load(types::I8, plain(), flag, 0);
+        let is_raised = self.function.ins().load(types::I8, plain(), self.stop, 0);
         let goes_on = self.block();
         self.function.ins().brif(is_raised, self.stopped, no_arguments(), goes_on, no_arguments());
         self.enter(goes_on);

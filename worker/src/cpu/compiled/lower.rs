@@ -49,7 +49,7 @@ pub(super) fn lower<B: Builder>(
     let results = program.results.iter().map(|&result| {
         let dtype = program.dtype(result);
         let gang = lowering.gang(result);
-        lowering.canonical(gang, dtype)
+        lowering.canonical_result(gang, dtype)
     });
     (results.collect(), lowering.memory_max)
 }

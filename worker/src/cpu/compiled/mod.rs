@@ -23,7 +23,7 @@ mod lower;
 use naga::valid::ModuleInfo;
 use naga::{Function, Handle, Module};
 
-pub(super) use code::{AT_WORDS, Call, Code};
+pub(super) use code::{AT_WORDS, Call, Code, Few};
 use divergence::Divergence;
 
 use crate::dtype::DType;

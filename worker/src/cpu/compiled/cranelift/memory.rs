@@ -19,7 +19,7 @@ impl Emitter<'_> {
         let mut start = start;
         if varies {
             let element = self.function.use_var(self.element);
-            let bytes = self.function.ins().imul_imm_s(element, dtype.bytes() as i64);
+            let bytes = self.function.ins().ishl_imm_u(element, i64::from(dtype.bytes().ilog2()));
             start = self.function.ins().iadd(start, bytes);
         }
         // A bool is stored as a `u32`.
@@ -36,12 +36,9 @@ impl Emitter<'_> {
 
     /// Stores a result of the gang.
     pub(in super::super) fn output(&mut self, index: usize, gang: Gang) {
-        let results = self.context_field(field::RESULTS, self.pointer);
-        let flags = plain().with_aligned().with_readonly();
-        let start = self.function.ins().load(self.pointer, flags, results, 8 * index as i32);
         let element = self.function.use_var(self.element);
-        let bytes = self.function.ins().imul_imm_s(element, gang.dtype.bytes() as i64);
-        let start = self.function.ins().iadd(start, bytes);
+        let bytes = self.function.ins().ishl_imm_u(element, i64::from(gang.dtype.bytes().ilog2()));
+        let start = self.function.ins().iadd(self.results[index], bytes);
         let stored = if gang.dtype == DType::Bool { self.converted(gang, DType::U32) } else { gang };
         let parts = self.parts(stored);
         self.store_parts(start, 0, parts);

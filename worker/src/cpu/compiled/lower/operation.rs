@@ -96,6 +96,29 @@ impl<B: Builder> Lowering<'_, B> {
         self.select(is_number, a, nan)
     }
 
+    /// [`Lowering::canonical`] of many lanes of which few are NaN, if any: a branch round it.
+    pub(super) fn canonical_result(&self, a: B::Gang, dtype: DType) -> B::Gang {
+        if !dtype.is_float() || !self.builder().varies(a) {
+            return self.canonical(a, dtype);
+        }
+        let (result, done) = {
+            let mut builder = self.builder();
+            let (result, slow, done) = (builder.register(dtype, true), builder.block(), builder.block());
+            builder.set(result, a);
+            builder.is_rare(slow);
+            let any_nan = builder.any_nan(a);
+            builder.branch(any_nan, slow, done);
+            builder.enter(slow);
+            (result, done)
+        };
+        let canonical = self.canonical(a, dtype);
+        let mut builder = self.builder();
+        builder.set(result, canonical);
+        builder.jump(done);
+        builder.enter(done);
+        builder.get(result)
+    }
+
     fn operator(&self, op: BinaryOperator, dtype: DType, a: B::Gang, b: B::Gang) -> B::Gang {
         let divide = match op {
             BinaryOperator::Add => return self.binary(Binary::Add, a, b),
