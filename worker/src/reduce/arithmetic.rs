@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 
 use super::number::{Number, Total};
-use super::operation::{BuiltIn, LANES, Operation, lanes, masked_lanes};
+use super::operation::{BuiltIn, LANES, Operation, lanes, masked_lanes, row_lanes};
 use crate::dtype::Element;
 
 /// A reduction whose accumulator is one number and whose combination is one operation on it.
@@ -45,6 +45,10 @@ impl<M: Monoid> Operation for Plain<M> {
     #[inline(always)]
     fn segment(&self, values: &[M::In]) -> (M::A, ()) {
         (lanes(values, M::identity(), M::lift, M::combine), ())
+    }
+    #[inline(always)]
+    fn row<const N: usize>(&self, row: &[M::In; N]) -> (M::A, ()) {
+        (row_lanes(row, M::identity(), M::lift, M::combine), ())
     }
     #[inline(always)]
     fn short_row(&self, window: &[M::In; LANES], length: usize) -> (M::A, ()) {
@@ -223,6 +227,15 @@ impl<T: Number> Operation for Var<T> {
             distance * distance
         };
         (mean, lanes(values, f64::NOTHING, square, f64::add))
+    }
+    #[inline(always)]
+    fn row<const N: usize>(&self, row: &[T; N]) -> (f64, f64) {
+        let mean = row_lanes(row, f64::NOTHING, T::real, f64::add) / N as f64;
+        let square = |value: T| {
+            let distance = value.real() - mean;
+            distance * distance
+        };
+        (mean, row_lanes(row, f64::NOTHING, square, f64::add))
     }
     #[inline(always)]
     fn short_row(&self, window: &[T; LANES], length: usize) -> (f64, f64) {

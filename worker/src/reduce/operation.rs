@@ -104,6 +104,21 @@ pub(super) fn lanes<T: Copy, A: Copy>(
     halve(lanes, combine)
 }
 
+/// [`lanes`] of a row of fewer elements than lanes, whose number the compiler knows: it leaves the other lanes out.
+#[inline(always)]
+pub(super) fn row_lanes<T: Copy, A: Copy, const N: usize>(
+    row: &[T; N],
+    identity: A,
+    lift: impl Fn(T) -> A,
+    combine: impl Fn(A, A) -> A,
+) -> A {
+    let mut lanes = [identity; LANES];
+    for at in 0..N {
+        lanes[at] = lift(row[at]);
+    }
+    halve(lanes, combine)
+}
+
 /// [`lanes`] of the first `length` elements of a window: the others are read but do not count.
 #[inline(always)]
 pub(super) fn masked_lanes<T: Copy, A: Copy>(
