@@ -104,7 +104,7 @@ pub(super) trait Builder {
 
     /// Whether any lane of a mask is set: uniform.
     fn any(&mut self, mask: Self::Gang) -> Self::Gang;
-    /// Whether any lane of a gang of floats may be NaN: uniform. It is true of some gangs without, rarely.
+    /// Whether any lane of a gang of floats is NaN: uniform. It may be true of a gang without one.
     fn any_nan(&mut self, a: Self::Gang) -> Self::Gang;
     fn block(&mut self) -> Self::Block;
     /// Begins a block that everything that leads to it already jumps to.

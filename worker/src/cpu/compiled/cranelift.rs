@@ -459,6 +459,7 @@ impl Builder for Emitter<'_> {
     fn any_nan(&mut self, a: Gang) -> Gang {
         let parts = self.parts(a);
         let (&first, rest) = parts.values().split_first().expect("a gang has parts");
+        // A sum with a NaN is NaN. One of two infinities may be as well.
         let sum = rest.iter().fold(first, |sum, &part| self.function.ins().fadd(sum, part));
         let is_nan = self.function.ins().fcmp(FloatCC::Unordered, sum, sum);
         Self::uniform(DType::Bool, self.function.ins().vany_true(is_nan))
