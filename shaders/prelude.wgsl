@@ -7,17 +7,6 @@
 // An unsigned 64-bit number: low word, high word. Arithmetic wraps.
 alias Wide = vec2<u32>;
 
-// The whole product of two words. WGSL has no high half of a product, hence halves of 16 bits.
-fn wide_product(a: u32, b: u32) -> Wide {
-    let a_low = a & 0xffffu;
-    let a_high = a >> 16u;
-    let b_low = b & 0xffffu;
-    let b_high = b >> 16u;
-    let cross = a_high * b_low + ((a_low * b_low) >> 16u);
-    let middle = a_low * b_high + (cross & 0xffffu);
-    return Wide(a * b, a_high * b_high + (cross >> 16u) + (middle >> 16u));
-}
-
 fn wide_sum(a: Wide, b: Wide) -> Wide {
     let low = a.x + b.x;
     return Wide(low, a.y + b.y + select(0u, 1u, low < a.x));
@@ -61,9 +50,15 @@ fn position(element: u32, axes: u32, steps: u32) -> u32 {
     return sum;
 }
 
-// Which of all invocations of 256 each this one is; groups are spread over y where x has too few.
+// Which of all workgroups this one is. They are dispatched in parts, and parameter 3 says with which of them this part
+// begins; within it they are spread over y where x has too few.
+fn group_number(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+    return params[3] + group.y * groups.x + group.x;
+}
+
+// Which of all invocations this one is, of workgroups of 256.
 fn invocation(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
-    return (group.y * groups.x + group.x) * 256u + lane;
+    return group_number(group, groups) * 256u + lane;
 }
 
 fn is_nan_32(x: f32) -> bool {

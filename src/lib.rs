@@ -1,10 +1,10 @@
-//! Gridloom computes on big N-d arrays, block by block, on every core you have; on GPUs and across a cluster later.
+//! Gridloom computes on big N-d arrays, block by block, on every CPU and GPU you have, in one process or on a cluster.
 //!
 //! # Bird's eye
 //! ```text
-//! Array expr -> plan (stages) -> scheduler == channel ==> worker agent -> executor -> block or partial stays there
-//!     ^                             ^  ids and sizes only  |                                          |
-//!     +---- client: root of the tree, futures <------------+------------------------------------------+
+//! Array expr -> plan (stages) -> scheduler == queue, or QUIC ==> worker agent -> executor -> block or partial stays there
+//!     ^                             ^     ids and sizes only      |                                          |
+//!     +---- client: root of the tree, futures <-------------------+------------------------------------------+
 //! ```
 //! An [`Array`] is a lazy expression. A [`plan`] makes stages of it: fused computations over a whole grid, whose number
 //! depends on the operations and never on the blocks. The [`scheduler`] hands ranges of blocks to workers; a worker's
@@ -33,8 +33,18 @@
 //!
 //! # Reading order
 //! [`mod@array`] (what users write) -> [`plan`] (fusion, grids, reduction tree, memory) -> [`scheduler`] (who computes what,
-//! and what is lost with a worker) -> [`cluster`] (the machines of one process) -> [`client`] (futures) -> `cli`. What
-//! happens where blocks are is the engine room, [`gridloom_worker`]: read its own first page.
+//! and what is lost with a worker) -> [`client`] (futures) -> [`cluster`] (the machines of one process, and those of
+//! many) -> `cli`. What happens where blocks are is the engine room, [`gridloom_worker`]: read its own first page.
+//!
+//! # Processes
+//! ```text
+//! client  === messages ===  scheduler  === messages ===  worker     one thread owns each machine and waits on one inbox
+//!    +============ blocks: any worker to any worker or client ===========+
+//! ```
+//! The scheduler and the agents are the same machines everywhere. In one process they are moved by whoever has something
+//! to say (`cluster::engine`). Between processes [`SchedulerServer`] owns the scheduler and `gridloom_worker::serve` an
+//! agent, and [`gridloom_worker::net`] carries what they say over QUIC; [`Client::connect`] reaches them. A peer is what
+//! its connection is: one that ends is gone, and who comes back begins anew.
 //!
 //! # What holds, said as what is absent
 //! - No room but the executors touches the elements of a block, and this crate touches no device.
@@ -53,7 +63,8 @@ pub mod plan;
 pub mod scheduler;
 
 pub use array::Array;
-pub use client::{Client, ClientError, Devices, Future, Futures, Reduce, Value};
-pub use cluster::LocalCluster;
+pub use client::{Client, ClientError, ConnectError, Devices, Future, Futures, Reduce, Value};
+pub use cluster::{LocalCluster, SchedulerServer};
 pub use gridloom_worker::dtype::DType;
 pub use gridloom_worker::kernel::Kernel;
+pub use gridloom_worker::net::identity::Token;

@@ -89,13 +89,22 @@ pub(super) fn broadcast_cut(operands: &[&Array], shape: &Shape, dtype: DType) ->
     fitted(Cut { grid, auto }, operands, shape, dtype)
 }
 
-/// The cut of `parts` joined on `axis`: their segments one after the other; elsewhere as the leading part.
+/// The cut of `parts` joined on `axis`: their segments one after the other; elsewhere as the leading part. No block
+/// straddles a seam, also where that would make them too large and they are cut as "auto" does.
 pub(super) fn joined_cut(parts: &[&Array], axis: usize, shape: &Shape, dtype: DType) -> Cut {
     let leader = by_rank_of_cut(parts)[0];
-    let mut grid = leader.grid().clone();
-    let segments = parts.iter().flat_map(|part| part.grid().axes[axis].segments().iter().copied());
-    grid.axes[axis] = segments.collect::<Vec<Segment>>().into();
-    fitted(Cut { grid, auto: leader.cut().auto }, parts, shape, dtype)
+    let mut cut = Cut { grid: leader.grid().clone(), auto: leader.cut().auto };
+    cut.grid.axes[axis] = appended(parts.iter().map(|part| part.grid().axes[axis].clone()));
+    if !fits(&cut.grid, parts, dtype) {
+        cut = Cut::auto(shape, dtype);
+        let chunk = cut.grid.axes[axis].chunk_max();
+        cut.grid.axes[axis] = appended(parts.iter().map(|part| AxisGrid::regular(part.shape()[axis], chunk)));
+    }
+    cut
+}
+
+fn appended(axes: impl Iterator<Item = AxisGrid>) -> AxisGrid {
+    axes.flat_map(Vec::<Segment>::from).collect::<Vec<Segment>>().into()
 }
 
 fn by_rank_of_cut<'a>(operands: &[&'a Array]) -> Vec<&'a Array> {
@@ -106,10 +115,14 @@ fn by_rank_of_cut<'a>(operands: &[&'a Array]) -> Vec<&'a Array> {
 
 /// "auto" instead of `cut` if mixing made its blocks too large.
 pub(super) fn fitted(cut: Cut, operands: &[&Array], shape: &Shape, dtype: DType) -> Cut {
-    let elements = cut.grid.block_elements_max();
+    if fits(&cut.grid, operands, dtype) { cut } else { Cut::auto(shape, dtype) }
+}
+
+/// Whether no block is larger than both what "auto" would make and the operands' own.
+fn fits(grid: &Grid, operands: &[&Array], dtype: DType) -> bool {
+    let elements = grid.block_elements_max();
     let known = operands.iter().map(|operand| operand.grid().block_elements_max()).max().unwrap_or(0);
-    let fits = elements.saturating_mul(dtype.bytes()) <= AUTO_BLOCK_BYTES_MAX;
-    if fits || elements <= known { cut } else { Cut::auto(shape, dtype) }
+    elements.saturating_mul(dtype.bytes()) <= AUTO_BLOCK_BYTES_MAX || elements <= known
 }
 
 /// How an axis is cut after `count` of its elements were taken from `first` on, `step` apart.

@@ -98,8 +98,9 @@ impl Array {
         Array::or_failed(element_wise(Op::Where, vec![condition.into(), a.into(), b.into()]))
     }
 
-    /// The elements converted to another dtype. Floats become integers towards zero, saturating; integers wrap; bool is
-    /// whether an element is not 0.
+    /// The elements converted to another dtype. Floats become integers towards zero, as in WGSL: what is too large becomes
+    /// the largest number that the float's own dtype has, NaN becomes 0. Integers wrap; bool is whether an element is
+    /// not 0.
     #[track_caller]
     pub fn astype(&self, dtype: DType) -> Array {
         Array::or_failed(self.sound().map(|array| converted(array, dtype)))

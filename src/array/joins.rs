@@ -112,6 +112,17 @@ mod tests {
         check(Array::stack([x.clone(), x.clone(), x], -1), &[10, 6, 3], "[4x2+2, 3x2, 1x3]");
     }
 
+    /// Columns of one part by rows of another would make blocks of 3 GiB.
+    #[test]
+    fn no_block_straddles_a_seam_where_cuts_do_not_fit_each_other() {
+        let columns = Array::random([4096, 8192]).chunks([-1, 1]);
+        let rows = Array::random([4096, 100_000]).chunks([10, -1]);
+        let joined = Array::concatenate([columns, rows], 1);
+        let seams = joined.grid().axes[1].clone();
+        assert_ne!(seams.block_of(8191), seams.block_of(8192), "{}", joined.grid());
+        assert!(joined.grid().block_elements_max() * 8 <= 128 << 20);
+    }
+
     #[test]
     fn joins_promote_and_drop_empty_parts() {
         let (a, b) = (Array::arange(0, 3, 1), Array::random([4]).with_dtype(DType::F32));

@@ -184,7 +184,7 @@ fn reduced(
     let kept = Cut { grid: Grid { axes: kept_axes }, auto: cut.auto };
     let with_ones_for: Shape = axes.iter().zip(shape.iter()).map(|(&flag, &at)| if flag { 1 } else { at }).collect();
     let fields = match shape.elements() {
-        0 => vec![nothing(op, &inputs, &results, &kept.grid.shape())?],
+        0 => nothing(op, &inputs, &results, &kept.grid.shape())?,
         _ => fields(&kept, ReduceCall { op, kernel, inputs, grid: cut.grid, axes, results }),
     };
     let shaped = |field: &Array| if keepdims { with_ones(field, &with_ones_for) } else { field.clone() };
@@ -200,8 +200,12 @@ fn fields(kept: &Cut, reduce: ReduceCall) -> Vec<Array> {
     reduce.results.iter().enumerate().map(field).collect()
 }
 
-/// The reduction of an array without elements: a constant.
-fn nothing(op: ReduceOp, inputs: &[Array], results: &[DType], kept: &Shape) -> Result<Array, ArrayError> {
+/// The fields of the reduction of an array without elements: constants.
+fn nothing(op: ReduceOp, inputs: &[Array], results: &[DType], kept: &Shape) -> Result<Vec<Array>, ArrayError> {
+    if kept.elements() == 0 {
+        let field = |&dtype: &DType| Array::constant(Scalar::Bool(false).cast(dtype), kept);
+        return Ok(results.iter().map(field).collect());
+    }
     let reduction = Reduction { op, inputs: inputs.iter().map(Array::dtype).collect() };
     let value = match op {
         // An identity is a kernel's own; there is no block to compute it in.
@@ -209,8 +213,7 @@ fn nothing(op: ReduceOp, inputs: &[Array], results: &[DType], kept: &Shape) -> R
         _ => reduce::empty_value(&reduction).ok(),
     };
     match value {
-        Some(value) => Ok(Array::constant(value, kept)),
-        None if kept.elements() == 0 => Ok(Array::constant(Scalar::Bool(false).cast(results[0]), kept)),
+        Some(value) => Ok(vec![Array::constant(value, kept)]),
         None => Err(ArrayError::ReduceNothing { operation: name(op), shape: inputs[0].shape().to_string() }),
     }
 }
@@ -258,6 +261,20 @@ mod tests {
         check(empty.sum(keepdims(0)), DType::F64, &[1, 3]);
         check_error(&empty.min(0), "min of no elements: shape (0, 3) is empty along the reduced axes");
         check_error(&empty.argmax(..), "argmax of no elements: shape (0, 3) is empty along the reduced axes");
+    }
+
+    #[test]
+    fn nothing_has_as_many_fields_as_something() {
+        let two = "struct A { n: u32, s: f32 } fn identity() -> A { return A(0, 0); }
+            fn lift(x: f32) -> A { return A(1, x); } fn combine(a: A, b: A) -> A { return A(a.n + b.n, a.s + b.s); }
+            fn finish(a: A) -> A { return a; }";
+        let kernel = Kernel::reduction(two).unwrap();
+        let empty = Array::zeros([0, 3]).with_dtype(DType::F32);
+        let fields = Array::reduce_fields(&kernel, &[&empty], 1);
+        assert_eq!(fields.len(), 2);
+        check(fields[0].clone(), DType::U32, &[0]);
+        check(fields[1].clone(), DType::F32, &[0]);
+        assert!(empty.reduce(&kernel, 1).error().is_some(), "a struct is no single result, of nothing either");
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn regrouped(grid: &Grid, to: &Shape) -> Option<Grid> {
             }
         }
         (own, out) = (own + 1, out + 1);
-        let inner: u64 = to_product(targets[out_first + 1..out].iter().map(|&axis| to[axis]));
+        let inner: u64 = targets[out_first + 1..out].iter().map(|&axis| to[axis]).product();
         axes[targets[out_first]] = regrouped_axis(&from[own_first..own], inner)?;
         targets[out_first + 1..out].iter().for_each(|&axis| axes[axis] = AxisGrid::regular(to[axis], to[axis]));
     }
@@ -137,16 +137,12 @@ fn regrouped_axis(group: &[&AxisGrid], inner: u64) -> Option<AxisGrid> {
     if rest.iter().any(|axis| axis.blocks() > 1) {
         return None;
     }
-    let behind = to_product(rest.iter().map(|axis| axis.length()));
+    let behind = rest.iter().map(|axis| axis.length()).product::<u64>();
     let segments = first.segments().iter().map(|&Segment { chunk, count }| {
         let elements = chunk * behind;
         elements.is_multiple_of(inner).then_some(Segment { chunk: elements / inner, count })
     });
     Some(segments.collect::<Option<Vec<Segment>>>()?.into())
-}
-
-fn to_product(lengths: impl Iterator<Item = u64>) -> u64 {
-    lengths.product()
 }
 
 #[cfg(test)]

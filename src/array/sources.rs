@@ -34,7 +34,7 @@ impl Array {
         Array::or_failed(full(&shape.into_lengths(), value.into()))
     }
 
-    /// `start, start + step, ...` before `stop`: i64 if all three are integers, else f64.
+    /// `start, start + step, ...` before `stop`: i64 if all three are integers (u64 where an element needs it), else f64.
     ///
     /// ```
     /// use gridloom::array::Array;
@@ -172,9 +172,14 @@ fn arange(start: Number, stop: Number, step: Number) -> Result<Array, Failure> {
     let all = [start, stop, step];
     let (count, start, step) = match all.map(whole) {
         [Some(start), Some(stop), Some(step)] if step != 0 => {
-            let span = (stop - start) * step.signum();
-            let count = if span > 0 { (span - 1) / step.abs() + 1 } else { 0 };
-            let dtype = Number::Integer(start).default_dtype().promote(Number::Integer(start + step).default_dtype());
+            let span = stop.checked_sub(start).and_then(|span| span.checked_mul(step.signum()));
+            let count = match span.ok_or_else(|| arange_error(all))? {
+                span @ 1.. => (span - 1) / step.saturating_abs() + 1,
+                _ => 0,
+            };
+            // No step is made from the only element.
+            let step = if count > 1 { step } else { step.signum() };
+            let dtype = sequence_dtype(start, start + (count - 1).max(0) * step);
             let held = |value| Number::Integer(value).scalar(dtype);
             (count, held(start)?, held(step)?)
         }
@@ -193,6 +198,13 @@ fn arange(start: Number, stop: Number, step: Number) -> Result<Array, Failure> {
     let cut = Cut::auto(&shape, start.dtype());
     let source = Source::Iota { start, step, shape: shape.clone() };
     Ok(Array::node(shape, start.dtype(), cut, Expression::Source(source)))
+}
+
+/// The dtype of all integers from `first` to `last`.
+fn sequence_dtype(first: i128, last: i128) -> DType {
+    let needed = Number::Integer(first).default_dtype().promote(Number::Integer(last).default_dtype());
+    let is_unsigned = needed == DType::F64 && first.min(last) >= 0;
+    if is_unsigned { DType::U64 } else { needed }
 }
 
 fn arange_error([start, stop, step]: [Number; 3]) -> ArrayError {
@@ -282,6 +294,10 @@ mod tests {
         check(Array::arange(10, 0, -3), DType::I64, &[4]);
         check(Array::arange(5, 5, 1), DType::I64, &[0]);
         check(Array::arange(5, 0, 1), DType::I64, &[0]);
+        check(Array::arange(0u64, u64::MAX, 1u64 << 62), DType::U64, &[4]);
+        check(Array::arange(i64::MAX - 1, i64::MAX, 5), DType::I64, &[1]);
+        check(Array::arange(0, 1, u64::MAX), DType::I64, &[1]);
+        check(Array::arange(-1, u64::MAX, 1u64 << 62), DType::F64, &[4]);
         check(Array::arange(0, 1, 0.1), DType::F64, &[10]);
         check(Array::arange(0.0, -1.0, 0.5), DType::F64, &[0]);
         check(Array::arange(0, 10, 1).with_dtype(DType::U32), DType::U32, &[10]);

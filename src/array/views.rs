@@ -103,8 +103,8 @@ impl Array {
     pub fn broadcast_to(&self, shape: impl IntoLengths) -> Array {
         let lengths = shape.into_lengths();
         let widened = || {
-            let shape = shape_of(&lengths)?;
             let array = self.sound()?;
+            let shape = shape_of(&lengths)?;
             let axes = shape.iter().enumerate().map(|(axis, &length)| {
                 let own = (axis + array.rank()).checked_sub(shape.rank()).filter(|&own| array.shape()[own] == length);
                 own.map_or(AxisGrid::regular(length, length), |own| array.grid().axes[own].clone())
@@ -393,6 +393,12 @@ mod tests {
         check(x.transpose(), &[1; 8], "[1, 1, 1, 1, 1, 1, 1, 1]");
         check_error(&x.expand_dims(0), "9 axes: an array has at most 8");
         check_error(&x.slice(s![NewAxis]), "9 axes: an array has at most 8");
+    }
+
+    #[test]
+    fn the_first_error_is_the_one_that_is_told() {
+        let failed = Array::zeros([-1]);
+        assert_eq!(failed.broadcast_to([-2]).error(), failed.error());
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The command line's grammar, and what `--help` says.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::human::parse_duration;
+use super::human::{parse_bytes, parse_duration};
 use super::input::{Chunks, Input, KernelPath};
+use super::reach::{KeyArgs, ReachArgs};
+use crate::client::Devices;
 
 /// Computes on big N-d arrays, block by block.
 #[derive(Debug, Parser)]
@@ -42,6 +45,10 @@ pub(super) enum Action {
         #[command(subcommand)]
         what: KernelAction,
     },
+    Scheduler(SchedulerCommand),
+    Worker(WorkerCommand),
+    Rank(RankCommand),
+    Status(StatusCommand),
     /// Say what this machine offers: system, cores, SIMD, memory, GPUs
     Doctor {
         /// Print one JSON object and nothing else
@@ -53,6 +60,109 @@ pub(super) enum Action {
 const EXPLAIN_EXAMPLES: &str = "Examples:
   gridloom explain reduce mean random:10000x1000x1000 --axis -1
   gridloom explain map poly.wgsl a.npy --chunks 1000,1000";
+
+/// Decide for a cluster: workers and clients connect to it, and it ends when it is told to
+#[derive(Debug, Args)]
+#[command(after_help = SCHEDULER_EXAMPLES)]
+pub(super) struct SchedulerCommand {
+    /// Where workers and clients reach it (QUIC, so UDP); port 0 is one that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8786")]
+    pub(super) listen: SocketAddr,
+    /// Where its token is written, for its owner alone. Without it: ~/.config/gridloom/token
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Where its address and token file are written, for machines that share a disk
+    #[arg(long, value_name = "FILE")]
+    pub(super) scheduler_file: Option<PathBuf>,
+}
+
+const SCHEDULER_EXAMPLES: &str = "Examples:
+  gridloom scheduler
+  gridloom scheduler --listen 0.0.0.0:8786 --token-file /shared/token --scheduler-file /shared/scheduler.json
+
+Whoever has the token is trusted as a worker and as a client.";
+
+/// Compute for a scheduler, until it is told to end: the first signal hands over what it holds, the second ends it at once
+#[derive(Debug, Args)]
+#[command(after_help = WORKER_EXAMPLES)]
+pub(super) struct WorkerCommand {
+    /// The scheduler
+    #[arg(value_name = "HOST:PORT", group = "reach")]
+    pub(super) scheduler: Option<String>,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+    #[command(flatten)]
+    pub(super) work: WorkerArgs,
+    /// End when standard input does, as a child of another program
+    #[arg(long)]
+    pub(super) with_parent: bool,
+}
+
+const WORKER_EXAMPLES: &str = "Examples:
+  gridloom worker 10.0.0.1:8786 --token-file token --data-root /data --memory-limit 8GiB
+  gridloom worker --scheduler-file /shared/scheduler.json --device gpu";
+
+/// Be one rank of a cluster: rank 0 its scheduler, every other a worker, as Slurm, Open MPI or PMI count them
+#[derive(Debug, Args)]
+#[command(after_help = RANK_EXAMPLES)]
+pub(super) struct RankCommand {
+    /// Where rank 0 writes its address and token file, and the others look for them
+    #[arg(long, value_name = "FILE")]
+    pub(super) scheduler_file: PathBuf,
+    /// Where rank 0 is reached (QUIC, so UDP); port 0 is one that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:0")]
+    pub(super) listen: SocketAddr,
+    #[command(flatten)]
+    pub(super) work: WorkerArgs,
+}
+
+const RANK_EXAMPLES: &str = "Example, in a script for sbatch:
+  #SBATCH --ntasks=9
+  srun gridloom rank --scheduler-file $PWD/scheduler.json --data-root /data &
+  until [ -e scheduler.json ]; do sleep 0.1; done
+  gridloom map poly.wgsl /data/a.npy -o b.npy --scheduler-file scheduler.json
+  kill %1; wait
+
+The token lies beside the scheduler file, for its owner alone.";
+
+/// What a worker computes with.
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
+    /// On what it computes: `auto` and `all` are the CPU and every real GPU
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub(super) device: Device,
+    /// Threads on the CPU. Without it: one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
+    pub(super) threads: Option<u32>,
+    /// What its blocks may take on each device: 8GiB, 500MB. Without it: 60% of the memory, shared out
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(super) memory_limit: Option<u64>,
+    /// What people call it. Without it: the machine's name and the process's number
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// The folder beneath which it opens files. Without it: it opens none
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_root: Option<PathBuf>,
+    /// Where others reach it, if not at the address from which it reaches the scheduler
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(super) advertise: Option<String>,
+    /// When it leaves by itself: 90s, 55m, 24h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) lifetime: Option<Duration>,
+    /// How long a kernel may run on one block: 500ms, 60s, 2m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub(super) block_timeout: Duration,
+}
+
+/// Say how a cluster stands: its workers, what they hold and have to do, what their connections have seen
+#[derive(Debug, Args)]
+pub(super) struct StatusCommand {
+    #[command(flatten)]
+    pub(super) reach: ReachArgs,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    pub(super) json: bool,
+}
 
 /// Apply an element or block kernel to arrays, which broadcast together
 #[derive(Debug, Args)]
@@ -132,17 +242,19 @@ pub(super) struct RunArgs {
     /// Lengths of blocks, one per axis; longer ones than the axis are clipped. Without it: chosen from shape and dtype
     #[arg(long, value_name = "LENGTHS")]
     pub(super) chunks: Option<Chunks>,
+    #[command(flatten)]
+    pub(super) reach: ReachArgs,
     /// How many workers; the result has the same bits for any number
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "reach", value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
     pub(super) workers: u32,
     /// Threads of each worker. Without it: the cores shared out
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
+    #[arg(long, value_name = "N", conflicts_with = "reach", value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     pub(super) threads: Option<u32>,
     /// Which devices may compute; `all` lets them share a job, and float bits may then vary
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(super) device: Device,
     /// How long a kernel may run on one block: 500ms, 60s, 2m
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", conflicts_with = "reach", value_parser = parse_duration)]
     pub(super) block_timeout: Duration,
     /// Print one JSON object and nothing else; errors stay on standard error
     #[arg(long)]
@@ -164,6 +276,17 @@ pub(super) enum Device {
     Gpu,
     /// Every real device that is there shares the job
     All,
+}
+
+impl Device {
+    pub(super) const fn devices(self) -> Devices {
+        match self {
+            Device::Auto => Devices::Auto,
+            Device::Cpu => Devices::Cpu,
+            Device::Gpu => Devices::Gpu,
+            Device::All => Devices::All,
+        }
+    }
 }
 
 /// The built-in reductions, by NumPy's names.
@@ -251,8 +374,29 @@ mod tests {
     }
 
     #[test]
+    fn the_commands_of_a_cluster_parse() {
+        let command = parse("gridloom worker 10.0.0.1:8786 --memory-limit 8GiB --lifetime 24h --advertise node7:9000");
+        let Action::Worker(WorkerCommand { scheduler, work, with_parent: false, .. }) = command.unwrap().action else {
+            panic!()
+        };
+        assert_eq!((scheduler.as_deref(), work.memory_limit), (Some("10.0.0.1:8786"), Some(8 << 30)));
+        assert_eq!(work.lifetime, Some(Duration::from_secs(86_400)));
+        assert!(parse("gridloom worker --scheduler-file s.json --device gpu --data-root /data").is_ok());
+        assert!(parse("gridloom scheduler --listen 0.0.0.0:8786 --token-file t --scheduler-file s.json").is_ok());
+        assert!(parse("gridloom status --scheduler localhost:8786 --json").is_ok());
+        assert!(parse("gridloom rank --scheduler-file s.json --threads 4").is_ok());
+        assert!(parse("gridloom map k.wgsl a.npy -o b.npy --scheduler-file s.json --device all").is_ok());
+    }
+
+    #[test]
     fn bad_words_are_refused() {
         for line in [
+            "gridloom worker 10.0.0.1:8786 --scheduler-file s.json",
+            "gridloom worker 10.0.0.1:8786 --memory-limit much",
+            "gridloom reduce sum a.npy --scheduler a:1 --scheduler-file s.json",
+            "gridloom reduce sum a.npy --scheduler-file s.json --threads 2",
+            "gridloom scheduler --listen nowhere",
+            "gridloom rank",
             "gridloom reduce median a.npy",
             "gridloom reduce sum",
             "gridloom reduce sum a.npy b.npy",

@@ -35,7 +35,11 @@ impl Corners {
         let edges = |length: u64| (0..EDGE).chain(length - EDGE..length).collect();
         let kept_of =
             |&length: &u64| if is_summarised && length > 2 * EDGE { edges(length) } else { (0..length).collect() };
-        let kept: Vec<Vec<u64>> = shape.iter().map(kept_of).collect();
+        let kept: Vec<Vec<u64>> = match shape.elements() {
+            // The other axes may be of any length.
+            0 => vec![Vec::new(); shape.rank()],
+            _ => shape.iter().map(kept_of).collect(),
+        };
         let count = kept.iter().map(Vec::len).product();
         Corners { shape: shape.clone(), kept, values: vec![Scalar::Bool(false).cast(dtype); count] }
     }
@@ -279,4 +283,15 @@ fn needs_exponent(finite: impl Iterator<Item = Float>) -> bool {
         false => (1e-4, largest / smallest),
     };
     largest > 0.0 && (largest >= 1e8 || smallest < small || ratio > 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_array_may_have_long_axes() {
+        let shape = Shape::new(&[0, 1 << 40]).unwrap();
+        assert_eq!(Corners::new(DType::F64, &shape).to_string(), "[]");
+    }
 }

@@ -52,11 +52,8 @@ struct Executor {
     note: &'static str,
 }
 
-const EXECUTORS: &[Executor] = &[Executor {
-    name: "cpu cranelift",
-    is_there: true,
-    note: "element kernels, sources and reductions are native code; block kernels are interpreted",
-}];
+const EXECUTORS: &[Executor] =
+    &[Executor { name: "cpu cranelift", is_there: true, note: "kernels, sources and reductions are native code" }];
 
 /// The GPUs, and what is wrong with the environment's choice of them.
 fn gpus() -> (Vec<Gpu>, Option<String>) {
@@ -177,7 +174,10 @@ impl fmt::Display for Gpu {
         };
         let lacks = if words(false).is_empty() { String::new() } else { format!(", lacks {}", words(false)) };
         let (binding, bindings) = (Bytes(limits.binding_bytes as f64), limits.bindings);
-        write!(f, "           has {}{lacks}; fields of blocks up to {binding}, {bindings} at once", words(true))
+        writeln!(f, "           has {}{lacks}; fields of blocks up to {binding}, {bindings} at once", words(true))?;
+        let ([x, y, z], invocations) = (limits.workgroup_size, limits.workgroup_invocations);
+        let bytes = Bytes(limits.workgroup_bytes.into());
+        write!(f, "           workgroups of up to {invocations} invocations ({x}x{y}x{z}) with {bytes}")
     }
 }
 
@@ -204,11 +204,19 @@ mod tests {
             vendor: 1,
             device: 2,
             features: AdapterFeatures { i64: true, f16: true, ..AdapterFeatures::default() },
-            limits: AdapterLimits { binding_bytes: 1_000_000_000, bindings: 8, ..AdapterLimits::default() },
+            limits: AdapterLimits {
+                binding_bytes: 1_000_000_000,
+                bindings: 8,
+                workgroup_size: [1024, 1024, 64],
+                workgroup_invocations: 1024,
+                workgroup_bytes: 49_000,
+                ..AdapterLimits::default()
+            },
         };
         let gpu = Gpu { info, is_visible: false };
         let expected = "gpu 0      Card (discrete), 0000:01:00.0, vulkan, driver 1.2, hidden by the environment
-           has i64 f16, lacks f64 subgroups; fields of blocks up to 1.00 GB, 8 at once";
+           has i64 f16, lacks f64 subgroups; fields of blocks up to 1.00 GB, 8 at once
+           workgroups of up to 1024 invocations (1024x1024x64) with 49.0 kB";
         assert_eq!(gpu.to_string(), expected);
         assert_eq!(serde_json::to_value(&gpu).unwrap()["kind"], "discrete");
     }

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::kernel::KernelError;
+use gridloom_worker::net::NetError;
+use gridloom_worker::serve::RemoteError;
 use gridloom_worker::source::npy::NpyError;
 
 use super::output::OutputError;
 use crate::array::{ArrayError, CarriedError};
-use crate::client::ClientError;
+use crate::client::{ClientError, ConnectError};
 use crate::cluster::ClusterError;
 use crate::plan::PlanError;
-use crate::scheduler::JobError;
+use crate::scheduler::{JobError, PlanFault};
 
 /// The command, or a file that it names, can be mended by who wrote it.
 const MENDABLE: u8 = 2;
@@ -59,6 +61,20 @@ pub(super) enum CliError {
     /// The result cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A scheduler's file cannot be used.
+    #[error("{}: {error}", path.display())]
+    SchedulerFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Nobody has numbered this process.
+    #[error("no rank: neither Slurm, Open MPI nor PMI has started this process")]
+    NoRank,
+    /// No scheduler.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// No cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -91,10 +107,19 @@ impl CliError {
             | CliError::Fields { .. }
             | CliError::Plan(_)
             | CliError::Output(_)
+            | CliError::SchedulerFile { .. }
+            | CliError::NoRank
+            | CliError::Connect(ConnectError::Token(_) | ConnectError::NoToken)
             | CliError::Cluster(ClusterError::NoGpu { .. } | ClusterError::Select(_))
             | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),
             CliError::Client(ClientError::Job(JobError::Memory { .. }) | ClientError::Memory { .. }) => MENDABLE,
+            // Larger chunks mend it.
+            CliError::Client(ClientError::Job(JobError::Plan(PlanFault::TooManyBlocks { .. }))) => MENDABLE,
+            CliError::Connect(ConnectError::Net { error, .. })
+            | CliError::Cluster(ClusterError::Net(error) | ClusterError::Remote(RemoteError::Net { error, .. })) => {
+                net_code(error)
+            }
             CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
             CliError::Interrupted => INTERRUPTED,
         }
@@ -111,11 +136,20 @@ impl CliError {
     }
 }
 
+/// Credentials that are refused, and addresses that are none, can be mended; a network that fails cannot.
+fn net_code(error: &NetError) -> u8 {
+    match error {
+        NetError::WrongToken | NetError::Refused(_) | NetError::Version { .. } | NetError::Address { .. } => MENDABLE,
+        _ => FAILED,
+    }
+}
+
 fn execute_code(error: &ExecuteError) -> u8 {
     match error {
         ExecuteError::Deadline { .. }
         | ExecuteError::Barrier { .. }
         | ExecuteError::Source { .. }
+        | ExecuteError::Forbidden { .. }
         | ExecuteError::Memory { .. }
         | ExecuteError::Unsupported { .. } => MENDABLE,
         _ => FAILED,
@@ -166,5 +200,20 @@ impl From<clap::Error> for CliError {
         let words: Vec<&str> = paragraph.split_whitespace().collect();
         let line = words.join(" ");
         CliError::Arguments(line.strip_prefix("error: ").unwrap_or(&line).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::ids::{ArrayId, ClientId};
+
+    use super::*;
+
+    #[test]
+    fn what_larger_chunks_mend_the_user_can_mend() {
+        let array = ArrayId { client: ClientId(1), sequence: 1 };
+        let code = |fault: PlanFault| CliError::from(ClientError::Job(fault.into())).exit_code();
+        assert_eq!(code(PlanFault::TooManyBlocks { array, blocks: 2, blocks_max: 1 }), MENDABLE);
+        assert_eq!(code(PlanFault::Output { array }), FAILED);
     }
 }

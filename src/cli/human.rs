@@ -8,7 +8,33 @@ use std::time::Duration;
 #[error("`{0}` is no duration: write 500ms, 60s or 2m, more than nothing")]
 pub struct NoDuration(String);
 
-/// `500ms`, `60s`, `1.5s`, `2m`; never zero.
+/// A text that is no number of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no number of bytes: write 500MB, 8GiB or 1000000, more than nothing")]
+pub struct NoBytes(String);
+
+/// `1000000`, `500MB`, `8GiB`; never zero.
+pub fn parse_bytes(text: &str) -> Result<u64, NoBytes> {
+    let no_bytes = || NoBytes(text.to_owned());
+    let (number, unit) = text.split_at(text.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let bytes_per_unit: u64 = match unit {
+        "" | "B" => 1,
+        "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(no_bytes()),
+    };
+    let plain = number.chars().all(|char| char.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|&number| plain && number > 0).ok_or_else(no_bytes)?;
+    number.checked_mul(bytes_per_unit).ok_or_else(no_bytes)
+}
+
+/// `500ms`, `60s`, `1.5s`, `2m`, `24h`; never zero.
 pub fn parse_duration(text: &str) -> Result<Duration, NoDuration> {
     let no_duration = || NoDuration(text.to_owned());
     let unit_at = text.find(|char: char| char.is_ascii_alphabetic()).ok_or_else(no_duration)?;
@@ -17,6 +43,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, NoDuration> {
         "ms" => 1e-3,
         "s" => 1.0,
         "m" => 60.0,
+        "h" => 3600.0,
         _ => return Err(no_duration()),
     };
     let plain = number.chars().all(|char| char.is_ascii_digit() || char == '.');
@@ -102,8 +129,18 @@ mod tests {
         check("500ms", 500);
         check("2m", 120_000);
         check("1.5s", 1500);
-        for text in ["", "60", "s", "0s", "-1s", "1h", "1e3s", "1s ", "infs", "1..5s", "99999999999999999999s"] {
+        check("24h", 86_400_000);
+        for text in ["", "60", "s", "0s", "-1s", "1d", "1e3s", "1s ", "infs", "1..5s", "99999999999999999999s"] {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_read() {
+        let read = |text| parse_bytes(text).unwrap();
+        assert_eq!([read("17"), read("17B"), read("2kB"), read("8GiB")], [17, 17, 2000, 8 << 30]);
+        for text in ["", "0", "GiB", "1.5GiB", "-1", "1gib", "8 GiB", "99999999999TiB", "1Gi"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 

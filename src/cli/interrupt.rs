@@ -63,7 +63,10 @@ impl Interrupt {
         if self.0.was_pressed.load(Ordering::SeqCst) {
             stop();
         }
-        *slot = Some(Box::new(stop));
+        let before = slot.replace(Box::new(stop));
+        // What it held may take its time to end.
+        drop(slot);
+        drop(before);
     }
 
     /// Names the file that a second press removes.

@@ -1,7 +1,8 @@
 //! The command line: arguments in, one result out, and an exit code that says who can mend what went wrong.
 //!
 //! Reading order: `args` (the grammar) -> `work` (the array that is asked for) -> `run` (a cluster, and where the
-//! result goes) -> `report` (what is said at the end). Standard output carries results only; errors are one line on
+//! result goes) -> `report` (what is said at the end); `reach` (how a scheduler is found) -> `rank` and `serve` (the commands that
+//! stay) -> `status`. Standard output carries results only; errors are one line on
 //! standard error, followed by the user's own lines where a kernel is wrong. Nothing here knows how blocks are computed.
 
 mod args;
@@ -14,8 +15,12 @@ pub mod input;
 mod interrupt;
 pub mod output;
 mod progress;
+mod rank;
+mod reach;
 mod report;
 mod run;
+mod serve;
+mod status;
 mod work;
 
 use std::io::{self, Write};
@@ -27,10 +32,11 @@ use clap::error::ErrorKind;
 use gridloom_worker::ids::ClientId;
 use serde_json::json;
 
-use args::{Action, Command, Explain, KernelAction, RunArgs};
+use args::{Action, Command, Explain, KernelAction, RunArgs, StatusCommand};
 use error::CliError;
 use work::Work;
 
+use crate::client;
 use crate::plan::{self, ArrayIds};
 
 /// Names what is logged on standard error, in the words of `tracing-subscriber`'s filters: `debug`,
@@ -65,9 +71,19 @@ fn act(action: Action) -> Result<(), CliError> {
         Action::Explain { what: Explain::Map { map, .. } } => explain(&work::map(&map)?, &map.run),
         Action::Explain { what: Explain::Reduce { reduce, .. } } => explain(&work::reduce(&reduce)?, &reduce.run),
         Action::Kernel { what: KernelAction::Check { kernel } } => print(check::check(&kernel)?.trim_end()),
+        Action::Scheduler(command) => serve::scheduler(&command),
+        Action::Worker(command) => serve::worker(&command),
+        Action::Rank(command) => serve::rank(&command),
+        Action::Status(command) => tell_status(&command),
         Action::Doctor { json: true } => print(&json!(doctor::Doctor::examine()).to_string()),
         Action::Doctor { json: false } => print(&doctor::Doctor::examine().to_string()),
     }
+}
+
+fn tell_status(command: &StatusCommand) -> Result<(), CliError> {
+    let reach = command.reach.keys.find(command.reach.scheduler.clone())?;
+    let status = client::status(&reach.address, &reach.token)?;
+    if command.json { print(&status::json(&status).to_string()) } else { print(&status::table(&status)) }
 }
 
 fn compute(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<(), CliError> {

@@ -1,4 +1,4 @@
-//! Runs work on a cluster inside this process, and brings its result where it belongs.
+//! Runs work on a cluster, inside this process or of a scheduler elsewhere, and brings its result where it belongs.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -6,16 +6,17 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::args::{Device, RunArgs};
+use super::args::RunArgs;
 use super::array_text::Corners;
 use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::output::{NpyOutput, Output};
 use super::progress::Progress;
+use super::reach::Reach;
 use super::report::Report;
 use super::work::Work;
 use crate::array::Array;
-use crate::client::{Blocks, Devices, Future, JobHandle};
+use crate::client::{Blocks, Client, Future, JobHandle};
 use crate::cluster::LocalCluster;
 use crate::host;
 
@@ -26,6 +27,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub(super) fn run(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<Report, CliError> {
     let interrupt = Interrupt::catch()?;
     let done = run_interruptible(work, args, output, &interrupt);
+    // What Ctrl-C would stop holds the connection, whose last words are to leave before the process ends.
+    interrupt.on_press(|| {});
     // Whatever failed after Ctrl-C failed because of it.
     interrupt.check().and(done)
 }
@@ -39,8 +42,10 @@ fn run_interruptible(
     // Before anything is computed: an output that cannot be written is known at once.
     let file = output.map(Output::create).transpose()?;
     interrupt.guard(file.as_ref().map(|file| file.temporary_path().to_owned()));
-    let cluster = start(args)?;
-    let client = cluster.client();
+    let client = match args.reach.find()? {
+        Some(Reach { address, token }) => Client::connect_with(&address, &token)?.on(args.device.devices()),
+        None => start(args)?.client(),
+    };
     let started = Instant::now();
     let future: Future<Array> = client.compute(&work.array)?;
     let job = future.job();
@@ -64,13 +69,7 @@ fn run_interruptible(
 }
 
 fn start(args: &RunArgs) -> Result<LocalCluster, CliError> {
-    let devices = match args.device {
-        Device::Auto => Devices::Auto,
-        Device::Cpu => Devices::Cpu,
-        Device::Gpu => Devices::Gpu,
-        Device::All => Devices::All,
-    };
-    let options = LocalCluster::options().workers(args.workers as usize).devices(devices);
+    let options = LocalCluster::options().workers(args.workers as usize).devices(args.device.devices());
     let mut options = options.block_timeout(args.block_timeout);
     if let Some(threads) = args.threads.and_then(|threads| NonZeroUsize::new(threads as usize)) {
         options = options.threads(threads);

@@ -132,6 +132,7 @@ mod tests {
     fn worker(class: &str, is_software: bool, has_f64: bool) -> Register {
         let class = if class == "cpu" { DeviceClass::Cpu } else { DeviceClass::Gpu(class.to_owned()) };
         Register {
+            name: String::new(),
             slots: 2,
             memory_bytes: 1 << 30,
             executor: format!("{class:?}"),

@@ -1,6 +1,6 @@
 //! What a program computes with: plans are submitted, results awaited, gathered or kept on the workers.
 //!
-//! A [`Client`] speaks over a `Link` and never knows what carries it. [`Future`] is the one type for results on
+//! A [`Client`] speaks over a `Link` and never knows what carries it: the machines of this process, or QUIC (`remote`). [`Future`] is the one type for results on
 //! their way, blocking and `async` alike.
 
 mod awake;
@@ -9,14 +9,17 @@ mod future;
 mod gather;
 pub(crate) mod link;
 mod op;
+mod remote;
 mod scatter;
 mod state;
 pub mod value;
 mod window;
+pub mod wire;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId};
@@ -35,7 +38,10 @@ pub(crate) use devices::GPU_BYTES_MIN;
 pub use devices::{Computers, Devices, NoDevice};
 pub use future::{Blocks, FromFuture, Future, Futures, JobHandle};
 pub use op::{Inputs, Reduce, Task};
+pub(crate) use remote::TOKEN_VARIABLE;
+pub use remote::{ConnectError, find_token, status};
 pub use value::{FromValue, ResultElement, Value, ValueError};
+pub use wire::ClusterStatus;
 
 use devices::Choice;
 use future::{Completed, Held, Pinned};
@@ -141,8 +147,13 @@ impl Drop for Core {
 
 impl Client {
     pub(crate) fn new(id: ClientId, link: Box<dyn Link>, devices: Devices) -> Client {
+        Client::with_state(id, Arc::default(), link, devices)
+    }
+
+    /// One whose link tells `state` what it hears.
+    fn with_state(id: ClientId, state: Arc<State>, link: Box<dyn Link>, devices: Devices) -> Client {
         let arrays = Mutex::new(ArrayIds::new(id));
-        let core = Core { id, state: Arc::default(), link, arrays, sequence: AtomicU64::new(0) };
+        let core = Core { id, state, link, arrays, sequence: AtomicU64::new(0) };
         Client { core: Arc::new(core), devices }
     }
 
@@ -243,6 +254,11 @@ impl Client {
     /// The futures in the order in which they are complete (or have failed).
     pub fn as_completed<T>(&self, futures: impl IntoIterator<Item = Future<T>>) -> impl Iterator<Item = Future<T>> {
         Completed::new(futures)
+    }
+
+    /// Waits until there are at least `count` workers, at most `patience`; how many there are then.
+    pub fn wait_for_workers(&self, count: usize, patience: Duration) -> usize {
+        self.core.state.wait_for_workers(count, patience)
     }
 
     /// Ends the connection: every job is cancelled, every result released. Futures that are still held fail.

@@ -1,8 +1,9 @@
 //! What a client knows of its jobs and arrays, and who waits to know more.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use gridloom_worker::ids::{ArrayId, JobId, WorkerId};
 use gridloom_worker::wire::Register;
@@ -13,7 +14,11 @@ use crate::scheduler::{Holding, JobError, ToClient};
 
 /// What a client was told. The link's side writes it, futures read it.
 #[derive(Default)]
-pub(crate) struct State(Mutex<Inner>);
+pub(crate) struct State {
+    inner: Mutex<Inner>,
+    /// Workers came, or nothing more will be heard.
+    more_workers: Condvar,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -63,7 +68,7 @@ enum Answer {
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A job is about to be submitted.
@@ -180,6 +185,13 @@ impl State {
         self.workers().into_iter().map(|(_, register)| register).collect()
     }
 
+    /// Waits until there are `count` workers, at most `patience`; how many there are then.
+    pub(crate) fn wait_for_workers(&self, count: usize, patience: Duration) -> usize {
+        let is_short = |inner: &mut Inner| inner.workers.len() < count && !inner.closed;
+        let waited = self.more_workers.wait_timeout_while(self.lock(), patience, is_short);
+        waited.unwrap_or_else(PoisonError::into_inner).0.workers.len()
+    }
+
     /// Nothing more will be heard: whoever waits is told so.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
@@ -197,6 +209,7 @@ impl State {
             }
         }
         drop(inner);
+        self.more_workers.notify_all();
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -264,7 +277,11 @@ impl Inner {
 
 impl Receiver for State {
     fn receive(&self, message: ToClient) {
+        let joins = matches!(message, ToClient::WorkerJoined { .. });
         let wakers = self.lock().receive(message);
+        if joins {
+            self.more_workers.notify_all();
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -9,6 +9,7 @@
 //! client may do anything when it hears it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -184,7 +185,8 @@ impl Engine {
         while !lock(&self.outbox).is_empty() {
             let Ok(_speaking) = self.speaking.try_lock() else { return };
             while let Some(told) = self.next_told() {
-                told.say();
+                // A waker may be anybody's. Its panic has been printed; the others are told all the same.
+                drop(catch_unwind(AssertUnwindSafe(|| told.say())));
             }
         }
     }
@@ -301,7 +303,7 @@ impl Machines {
                 self.scheduler.handle(now, scheduler::Event::Worker { worker, message });
             }
             // Workers of one process need no addresses.
-            Outward::Peer { .. } => {}
+            Outward::Peer { .. } | Outward::PeerGone { .. } => {}
             Outward::Fetch { fetch, holder, block, field, region } => {
                 self.ask(now, holder, Asker::Peer(worker, fetch), |from| agent::Event::Fetch {
                     from,

@@ -1,47 +1,50 @@
-//! Clusters that a program starts itself.
+//! Clusters: those that a program starts itself, and what `gridloom scheduler` and `gridloom worker` run.
 //!
-//! [`LocalCluster`] runs scheduler and workers inside this process, over the same state machines as a remote cluster
-//! (see `engine`). It ends, with every thread it started, when the last handle to it is dropped: the cluster's own,
-//! those of its clients, and those of arrays that are kept on its workers.
+//! Reading order: [`LocalCluster`] and [`ClusterOptions`] -> `embedded` with `engine` (scheduler and workers in this
+//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child` and `roll` (a local
+//! cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) -> `gpus` and `budget` (what workers
+//! share). The state machines are the same everywhere; only what carries their messages differs.
+//!
+//! A [`LocalCluster`] ends, with every thread and process that it started, when the last handle to it is dropped: the
+//! cluster's own, those of its clients, and those of arrays that are kept on its workers.
 
+mod budget;
+mod child;
+mod embedded;
 mod engine;
+mod gpus;
+mod options;
+mod processes;
+mod roll;
+mod server;
+mod worker;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gridloom_worker::block::Block;
-use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
-use gridloom_worker::gpu::{self, Adapter, AdapterInfo, GpuOptions, SelectError, Visibility};
-use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
-use gridloom_worker::serve::{Device, StartError, Worker, WorkerOptions};
+use gridloom_worker::gpu::SelectError;
+use gridloom_worker::net::NetError;
+use gridloom_worker::serve::{RemoteError, StartError};
 
-use crate::client::link::{FetchReply, Link, PutReply};
-use crate::client::{Client, Devices, GPU_BYTES_MIN};
-use crate::host;
-use crate::scheduler::{FromClient, Limits};
+pub use options::ClusterOptions;
+pub use server::SchedulerServer;
+pub use worker::RemoteWorkers;
 
-use engine::{Engine, Input};
+use crate::client::Client;
+use embedded::Embedded;
+use processes::Processes;
 
 /// How long a block may take unless said otherwise.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Blocks in flight on a GPU: the device computes one while the host feeds it others.
-const GPU_SLOTS: usize = 3;
-
 /// How long a worker that is scaled away may take to hand over what it holds.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Clients are told apart in the whole process, so that an array of one cluster means nothing to another.
-static NEXT_CLIENT: AtomicU64 = AtomicU64::new(1);
-
-/// The share of the process's memory that all workers together may fill, in percent: the rest is for the program itself
-/// and for what it gathers.
-const BUDGET_PERCENT: u64 = 80;
+/// How long a worker's process may take until it has registered.
+const REGISTER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cluster could not be started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,9 @@ pub enum ClusterError {
     /// A worker could not be started.
     #[error(transparent)]
     Worker(#[from] StartError),
+    /// The network is not to be had.
+    #[error(transparent)]
+    Net(#[from] NetError),
     /// A cluster without workers computes nothing.
     #[error("a cluster needs at least 1 worker")]
     NoWorkers,
@@ -62,76 +68,42 @@ pub enum ClusterError {
         /// What this machine lacks for one.
         missing: Vec<String>,
     },
+    /// A worker of this process ended by itself.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// There is no program to run workers with.
+    #[error(
+        "no `gridloom` to run workers with: GRIDLOOM_BIN names none, and there is none beside this program, in the folder above, or in PATH"
+    )]
+    NoProgram,
+    /// A worker's process could not be started.
+    #[error("{}: {error}", program.display())]
+    Program {
+        /// What was to be run.
+        program: PathBuf,
+        /// Why it was not.
+        error: io::Error,
+    },
+    /// A worker's process ended before it was of any use; it has said why on standard error.
+    #[error("{name} ended before it registered: {status}")]
+    ChildEnded {
+        /// Which.
+        name: String,
+        /// How.
+        status: ExitStatus,
+    },
+    /// A worker's process runs, and the scheduler has not heard of it.
+    #[error("{name} has not registered for {} s", REGISTER_PATIENCE.as_secs())]
+    ChildSilent {
+        /// Which.
+        name: String,
+    },
     /// The environment names GPUs that cannot be used.
     #[error(transparent)]
     Select(#[from] SelectError),
 }
 
-/// How a [`LocalCluster`] is made.
-#[derive(Clone, Debug)]
-pub struct ClusterOptions {
-    workers: usize,
-    threads: Option<NonZeroUsize>,
-    memory_bytes: Option<u64>,
-    block_timeout: Duration,
-    devices: Devices,
-}
-
-impl Default for ClusterOptions {
-    fn default() -> ClusterOptions {
-        ClusterOptions {
-            workers: 1,
-            threads: None,
-            memory_bytes: None,
-            block_timeout: BLOCK_TIMEOUT,
-            devices: Devices::Auto,
-        }
-    }
-}
-
-impl ClusterOptions {
-    /// How many workers; 1 by default.
-    pub fn workers(mut self, workers: usize) -> ClusterOptions {
-        self.workers = workers;
-        self
-    }
-
-    /// Slots of each worker, one thread each. By default the cores that this process may use are shared out among the
-    /// workers that are started together, at least one each.
-    pub fn threads(mut self, threads: NonZeroUsize) -> ClusterOptions {
-        self.threads = Some(threads);
-        self
-    }
-
-    /// Bytes that the blocks of each worker may take. By default all workers have one budget, fixed at the start: 80% of
-    /// the memory this process may use. Workers that are started together share three quarters of what is not given out
-    /// of it yet, so that the first ones have 60% and there is always some left to scale up; a worker that ends gives
-    /// its part back.
-    pub fn memory_limit(mut self, bytes: u64) -> ClusterOptions {
-        self.memory_bytes = Some(bytes);
-        self
-    }
-
-    /// The longest that a kernel may run on one block; 60 s by default.
-    pub fn block_timeout(mut self, timeout: Duration) -> ClusterOptions {
-        self.block_timeout = timeout;
-        self
-    }
-
-    /// Which devices compute; [`Devices::Auto`] by default. Each GPU is a worker of its own, beside the `workers` on
-    /// CPUs; with [`Devices::Gpu`] there are only those.
-    pub fn devices(mut self, devices: Devices) -> ClusterOptions {
-        self.devices = devices;
-        self
-    }
-
-    /// Starts the cluster.
-    pub fn start(self) -> Result<LocalCluster, ClusterError> {
-        LocalCluster::with(self)
-    }
-}
-
-/// Scheduler and workers in this process.
+/// Scheduler and workers of this program's own: inside it, or as processes beside it.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -144,21 +116,21 @@ impl ClusterOptions {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct LocalCluster(Arc<Inner>);
+pub struct LocalCluster(Arc<dyn Machines>);
 
-/// Owns the threads. It is not reachable from any of them, so that its end is never waited for by one of its own.
-struct Inner {
-    engine: Arc<Engine>,
-    options: ClusterOptions,
-    workers: Mutex<Vec<WorkerId>>,
-    gpus: Mutex<Gpus>,
-    budget: Mutex<Budget>,
-    timer: Mutex<Option<JoinHandle<()>>>,
-    next_worker: AtomicU64,
+/// What a local cluster consists of.
+trait Machines: Send + Sync {
+    fn client(self: Arc<Self>) -> Client;
+    fn workers(&self) -> usize;
+    fn process_ids(&self) -> Vec<u32> {
+        Vec::new()
+    }
+    /// To at least one.
+    fn scale(&self, workers: usize) -> Result<(), ClusterError>;
 }
 
 impl LocalCluster {
-    /// One worker with a slot for every core.
+    /// One worker with a slot for every core, in this process.
     pub fn start() -> Result<LocalCluster, ClusterError> {
         LocalCluster::with(ClusterOptions::default())
     }
@@ -169,261 +141,42 @@ impl LocalCluster {
     }
 
     fn with(options: ClusterOptions) -> Result<LocalCluster, ClusterError> {
-        let engine = Arc::new(Engine::new(Limits::default()));
-        let timed = Arc::clone(&engine);
-        let timer = std::thread::Builder::new().name("gridloom-timer".to_owned()).spawn(move || timed.run_timer())?;
-        let (workers, devices) = (options.workers, options.devices);
-        let cluster = LocalCluster(Arc::new(Inner {
-            engine,
-            options,
-            workers: Mutex::default(),
-            gpus: Mutex::default(),
-            budget: Mutex::new(Budget::of_this_process()),
-            timer: Mutex::new(Some(timer)),
-            next_worker: AtomicU64::new(1),
-        }));
-        if devices != Devices::Gpu {
-            cluster.scale(workers)?;
-        }
-        if devices == Devices::Gpu || devices == Devices::All {
-            cluster.0.start_gpus(devices)?;
-        }
-        Ok(cluster)
-    }
-
-    /// Another client of this cluster.
-    pub fn client(&self) -> Client {
-        let id = ClientId(NEXT_CLIENT.fetch_add(1, Ordering::Relaxed));
-        let link = EmbeddedLink { cluster: Arc::clone(&self.0), client: id };
-        let client = Client::new(id, Box::new(link), self.0.options.devices);
-        self.0.engine.call(Input::Connect(id, client.receiver()));
-        client
-    }
-
-    /// How many workers there are on CPUs.
-    pub fn workers(&self) -> usize {
-        lock(&self.0.workers).len()
-    }
-
-    /// Starts workers on CPUs, or lets the youngest hand over what they hold and end, until there are `workers`. Results are
-    /// the same bits whatever their number.
-    pub fn scale(&self, workers: usize) -> Result<(), ClusterError> {
-        if workers == 0 {
+        if options.workers == 0 {
             return Err(ClusterError::NoWorkers);
         }
-        let mut present = lock(&self.0.workers);
-        let missing = workers.saturating_sub(present.len());
-        let share = lock(&self.0.budget).share(missing);
-        for _ in 0..missing {
-            present.push(self.0.start_worker(missing, share)?);
+        Ok(match options.processes {
+            false => LocalCluster(Embedded::start(options)?),
+            true => LocalCluster(Processes::start(options)?),
+        })
+    }
+
+    /// Another client of this cluster. One of processes takes a connection; if none can be had, everything that is asked
+    /// of the client fails with [`SchedulerLost`](crate::scheduler::JobError::SchedulerLost).
+    pub fn client(&self) -> Client {
+        Arc::clone(&self.0).client()
+    }
+
+    /// How many workers there are on CPUs; processes that have died are not counted.
+    pub fn workers(&self) -> usize {
+        self.0.workers()
+    }
+
+    /// The system's numbers of the processes that workers are, the oldest first; none if they are in this process.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.0.process_ids()
+    }
+
+    /// Starts workers on CPUs, or lets the youngest hand over what they hold and end, until there are `workers`. Results
+    /// are the same bits whatever their number.
+    pub fn scale(&self, workers: usize) -> Result<(), ClusterError> {
+        match workers {
+            0 => Err(ClusterError::NoWorkers),
+            _ => self.0.scale(workers),
         }
-        let keep = present.len().min(workers);
-        let leaving = present.split_off(keep);
-        drop(present);
-        leaving.iter().for_each(|&worker| self.0.engine.post(Input::Leave(worker)));
-        leaving.into_iter().for_each(|worker| self.0.end_worker(worker, HAND_OVER_PATIENCE));
-        Ok(())
-    }
-}
-
-impl Inner {
-    /// Starts one of `added` workers with its share of the cores, and `share` bytes unless another limit was asked for.
-    fn start_worker(&self, added: usize, share: u64) -> Result<WorkerId, ClusterError> {
-        let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
-        let slots = self.options.threads.map_or((host::cores() / added).max(1), NonZeroUsize::get);
-        let memory_bytes = self.options.memory_bytes.unwrap_or(share);
-        let code_generator = CodeGenerator::default();
-        let cpu = CpuOptions { slots, block_timeout: self.options.block_timeout, code_generator };
-        self.start(id, WorkerOptions { device: Device::Cpu(cpu), memory_bytes })?;
-        Ok(id)
-    }
-
-    /// Starts a worker on every GPU that may be used, unless there are some: on software ones only where GPUs alone are
-    /// wanted and there are no others.
-    fn start_gpus(&self, devices: Devices) -> Result<(), ClusterError> {
-        let mut gpus = lock(&self.gpus);
-        if !gpus.workers.is_empty() || gpus.sought.contains(&devices) {
-            return Ok(());
-        }
-        gpus.sought.push(devices);
-        let adapters = usable_gpus(devices)?;
-        let share = lock(&self.budget).share(adapters.len());
-        for adapter in adapters {
-            if adapter.info().is_software() {
-                tracing::warn!(gpu = adapter.info().name, "there is no real GPU: this one computes on the CPU");
-            }
-            let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
-            let memory_bytes = self.options.memory_bytes.unwrap_or(share);
-            let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout: self.options.block_timeout, memory_bytes };
-            self.start(id, WorkerOptions { device: Device::Gpu(adapter, gpu), memory_bytes })?;
-            gpus.workers.push(id);
-        }
-        Ok(())
-    }
-
-    fn start(&self, id: WorkerId, options: WorkerOptions) -> Result<(), ClusterError> {
-        let memory_bytes = options.memory_bytes;
-        // A weak handle: an executor must not keep the machines that own it alive.
-        let engine = Arc::downgrade(&self.engine);
-        let sink = move |event| {
-            if let Some(engine) = engine.upgrade() {
-                engine.post(Input::Executed(id, event));
-            }
-        };
-        let machine = Box::new(Worker::start(options, Box::new(sink))?);
-        self.engine.call(Input::Join { worker: id, machine });
-        lock(&self.budget).given.insert(id, memory_bytes);
-        Ok(())
-    }
-
-    /// Waits until a worker has handed over what it holds, at most `patience`, then ends it and waits for its threads.
-    fn end_worker(&self, worker: WorkerId, patience: Duration) {
-        let ended = self.engine.wait_ended(worker, patience);
-        drop(ended.or_else(|| self.remove_worker(worker)));
-        lock(&self.budget).given.remove(&worker);
-    }
-
-    fn remove_worker(&self, worker: WorkerId) -> Option<Box<Worker>> {
-        self.engine.call(Input::Remove(worker));
-        self.engine.wait_ended(worker, Duration::ZERO)
-    }
-}
-
-impl Drop for Inner {
-    /// Ends every thread that the cluster started, and waits for it.
-    fn drop(&mut self) {
-        let gpus = std::mem::take(&mut lock(&self.gpus).workers);
-        for worker in std::mem::take(&mut *lock(&self.workers)).into_iter().chain(gpus) {
-            drop(self.remove_worker(worker));
-        }
-        self.engine.stop_timer();
-        if let Some(timer) = lock(&self.timer).take() {
-            // The timer's thread only posts; it has nothing to report.
-            let _ = timer.join();
-        }
-        gridloom_worker::block::trim();
-    }
-}
-
-/// Workers on GPUs, once somebody asked for them.
-#[derive(Debug, Default)]
-struct Gpus {
-    workers: Vec<WorkerId>,
-    /// What was looked for before: drivers take their time to answer, and do not change their minds.
-    sought: Vec<Devices>,
-}
-
-/// The GPUs of this machine that `devices` means and the environment leaves to us.
-fn usable_gpus(devices: Devices) -> Result<Vec<Adapter>, ClusterError> {
-    // To look at software GPUs takes time and memory, and some of them speak on standard error.
-    let has_real = !cfg!(target_arch = "x86_64") || !gpu::missing().contains(&gpu::Missing::Hardware);
-    if devices != Devices::Gpu && !has_real {
-        return Ok(Vec::new());
-    }
-    let adapters = gpu::adapters();
-    let infos: Vec<AdapterInfo> = adapters.iter().map(|adapter| adapter.info().clone()).collect();
-    let visible = Visibility::of_process().select(&infos)?;
-    let usable = visible.into_iter().map(|at| adapters[at].clone());
-    let (software, real): (Vec<Adapter>, Vec<Adapter>) = usable.partition(|adapter| adapter.info().is_software());
-    match (devices, real.is_empty()) {
-        (Devices::Gpu, true) if software.is_empty() => {
-            Err(ClusterError::NoGpu { missing: gpu::missing().iter().map(ToString::to_string).collect() })
-        }
-        (Devices::Gpu, true) => Ok(software),
-        _ => Ok(real),
-    }
-}
-
-/// The memory of all workers together.
-#[derive(Debug)]
-struct Budget {
-    bytes: u64,
-    given: BTreeMap<WorkerId, u64>,
-}
-
-impl Budget {
-    fn of_this_process() -> Budget {
-        // Where nothing can be read, assume little rather than too much.
-        let memory = host::memory_bytes().into_iter().chain(host::memory_limit_bytes()).min().unwrap_or(2 << 30);
-        Budget { bytes: memory / 100 * BUDGET_PERCENT, given: BTreeMap::new() }
-    }
-
-    /// What each of `added` workers may have.
-    fn share(&self, added: usize) -> u64 {
-        let left = self.bytes.saturating_sub(self.given.values().sum());
-        left / 4 * 3 / added.max(1) as u64
-    }
-}
-
-/// How a client of this process reaches the machines: by moving them.
-struct EmbeddedLink {
-    cluster: Arc<Inner>,
-    client: ClientId,
-}
-
-impl Link for EmbeddedLink {
-    fn reinforce(&self, devices: Devices, bytes: u64) {
-        let wants_gpus = match devices {
-            Devices::Auto => bytes >= GPU_BYTES_MIN,
-            Devices::Cpu => false,
-            Devices::Gpu | Devices::All => true,
-        };
-        if wants_gpus && let Err(error) = self.cluster.start_gpus(devices) {
-            tracing::debug!(%error, "no GPU joins");
-        }
-    }
-
-    fn send(&self, message: FromClient) {
-        self.cluster.engine.post(Input::Client(self.client, message));
-    }
-
-    fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
-        self.cluster.engine.post(Input::Fetch { holder, block, field, reply });
-    }
-
-    fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
-        self.cluster.engine.post(Input::Put { worker, block, fields, reply });
     }
 }
 
 /// A lock whose holders leave nothing half changed, so that a panic elsewhere does not spread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn workers_never_have_more_than_the_budget_and_there_is_always_some_left() {
-        let mut budget = Budget { bytes: 1600, given: BTreeMap::new() };
-        let add = |budget: &mut Budget, ids: std::ops::Range<u64>| {
-            let share = budget.share(ids.clone().count());
-            budget.given.extend(ids.map(|id| (WorkerId(id), share)));
-            share
-        };
-        assert_eq!(add(&mut budget, 0..3), 400);
-        assert_eq!(add(&mut budget, 3..4), 300);
-        assert_eq!(add(&mut budget, 4..6), 37);
-        budget.given.remove(&WorkerId(3));
-        assert_eq!(add(&mut budget, 6..7), 243);
-        assert!(budget.given.values().sum::<u64>() <= budget.bytes);
-        // Limits that were asked for may be more than there is.
-        budget.given.insert(WorkerId(7), 5000);
-        assert_eq!(budget.share(1), 0);
-    }
-
-    #[test]
-    fn a_cluster_gives_memory_out_and_takes_it_back() {
-        let cluster = LocalCluster::options().workers(2).threads(NonZeroUsize::MIN).start().unwrap();
-        let given = || lock(&cluster.0.budget).given.values().copied().collect::<Vec<u64>>();
-        let first = given();
-        cluster.scale(3).unwrap();
-        let scaled = given();
-        assert_eq!((scaled.len(), &scaled[..2]), (3, &first[..]));
-        assert!(scaled[2] > 0 && scaled.iter().sum::<u64>() <= lock(&cluster.0.budget).bytes);
-        cluster.scale(1).unwrap();
-        assert_eq!(given(), first[..1]);
-    }
 }

@@ -121,6 +121,14 @@ pub enum PlanFault {
         /// Which.
         array: ArrayId,
     },
+    /// More than one message carries.
+    #[error("it has {bytes} bytes, and at most {bytes_max} are sent at once")]
+    TooLong {
+        /// Of the plan.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
     /// More blocks than can be looked at one by one, in a stage whose blocks do not map to its inputs' in ranges.
     #[error("the stage of {array} relates {blocks} blocks one by one: at most {blocks_max} can be; use larger chunks")]
     TooManyBlocks {

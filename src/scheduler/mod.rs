@@ -23,6 +23,7 @@ mod place;
 mod policy;
 mod recover;
 mod relation;
+pub mod status;
 pub mod story;
 mod submit;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use gridloom_worker::wire::{FromWorker, Register, ToWorker};
 
 pub use error::{JobError, PlanFault, StageFault, Wanted};
 pub use message::{Action, Event, FromClient, HOLDINGS_MAX, Holding, Limits, ToClient};
+pub use status::{Status, WorkerStatus};
 pub use story::{BlockState, Chapter, Happening};
 
 use array::Array;

@@ -44,9 +44,10 @@ enum Verdict {
 fn verdict(error: &ExecuteError) -> Verdict {
     match error {
         ExecuteError::Deadline { .. } | ExecuteError::Barrier { .. } => Verdict::Nobody,
-        ExecuteError::Unsupported { .. } | ExecuteError::Source { .. } | ExecuteError::DeviceLost { .. } => {
-            Verdict::Elsewhere
-        }
+        ExecuteError::Unsupported { .. }
+        | ExecuteError::Source { .. }
+        | ExecuteError::Forbidden { .. }
+        | ExecuteError::DeviceLost { .. } => Verdict::Elsewhere,
         ExecuteError::Memory { .. } => Verdict::Later,
         ExecuteError::Cancelled => Verdict::Anybody,
         // The enum may grow: what is not known is taken for a bug there.
@@ -64,6 +65,7 @@ impl Scheduler {
         self.idle.remove(&worker);
         self.leaving.remove(&worker);
         self.strikes.retain(|(_, holder, asker)| *holder != worker && *asker != Asker::Worker(worker));
+        self.part(worker);
         self.moves.retain(|(_, from, to), _| *from != worker && *to != worker);
         let blamed = known.presence == Presence::Working;
         let mut doomed = Doomed::new();
@@ -85,6 +87,13 @@ impl Scheduler {
         self.derive_again(lost, touched, &mut doomed);
         self.rehouse();
         self.fail_all(doomed);
+    }
+
+    /// Those that were told where `gone` is no longer wait for it.
+    fn part(&mut self, gone: WorkerId) {
+        let knew = self.workers.iter_mut().filter_map(|(&id, known)| known.peers.remove(&gone).then_some(id));
+        let knew: Vec<WorkerId> = knew.collect();
+        knew.into_iter().for_each(|worker| self.tell(worker, ToWorker::PeerGone { worker: gone }));
     }
 
     /// All that `worker` had of an array to do is to be done by others. Returns what waits again.

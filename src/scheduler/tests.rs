@@ -470,6 +470,20 @@ fn a_slow_client_is_waited_for_and_one_that_never_takes_is_not() {
     assert_eq!(refuse_at(&mut driver, 1199), vec![error]);
 }
 
+#[test]
+fn who_was_told_of_a_peer_is_told_when_it_is_gone() {
+    let mut driver = Driver::new(3);
+    let holders = vec![Holding { blocks: one(0), worker: WorkerId(1) }];
+    driver.say(FromClient::Scattered { array: array(1), blocks: 1, fields: 1, bytes: 8, holders });
+    let (worker, peer) = (WorkerId(2), WorkerId(1));
+    let introduced = Action::ToWorker { worker, message: ToWorker::Peer { worker: peer, address: String::new() } };
+    assert!(driver.hear(1, FromWorker::Leaving).contains(&introduced));
+    let actions = driver.gone(1);
+    let parted = |worker| Action::ToWorker { worker, message: ToWorker::PeerGone { worker: peer } };
+    assert!(actions.contains(&parted(worker)));
+    assert!(!actions.contains(&parted(WorkerId(3))), "it never heard of it");
+}
+
 /// Longer than a stack, were there a call for each.
 const CHAIN: u64 = 30_000;
 

@@ -4,7 +4,8 @@
 use std::future::Future as _;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use gridloom::array::ArrayError;
@@ -22,7 +23,7 @@ fn cluster(workers: usize) -> LocalCluster {
 }
 
 /// Expressions with every kind of stage: chains, views, folds over one and several levels, user kernels, relabels.
-fn expressions() -> Vec<(&'static str, Array)> {
+pub(crate) fn expressions() -> Vec<(&'static str, Array)> {
     let x = Array::random([60, 70]).chunks([7, 9]);
     let f32s = Array::random([5000]).with_dtype(DType::F32).seed(3).chunks([13]);
     let poly = Kernel::element("fn f(x: T) -> T { return 2*x*x + 3*x + 1; }").unwrap();
@@ -42,7 +43,7 @@ fn expressions() -> Vec<(&'static str, Array)> {
     ]
 }
 
-fn compute(client: &Client, array: &Array) -> Value {
+pub(crate) fn compute(client: &Client, array: &Array) -> Value {
     client.compute(array).unwrap().wait().unwrap()
 }
 
@@ -346,6 +347,22 @@ fn what_is_being_taken_cannot_be_had_twice() {
     let second = first.clone();
     drop(first);
     assert!(matches!(second.wait(), Err(ClientError::Taken { .. })));
+}
+
+#[test]
+fn a_waker_that_panics_silences_nobody_else() {
+    struct Angry;
+    impl Wake for Angry {
+        fn wake(self: Arc<Self>) {
+            panic!("woken, as a test wants it");
+        }
+    }
+    let client = cluster(1).client();
+    let x = Array::random([1 << 20]).chunks([1 << 12]);
+    let mut first: Future<Value> = client.compute(&x).unwrap();
+    let angry = Waker::from(Arc::new(Angry));
+    while Pin::new(&mut first).poll(&mut Context::from_waker(&angry)).is_pending() {}
+    assert_eq!(compute(&client, &x).shape().elements(), 1 << 20);
 }
 
 #[test]

@@ -9,5 +9,7 @@ mod cluster;
 mod examples;
 mod house;
 mod oracle;
+#[cfg(target_os = "linux")]
+mod processes;
 mod scheduler_cost;
 mod simulation;

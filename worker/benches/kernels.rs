@@ -1,8 +1,11 @@
 //! Element kernels as machine code beside their floors: copying what they read and write, on as many threads, in the
 //! same run and in turns. The ratios are what counts.
-//! `cargo bench -p gridloom-worker --bench kernels [part of a name]`
+//! `cargo bench -p gridloom-worker --bench kernels [part of a name]`; `peers/kernels.py` runs it beside Numba.
 
 #![allow(clippy::print_stdout)]
+
+#[path = "kernels/blocks.rs"]
+mod blocks;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -45,7 +48,7 @@ const KERNELS: [(&str, &str, usize, u64, bool); 4] = [
         8,
         false,
     ),
-    ("sum of 2x2+3x+1", "fn f(x: f32) -> f32 { return 2*x*x + 3*x + 1; }", 1, 64, true),
+    ("sum of a map", "fn f(x: f32) -> f32 { return 2*x*x + 3*x + 1; }", 1, 64, true),
 ];
 
 /// An executor, and where its events come.
@@ -57,41 +60,61 @@ struct Engine {
 
 fn main() {
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
-    println!("kernel                size threads      ms   floor   floor/it  ns/element  compile ms  interpreter ns");
+    for (name, text, parameters, ..) in KERNELS.into_iter().filter(|kernel| kernel.0.contains(&wanted)) {
+        let [first, usual] = compile(text, parameters);
+        println!("compiling {name}: {first:.2} ms at first, {usual:.2} ms after");
+    }
+    println!("kernel                size threads      ms   floor   floor/it  ns/element  interpreter ns");
     for (name, text, parameters, millions, is_summed) in KERNELS.into_iter().filter(|kernel| kernel.0.contains(&wanted))
     {
-        let kernel = Kernel::element(text).and_then(|kernel| kernel.for_arguments(&vec![DType::F32; parameters]));
-        let kernel = kernel.expect("the kernels here are valid");
+        let kernel = typed(text, parameters);
         let interpreted = interpreted_ns(&kernel, is_summed);
         for (size, block, elements) in [("large", LARGE, millions << 20), ("L2", SMALL, 32 << 20)] {
             for threads in [1, 2] {
                 let blocks = if name.starts_with("Mandel") { elements.min(8 << 20) } else { elements } / block;
-                let (milliseconds, floor, compile) = measure(&kernel, is_summed, threads, block, blocks);
+                let (milliseconds, floor) = measure(&kernel, is_summed, threads, block, blocks);
                 let nanoseconds = milliseconds * 1e6 / (blocks * block) as f64;
                 println!(
                     "{name:<18} {size:>8} {threads:>7} {milliseconds:>7.1} {floor:>7.1} {:>10.2} {nanoseconds:>11.3} \
-                     {compile:>11.2} {interpreted:>15.0}",
+                     {interpreted:>15.0}",
                     floor / milliseconds
                 );
             }
         }
     }
+    blocks::rows(&wanted);
 }
 
-/// The shortest milliseconds of the kernel over all blocks and of copying them, in turns, and what preparing it took.
-fn measure(kernel: &Arc<TypedKernel>, is_summed: bool, threads: usize, block: u64, blocks: u64) -> (f64, f64, f64) {
+/// Milliseconds from a kernel's text to its code: the first time, and the shortest of many.
+fn compile(text: &str, parameters: usize) -> [f64; 2] {
+    let times: Vec<f64> = (0..4 * TURNS)
+        .map(|_| {
+            let mut engine = Engine::new(CodeGenerator::Cranelift, 1);
+            let begun = Instant::now();
+            engine.prepare(&typed(text, parameters), false, LARGE);
+            begun.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    [times[0], times.iter().copied().fold(f64::INFINITY, f64::min)]
+}
+
+fn typed(text: &str, parameters: usize) -> Arc<TypedKernel> {
+    let kernel = Kernel::element(text).and_then(|kernel| kernel.for_arguments(&vec![DType::F32; parameters]));
+    kernel.expect("the kernels here are valid")
+}
+
+/// The shortest milliseconds of the kernel over all blocks and of copying them, in turns.
+fn measure(kernel: &Arc<TypedKernel>, is_summed: bool, threads: usize, block: u64, blocks: u64) -> (f64, f64) {
     let operands = operands(kernel, block, if block == SMALL { 1 } else { blocks });
     let mut engine = Engine::new(CodeGenerator::Cranelift, threads);
-    let begun = Instant::now();
     engine.prepare(kernel, is_summed, block);
-    let compile = begun.elapsed();
     let (mut work, mut floor) = (Duration::MAX, Duration::MAX);
     for _ in 0..TURNS {
         work = work.min(engine.run(&operands, blocks));
         floor = floor.min(copy(&operands, blocks, threads, is_summed));
     }
     let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
-    (milliseconds(work), milliseconds(floor), milliseconds(compile))
+    (milliseconds(work), milliseconds(floor))
 }
 
 fn interpreted_ns(kernel: &Arc<TypedKernel>, is_summed: bool) -> f64 {
@@ -181,15 +204,19 @@ impl Engine {
         self.executor.prepare(Arc::new(stage));
     }
 
+    /// With a few tasks at a time, as a scheduler has them: the memory of results is used again.
     fn run(&mut self, operands: &[Vec<Operand>], blocks: u64) -> Duration {
         let begun = Instant::now();
-        for block in 0..blocks {
-            let operands = operands[block as usize % operands.len()].clone();
-            self.executor.submit(Task { token: TaskToken(block), array: self.array(), block: 0, operands });
-        }
-        for _ in 0..blocks {
-            let event = self.events.recv().expect("every task has its event");
-            black_box(event.result.expect("the kernels here run"));
+        let ahead = 4 * self.executor.slots() as u64;
+        for block in 0..blocks + ahead {
+            if block < blocks {
+                let operands = operands[block as usize % operands.len()].clone();
+                self.executor.submit(Task { token: TaskToken(block), array: self.array(), block: 0, operands });
+            }
+            if block >= ahead {
+                let event = self.events.recv().expect("every task has its event");
+                black_box(event.result.expect("the kernels here run"));
+            }
         }
         begun.elapsed()
     }

@@ -172,11 +172,12 @@ impl Scalar {
         }
     }
 
-    /// This value in another dtype, as Rust's `as` converts (floats to integers saturate, integers wrap).
+    /// This value in another dtype, as kernels convert: integers wrap; a float that is too large for an integer becomes
+    /// the largest one that a float of its own width can be.
     pub fn cast(self, to: DType) -> Scalar {
         match self {
-            Scalar::F32(value) => cast_float(f64::from(value), to),
-            Scalar::F64(value) => cast_float(value, to),
+            Scalar::F32(value) => cast_float(f64::from(value), f32::MANTISSA_DIGITS, to),
+            Scalar::F64(value) => cast_float(value, f64::MANTISSA_DIGITS, to),
             Scalar::I32(value) => cast_integer(i128::from(value), to),
             Scalar::U32(value) => cast_integer(i128::from(value), to),
             Scalar::I64(value) => cast_integer(i128::from(value), to),
@@ -215,14 +216,20 @@ impl Scalar {
     }
 }
 
-fn cast_float(value: f64, to: DType) -> Scalar {
+/// `digits` is how many bits the float's own width holds.
+fn cast_float(value: f64, digits: u32, to: DType) -> Scalar {
+    // The largest float below 2^bits. NaN passes, and `as` makes 0 of it.
+    let at_most = |bits: u32| {
+        let largest = (u128::MAX >> (128 - bits.min(digits)) << bits.saturating_sub(digits)) as f64;
+        if value > largest { largest } else { value }
+    };
     match to {
         DType::F32 => Scalar::F32(value as f32),
         DType::F64 => Scalar::F64(value),
-        DType::I32 => Scalar::I32(value as i32),
-        DType::U32 => Scalar::U32(value as u32),
-        DType::I64 => Scalar::I64(value as i64),
-        DType::U64 => Scalar::U64(value as u64),
+        DType::I32 => Scalar::I32(at_most(31) as i32),
+        DType::U32 => Scalar::U32(at_most(32) as u32),
+        DType::I64 => Scalar::I64(at_most(63) as i64),
+        DType::U64 => Scalar::U64(at_most(64) as u64),
         DType::Bool => Scalar::Bool(value != 0.0),
     }
 }
@@ -295,6 +302,24 @@ mod tests {
         assert!(!DType::F64.casts_safely_to(DType::F32));
         assert!(!DType::I64.casts_safely_to(DType::Bool));
         assert!(DType::Bool.casts_safely_to(DType::U32));
+    }
+
+    /// The limits that the interpreter writes out.
+    #[test]
+    fn floats_become_integers_as_in_kernels() {
+        let large = [Scalar::F32(f32::INFINITY), Scalar::F64(1e30)];
+        for (value, [i32, u32, i64, u64]) in large.into_iter().zip([
+            [2_147_483_520, 4_294_967_040, 9_223_371_487_098_961_920, 18_446_742_974_197_923_840u64],
+            [2_147_483_647, 4_294_967_295, 9_223_372_036_854_774_784, 18_446_744_073_709_549_568],
+        ]) {
+            assert_eq!(value.cast(DType::I32), Scalar::I32(i32 as i32));
+            assert_eq!(value.cast(DType::U32), Scalar::U32(u32 as u32));
+            assert_eq!(value.cast(DType::I64), Scalar::I64(i64 as i64));
+            assert_eq!(value.cast(DType::U64), Scalar::U64(u64));
+        }
+        assert_eq!(Scalar::F64(f64::NAN).cast(DType::I32), Scalar::I32(0));
+        assert_eq!(Scalar::F32(f32::NEG_INFINITY).cast(DType::I64), Scalar::I64(i64::MIN));
+        assert_eq!(Scalar::F64(-2.9).cast(DType::I32), Scalar::I32(-2));
     }
 
     #[test]

@@ -85,6 +85,14 @@ pub enum ExecuteError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file that this worker may not open.
+    #[error("{path}: the worker may open {}", .root.as_ref().map_or("no files: give it a --data-root".to_owned(), |root| format!("files beneath {root} alone")))]
+    Forbidden {
+        /// The file.
+        path: String,
+        /// Beneath what its files are; `None` if it opens none.
+        root: Option<String>,
+    },
     /// Memory for the block could not be had.
     #[error("{bytes} bytes of memory could not be had")]
     Memory {
@@ -134,7 +142,7 @@ pub type EventSink = Box<dyn Fn(Event) + Send + Sync>;
 
 /// Something that computes blocks.
 pub trait Executor: Send {
-    /// Its name as results report it: `cpu interpreter`, later `cpu cranelift`, `gpu vulkan ...`.
+    /// Its name as results report it: `cpu cranelift`, `cpu interpreter`, `gpu vulkan ...`.
     fn name(&self) -> &str;
 
     /// What kernels may need and it has.

@@ -104,11 +104,6 @@ impl AxisGrid {
         if range.is_empty() { 0..0 } else { self.block_of(range.start)..self.block_of(range.end - 1) + 1 }
     }
 
-    /// This axis with the other appended.
-    pub fn concatenate(&self, other: &AxisGrid) -> AxisGrid {
-        [&self.segments[..], &other.segments[..]].concat().into()
-    }
-
     /// The longest chunk; 0 for an empty axis.
     pub fn chunk_max(&self) -> u64 {
         self.segments.iter().map(|segment| segment.chunk).max().unwrap_or(0)
@@ -221,7 +216,8 @@ mod tests {
 
     #[test]
     fn blocks_cover_the_axis_in_order() {
-        let axis = AxisGrid::regular(10, 4).concatenate(&AxisGrid::regular(7, 3));
+        let (left, right) = (AxisGrid::regular(10, 4), AxisGrid::regular(7, 3));
+        let axis = AxisGrid::from([left.segments, right.segments].concat());
         assert_eq!(axis.to_string(), "4x2+2+3x2+1");
         assert_eq!((axis.length(), axis.blocks()), (17, 6));
         let mut next = 0;

@@ -52,19 +52,6 @@ impl View {
     /// The view of `inner`'s input through `self`: `self` reads an array that reads by `inner`.
     /// Indices that `inner`'s domain excludes leave the domain of the result.
     pub fn then(&self, inner: &View) -> View {
-        let mut domain = self.domain.clone();
-        for (read, (&low, &high)) in self.axes.iter().zip(inner.domain.start.iter().zip(inner.domain.end.iter())) {
-            match *read {
-                AxisRead::Fixed(at) if (low..high).contains(&at) => {}
-                AxisRead::Fixed(_) => domain.end = domain.start.clone(),
-                AxisRead::Along { axis, start, step } => {
-                    let axis = usize::from(axis);
-                    let allowed = preimage(start, step, low..high);
-                    domain.start[axis] = domain.start[axis].max(allowed.start);
-                    domain.end[axis] = domain.end[axis].min(allowed.end).max(domain.start[axis]);
-                }
-            }
-        }
         let axes = inner.axes.iter().map(|read| match *read {
             AxisRead::Fixed(at) => AxisRead::Fixed(at),
             AxisRead::Along { axis, start, step } => match self.axes[usize::from(axis)] {
@@ -74,7 +61,7 @@ impl View {
                 }
             },
         });
-        View { axes: axes.collect(), domain }
+        View { axes: axes.collect(), domain: self.read_by(&inner.domain) }
     }
 
     /// The input index that output index `index` (inside the domain) reads.

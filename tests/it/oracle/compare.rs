@@ -36,16 +36,28 @@ pub(crate) struct Verdict {
 
 const FAILURES_SHOWN: usize = 20;
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The array or its plan says no: what NumPy's refusals are held against.
+    Refused(String),
+    /// It was begun, and went wrong.
+    Ran(String),
+}
+
 impl Verdict {
     /// Compares one answer; `name` says which case it is.
-    pub(crate) fn check(&mut self, name: &str, expected: &Expected, found: Result<Value, String>, near: &Tolerance) {
+    pub(crate) fn check(&mut self, name: &str, expected: &Expected, found: Result<Value, Failed>, near: &Tolerance) {
         self.compared += 1;
         let difference = match (expected, found) {
-            (Expected::Error(word), Err(_)) => (word != "error").then(|| format!("a fixture that says {word}")),
+            (Expected::Error(word), Err(Failed::Refused(_))) => {
+                (word != "error").then(|| format!("a fixture that says {word}"))
+            }
+            (Expected::Error(_), Err(Failed::Ran(error))) => Some(format!("{error}, where NumPy refuses")),
             (Expected::Error(_), Ok(found)) => {
                 Some(format!("an answer of shape {} where NumPy refuses", found.shape()))
             }
-            (Expected::Array(_), Err(error)) => Some(error),
+            (Expected::Array(_), Err(Failed::Refused(error) | Failed::Ran(error))) => Some(error),
             (Expected::Array(expected), Ok(found)) => difference(expected, &found, near),
         };
         self.failures.extend(difference.map(|difference| format!("{name}: {difference}")));

@@ -91,6 +91,24 @@ fn casts_agree_with_numpy() {
     verdict.finish();
 }
 
+/// A constant is converted when it is planned, an array by a kernel.
+#[test]
+fn constants_are_cast_as_arrays_are() {
+    const VALUES: [f64; 9] = [3e9, -3e9, 1e19, 2e19, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -1.5, 2.9];
+    for (value, from, to) in VALUES.into_iter().flat_map(|value| {
+        let pairs = |from| DType::ALL.map(|to| (value, from, to));
+        [pairs(DType::F32), pairs(DType::F64)].concat()
+    }) {
+        let constant = Array::full([2], value).with_dtype(from);
+        let held = match from {
+            DType::F32 => Array::from_ndarray(&ndarray::arr1(&[value as f32; 2])),
+            _ => Array::from_ndarray(&ndarray::arr1(&[value; 2])),
+        };
+        let [constant, held] = [constant, held].map(|array| compute(&array.astype(to)).unwrap());
+        assert_eq!(constant.bytes(), held.bytes(), "{value} from {from} to {to}");
+    }
+}
+
 #[derive(Deserialize)]
 struct Promotion {
     pairs: Vec<[String; 3]>,

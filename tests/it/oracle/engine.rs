@@ -3,11 +3,12 @@
 use std::sync::OnceLock;
 
 use gridloom::array::{Array, HostElement};
-use gridloom::client::{Client, Value};
+use gridloom::client::{Client, ClientError, Value};
 use gridloom::cluster::LocalCluster;
 use gridloom_worker::dtype::{DType, Scalar};
 use ndarray::{ArrayD, IxDyn};
 
+use super::compare::Failed;
 use super::fixture;
 
 /// One embedded cluster for all comparisons of this process.
@@ -22,9 +23,12 @@ fn client() -> &'static Client {
 }
 
 /// The whole path: plan, scheduler, worker, executor, future.
-pub(crate) fn compute(array: &Array) -> Result<Value, String> {
-    let future = client().compute::<Value>(array).map_err(|error| error.to_string())?;
-    future.wait().map_err(|error| error.to_string())
+pub(crate) fn compute(array: &Array) -> Result<Value, Failed> {
+    let future = client().compute::<Value>(array).map_err(|error| match error {
+        ClientError::Plan(error) => Failed::Refused(error.to_string()),
+        error => Failed::Ran(error.to_string()),
+    })?;
+    future.wait().map_err(|error| Failed::Ran(error.to_string()))
 }
 
 /// A fixture as a user would bring it in.

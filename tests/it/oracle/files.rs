@@ -4,7 +4,7 @@ use gridloom::array::Array;
 use gridloom_worker::source::npy;
 use serde::Deserialize;
 
-use super::compare::{Expected, Tolerance, Verdict};
+use super::compare::{Expected, Failed, Tolerance, Verdict};
 use super::engine::{compute, cuts};
 use super::fixture;
 
@@ -36,7 +36,7 @@ fn every_storage_dtype_is_read() {
             Ok(opened) => cuts(&Array::from_npy_file(opened)).iter().enumerate().for_each(|(cut, array)| {
                 verdict.check(&format!("{file}, cut {cut}"), &expect, compute(array), &Tolerance::default());
             }),
-            Err(error) => verdict.check(&file, &expect, Err(error), &Tolerance::default()),
+            Err(error) => verdict.check(&file, &expect, Err(Failed::Refused(error)), &Tolerance::default()),
         }
     }
     verdict.finish();

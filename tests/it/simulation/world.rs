@@ -455,7 +455,7 @@ impl World {
                 let event = scheduler::Event::Worker { worker, message: as_read(message) };
                 self.send(Party::Worker(worker), Party::Scheduler, Arrival::Scheduler(event));
             }
-            agent::Action::Out(agent::Outward::Peer { .. }) => {}
+            agent::Action::Out(agent::Outward::Peer { .. } | agent::Outward::PeerGone { .. }) => {}
             agent::Action::Kernel(kernel) => {
                 if !process.kernels.insert(kernel.hash) {
                     return Err(format!("{worker} is sent kernel {} twice", kernel.hash));

@@ -108,6 +108,11 @@ pub enum Outward<B> {
         /// Where.
         address: String,
     },
+    /// A peer is gone: end what is asked of it.
+    PeerGone {
+        /// Who.
+        worker: WorkerId,
+    },
     /// Ask a peer for a block. The shell sees to it that every fetch ends: a connection lost or too long silent is
     /// [`FetchError::Unreachable`].
     Fetch {

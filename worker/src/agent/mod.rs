@@ -242,6 +242,7 @@ impl<B: Payload> Agent<B> {
             ToWorker::Peer { worker, address } => {
                 self.actions.push_back(Action::Out(Outward::Peer { worker, address }))
             }
+            ToWorker::PeerGone { worker } => self.actions.push_back(Action::Out(Outward::PeerGone { worker })),
             ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
             ToWorker::Stage { stage, depth } => self.handle_stage(stage, depth),
             ToWorker::Run(run) => self.handle_run(run),

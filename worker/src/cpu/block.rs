@@ -1,13 +1,14 @@
 //! Block kernels: whole input blocks, a kernel over them, whole output blocks.
 //!
 //! Inputs that are nothing but leaves are read where they lie, if they lie there in one piece, and else into blocks of
-//! their own; if any of them is computed, the pipeline makes them all. The kernel is interpreted, whoever runs element
-//! kernels: no code generator makes these yet.
+//! their own; if any of them is computed, the pipeline makes them all. Who runs element kernels runs these: a kernel that
+//! cannot be compiled is refused by name.
 
 use std::sync::Arc;
 
-use super::CodeGenerator;
+use super::compiled::BlockCode;
 use super::pipeline::{TILE, buffer, tiles};
+use super::program::Programs;
 use crate::block::{Block, BufferMut, Item};
 use crate::dtype::{DType, Element};
 use crate::executor::{ExecuteError, Task};
@@ -22,23 +23,60 @@ use crate::with_element;
 /// A block kernel made ready.
 pub(super) struct BlockKernel {
     kernel: Arc<TypedKernel>,
-    interpreter: BlockInterpreter,
+    runner: Runner,
+    /// Who runs it, as results name it.
+    executor: &'static str,
+}
+
+/// What runs a block kernel.
+pub(super) enum Runner {
+    Interpreted(BlockInterpreter),
+    Compiled(Arc<BlockCode>),
+}
+
+impl Runner {
+    /// Memory that a run scribbles in.
+    fn scratch(&self) -> Result<BufferMut, ExecuteError> {
+        match self {
+            Runner::Interpreted(_) => buffer(0),
+            Runner::Compiled(code) => buffer(code.scratch_bytes()),
+        }
+    }
+
+    /// Runs `groups` workgroups along x, y and z. The buffers in binding order are the inputs, the outputs, and `info`
+    /// where the kernel has one buffer more. When it is stopped or fails, the outputs are undefined.
+    fn run(
+        &self,
+        groups: [u32; 3],
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        info: &[u8],
+        scratch: &mut BufferMut,
+        stop: &StopFlag,
+    ) -> Result<(), BlockError> {
+        match self {
+            Runner::Interpreted(interpreter) => interpreter.run(groups, inputs, outputs, info, stop),
+            Runner::Compiled(code) => code.run(groups, inputs, outputs, info, scratch.bytes_mut(), stop),
+        }
+    }
 }
 
 impl BlockKernel {
     /// `kernel` finds kernels by hash.
     pub(super) fn new(
         call: &BlockCall,
+        programs: &mut Programs,
         kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
     ) -> Result<BlockKernel, ExecuteError> {
+        let executor = programs.generator().executor();
         let kernel = kernel(call.kernel).ok_or(ExecuteError::KernelMissing(call.kernel))?;
-        let block = kernel.block().ok_or_else(|| unsupported(&format!("{kernel} is no block kernel")))?;
+        let block = kernel.block().ok_or_else(|| unsupported(executor, format!("{kernel} is no block kernel")))?;
         let results = call.inputs.program.results.len();
         if results != block.signature.inputs.len() {
-            return Err(unsupported(&format!("{kernel} is given {results} inputs")));
+            return Err(unsupported(executor, format!("{kernel} is given {results} inputs")));
         }
-        let interpreter = BlockInterpreter::new(kernel.module(), block.entry).map_err(|error| unsupported(&error))?;
-        Ok(BlockKernel { kernel, interpreter })
+        let runner = programs.block(&kernel, block.entry)?;
+        Ok(BlockKernel { kernel, runner, executor })
     }
 
     /// Computes one block, all fields. `computed` are the input blocks, if [`are_inputs_computed`].
@@ -59,19 +97,28 @@ impl BlockKernel {
             None => read(&call.inputs, &readers, &call.inputs.region(task.block).shape(), stop)?,
         };
         if inputs.iter().zip(&signature.inputs).any(|(input, expected)| input.dtype() != Some(expected.dtype)) {
-            return Err(unsupported(&format!("{} is given inputs of other dtypes", self.kernel)));
+            return Err(unsupported(self.executor, format!("{} is given inputs of other dtypes", self.kernel)));
         }
         let bytes: Vec<&[u8]> = inputs.iter().map(Input::bytes).collect();
-        let info = info(call, task.block, inputs.len());
+        let info = BlockInfo::of(call, task.block);
         let mut outputs = zeroed(signature, &info.shape)?;
         let mut written: Vec<&mut [u8]> = outputs.iter_mut().map(BufferMut::bytes_mut).collect();
-        let groups = workgroups(signature, &info.shape)?;
-        let ran = self.interpreter.run(groups, &bytes, &mut written, &info.bytes(), stop);
+        let groups = self.workgroups(signature, &info.shape)?;
+        let mut scratch = self.runner.scratch()?;
+        let ran = self.runner.run(groups, &bytes, &mut written, &info.bytes(), &mut scratch, stop);
         ran.map_err(|error| self.error(error))?;
         let block = |(buffer, output): (BufferMut, &Field)| {
             Block::new(Item::Value(output.dtype), info.shape.clone(), buffer.freeze())
         };
         Ok(outputs.into_iter().zip(&signature.outputs).map(block).collect())
+    }
+
+    fn workgroups(&self, signature: &BlockSignature, shape: &Shape) -> Result<[u32; 3], ExecuteError> {
+        let groups = signature.workgroups(shape);
+        match groups.iter().all(|&count| count <= WORKGROUPS_MAX) {
+            true => Ok(groups.map(|count| count as u32)),
+            false => Err(unsupported(self.executor, format!("{groups:?} workgroups for a block of {shape}"))),
+        }
     }
 
     fn error(&self, error: BlockError) -> ExecuteError {
@@ -151,28 +198,11 @@ fn read_leaf<'a, T: Element>(
     Ok(Input::Own(Block::new(Item::Value(dtype), shape.clone(), buffer.freeze())))
 }
 
-/// What the kernel may be told. All inputs are of one grid.
-fn info(call: &BlockCall, block: u64, inputs: usize) -> BlockInfo {
-    let index = call.output.block_counts().index_at(block);
-    let region = call.output.region(&index);
-    let input = call.inputs.grid.region(&index).shape();
-    BlockInfo { shape: region.shape(), start: region.start, block: index, inputs: vec![input; inputs] }
-}
-
 fn zeroed(signature: &BlockSignature, shape: &Shape) -> Result<Vec<BufferMut>, ExecuteError> {
     let bytes = signature.outputs.iter().map(|output| shape.elements() * output.dtype.bytes());
     bytes.map(|bytes| Ok(BufferMut::try_zeroed(bytes as usize)?)).collect()
 }
 
-/// No code generator makes these kernels: it is always the interpreter that cannot.
-fn unsupported(what: &dyn std::fmt::Display) -> ExecuteError {
-    ExecuteError::Unsupported { executor: CodeGenerator::Interpreter.executor().to_owned(), what: what.to_string() }
-}
-
-fn workgroups(signature: &BlockSignature, shape: &Shape) -> Result<[u32; 3], ExecuteError> {
-    let groups = signature.workgroups(shape);
-    match groups.iter().all(|&count| count <= WORKGROUPS_MAX) {
-        true => Ok(groups.map(|count| count as u32)),
-        false => Err(unsupported(&format!("{groups:?} workgroups for a block of {shape}"))),
-    }
+fn unsupported(executor: &str, what: String) -> ExecuteError {
+    ExecuteError::Unsupported { executor: executor.to_owned(), what }
 }

@@ -25,6 +25,8 @@ use crate::kernel::{Requirements, TypedKernel};
 use crate::slots::{Compute, Slots};
 use crate::stage::Stage;
 
+#[cfg(test)]
+pub(crate) use compiled::{BlockCode as CompiledBlock, compile_block};
 use pipeline::Prepared;
 pub(crate) use program::Programs;
 

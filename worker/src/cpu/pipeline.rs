@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::{BlockKernel, are_inputs_computed};
+use super::compiled::Few;
 use super::interpreted::Lanes;
 use super::program::{ElementProgram, Programs};
 use super::tiles::Tiles;
@@ -58,7 +59,7 @@ impl Prepared {
             Body::Relabel(_) => Work::Relabel,
             Body::Block(call) => {
                 let program = are_inputs_computed(call).then(|| programs.program(&call.inputs, kernel));
-                Work::Block(BlockKernel::new(call, kernel)?, program.transpose()?)
+                Work::Block(BlockKernel::new(call, programs, kernel)?, program.transpose()?)
             }
         };
         Ok(Prepared { stage, work })
@@ -134,7 +135,7 @@ fn store(map: &Map, program: &ElementProgram, task: &Task, stop: &StopFlag) -> R
                 check(stop)?;
                 let targets = buffers.iter_mut().zip(widths.clone());
                 let bytes = |width: u64| (tile.start * width) as usize..(tile.end * width) as usize;
-                let mut targets: Vec<&mut [u8]> =
+                let mut targets: Few<&mut [u8]> =
                     targets.map(|(buffer, width)| &mut buffer.bytes_mut()[bytes(width)]).collect();
                 lanes.run(tile.start, (tile.end - tile.start) as usize, stop, &mut targets)?;
             }
@@ -188,9 +189,8 @@ fn reduce_block(
             for run in block.sweep() {
                 check(stop)?;
                 let length = (run.end - run.start) as usize;
-                let mut targets: Vec<&mut [u8]> =
-                    tiles.iter_mut().map(|tile| bytemuck::cast_slice_mut(&mut tile[..])).collect();
-                lanes.run(run.start, length, stop, &mut targets)?;
+                let targets = tiles.iter_mut().map(|tile| bytemuck::cast_slice_mut(&mut tile[..]));
+                lanes.run(run.start, length, stop, &mut targets.collect::<Few<&mut [u8]>>())?;
                 match code.results() {
                     &[dtype] => with_element!(dtype, T => {
                         block.feed::<T>(run, &bytemuck::cast_slice(&tiles[0])[..length]);

@@ -1,20 +1,22 @@
-//! The element program of a map (nothing to do, interpreted, or machine code) and the functions of reductions, made
-//! once and kept.
+//! The element program of a map (nothing to do, interpreted, or machine code), the functions of reductions and block
+//! kernels, made once and kept.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use naga::Handle;
 
 use super::CodeGenerator;
-use super::compiled::{self, Code, CompileError};
+use super::block::Runner;
+use super::compiled::{self, BlockCode, Code, CompileError};
 use super::function::CompiledFunction;
 use super::interpreted::Interpreted;
 use super::tiles::is_uniform;
 use crate::dtype::DType;
 use crate::executor::ExecuteError;
 use crate::ids::KernelHash;
-use crate::interpreter::Interpreter;
+use crate::interpreter::{BlockInterpreter, Interpreter};
 use crate::kernel::{TypedKernel, compose};
 use crate::reduce::{Function, Reducer};
 use crate::stage::{Map, Reduction};
@@ -39,15 +41,34 @@ enum Key {
     Function(KernelHash, usize),
 }
 
-/// Makes element programs and the functions of reductions.
+/// Makes element programs, the functions of reductions and block kernels.
 pub(crate) struct Programs {
     generator: CodeGenerator,
-    codes: HashMap<Key, Arc<Code>>,
+    codes: Codes<Key, Code>,
+    blocks: Codes<KernelHash, BlockCode>,
+}
+
+/// Code that is kept.
+struct Codes<K, C>(HashMap<K, Arc<C>>);
+
+impl<K: Eq + Hash, C> Codes<K, C> {
+    /// The code of `key`, compiled if it is not there.
+    fn code(&mut self, key: K, compile: impl FnOnce() -> Result<C, CompileError>) -> Result<Arc<C>, CompileError> {
+        if let Some(code) = self.0.get(&key) {
+            return Ok(Arc::clone(code));
+        }
+        let code = Arc::new(compile()?);
+        if self.0.len() >= CODES_MAX {
+            self.0.retain(|_, code| Arc::strong_count(code) > 1);
+        }
+        self.0.insert(key, Arc::clone(&code));
+        Ok(code)
+    }
 }
 
 impl Programs {
     pub(crate) fn new(generator: CodeGenerator) -> Programs {
-        Programs { generator, codes: HashMap::new() }
+        Programs { generator, codes: Codes(HashMap::new()), blocks: Codes(HashMap::new()) }
     }
 
     /// Who runs what is made here.
@@ -74,10 +95,10 @@ impl Programs {
         }
         let uniform: Vec<bool> = map.leaves.iter().map(is_uniform).collect();
         let leaves: Vec<(DType, bool)> = leaves.into_iter().zip(uniform.iter().copied()).collect();
-        let code = self.code(Key::Program(composed.hash(), uniform), || {
+        let code = self.codes.code(Key::Program(composed.hash(), uniform), || {
             compiled::compile(&composed.module, &composed.info, composed.function, &leaves)
         });
-        code.map(ElementProgram::Compiled)
+        code.map(ElementProgram::Compiled).map_err(|error| self.unsupported(&error))
     }
 
     /// Makes a reduction ready.
@@ -101,27 +122,25 @@ impl Programs {
         function: Handle<naga::Function>,
     ) -> Result<Box<dyn Function>, ExecuteError> {
         let (module, info) = (kernel.module(), kernel.info());
-        let code = self.code(Key::Function(kernel.hash(), function.index()), || {
+        let code = self.codes.code(Key::Function(kernel.hash(), function.index()), || {
             compiled::compile(module, info, function, &compiled::parameters(module, function)?)
         });
-        Ok(Box::new(CompiledFunction::new(code?)))
+        Ok(Box::new(CompiledFunction::new(code.map_err(|error| self.unsupported(&error))?)))
     }
 
-    /// The code of `key`, compiled if it is not there.
-    fn code(
-        &mut self,
-        key: Key,
-        compile: impl FnOnce() -> Result<Code, CompileError>,
-    ) -> Result<Arc<Code>, ExecuteError> {
-        if let Some(code) = self.codes.get(&key) {
-            return Ok(Arc::clone(code));
+    /// A block kernel, ready to run.
+    pub(super) fn block(&mut self, kernel: &TypedKernel, entry: usize) -> Result<Runner, ExecuteError> {
+        let (module, info) = (kernel.module(), kernel.info());
+        match self.generator {
+            CodeGenerator::Interpreter => {
+                let interpreter = BlockInterpreter::new(module, entry).map_err(|error| self.unsupported(&error))?;
+                Ok(Runner::Interpreted(interpreter))
+            }
+            CodeGenerator::Cranelift => {
+                let code = self.blocks.code(kernel.hash(), || compiled::compile_block(module, info, entry));
+                Ok(Runner::Compiled(code.map_err(|error| self.unsupported(&error))?))
+            }
         }
-        let code = Arc::new(compile().map_err(|error| self.unsupported(&error))?);
-        if self.codes.len() >= CODES_MAX {
-            self.codes.retain(|_, code| Arc::strong_count(code) > 1);
-        }
-        self.codes.insert(key, Arc::clone(&code));
-        Ok(code)
     }
 
     fn unsupported(&self, what: &dyn std::error::Error) -> ExecuteError {

@@ -1,8 +1,10 @@
 //! Element programs as machine code, a tile at a time: leaves are read where they lie, or into a tile; results go straight
 //! to where they belong.
 
+use std::ops::Range;
+
 use super::at::At;
-use super::compiled::{AT_WORDS, Call, Code};
+use super::compiled::{AT_WORDS, Call, Code, Few};
 use super::pipeline::TILE;
 use crate::dtype::DType;
 use crate::executor::ExecuteError;
@@ -81,30 +83,47 @@ impl<'a> Tiles<'a> {
                 at.index(axis, start, index);
             }
         }
-        let whole = length - length % self.code.lanes();
-        if whole > 0 {
-            let leaves: Vec<&[u8]> = self.leaves.iter().map(|tile| tile.bytes(start, 0, length)).collect();
-            let at_index = self.at_index.each_ref().map(|index| &index[..]);
-            let (at_words, scratch) = (&self.at_words, &mut self.scratch[..]);
-            let call = Call { leaves: &leaves, at_index, at_words, results, scratch, stop, elements: whole };
-            self.code.call(call).map_err(stopped)?;
+        let lanes = self.code.lanes();
+        if length < lanes {
+            return self.run_few(start, length, stop, results);
         }
-        if whole < length { self.run_rest(start, whole..length, stop, results) } else { Ok(()) }
+        let whole = length - length % lanes;
+        self.run_gangs(start, 0..whole, stop, results)?;
+        // What is left is the end of one more gang, which computes some elements again: to the same bits.
+        if whole < length { self.run_gangs(start, length - lanes..length, stop, results) } else { Ok(()) }
     }
 
-    /// The elements after the last whole gang: lanes beyond the end do what the last element does.
-    fn run_rest(
+    /// Whole gangs of the tile's elements.
+    fn run_gangs(
         &mut self,
         start: u64,
-        rest: std::ops::Range<usize>,
+        elements: Range<usize>,
         stop: &StopFlag,
         results: &mut [&mut [u8]],
     ) -> Result<(), ExecuteError> {
-        let lanes = self.code.lanes();
-        let (dtypes, count) = (self.code.results(), rest.len());
-        let leaves: Vec<Vec<u8>> = self.leaves.iter().map(|tile| tile.padded(start, rest.clone(), lanes)).collect();
+        let leaves = self.leaves.iter().map(|tile| tile.bytes(start, elements.clone())).collect::<Few<&[u8]>>();
+        let at_index = self.at_index.each_ref().map(|index| index.get(elements.clone()).unwrap_or(&[]));
+        let widths = self.code.results().iter().map(|dtype| dtype.bytes() as usize);
+        let bytes = |width: usize| elements.start * width..elements.end * width;
+        let mut results: Few<&mut [u8]> =
+            results.iter_mut().zip(widths).map(|(result, width)| &mut result[bytes(width)]).collect();
+        let (at_words, scratch) = (&self.at_words, &mut self.scratch[..]);
+        let (results, elements) = (&mut results[..], elements.len());
+        self.code.call(Call { leaves: &leaves, at_index, at_words, results, scratch, stop, elements }).map_err(stopped)
+    }
+
+    /// Fewer elements than a gang has lanes: those beyond the end do what the last element does.
+    fn run_few(
+        &mut self,
+        start: u64,
+        count: usize,
+        stop: &StopFlag,
+        results: &mut [&mut [u8]],
+    ) -> Result<(), ExecuteError> {
+        let (lanes, dtypes) = (self.code.lanes(), self.code.results());
+        let leaves: Vec<Vec<u8>> = self.leaves.iter().map(|tile| tile.padded(start, count, lanes)).collect();
         let leaves: Vec<&[u8]> = leaves.iter().map(|leaf| &leaf[..]).collect();
-        let padded = |index: &Vec<u32>| match index.get(rest.clone()) {
+        let padded = |index: &Vec<u32>| match index.get(..count) {
             Some(part) => (0..lanes).map(|lane| part[lane.min(count - 1)]).collect(),
             None => Vec::new(),
         };
@@ -117,7 +136,7 @@ impl<'a> Tiles<'a> {
         self.code.call(call).map_err(stopped)?;
         for ((result, gang), dtype) in results.iter_mut().zip(&gang).zip(dtypes) {
             let width = dtype.bytes() as usize;
-            result[rest.start * width..rest.end * width].copy_from_slice(&gang[..count * width]);
+            result[..count * width].copy_from_slice(&gang[..count * width]);
         }
         Ok(())
     }
@@ -140,22 +159,22 @@ impl Tile<'_> {
         })
     }
 
-    /// The elements from the tile's `from`th on.
-    fn bytes(&self, start: u64, from: usize, length: usize) -> &[u8] {
+    /// Elements of the tile that begins at `start`.
+    fn bytes(&self, start: u64, elements: Range<usize>) -> &[u8] {
         if self.in_place
-            && let Some(bytes) = bytes_of(self.reader, self.dtype, start + from as u64, length - from)
+            && let Some(bytes) = bytes_of(self.reader, self.dtype, start + elements.start as u64, elements.len())
         {
             return bytes;
         }
-        let from = if self.is_uniform { 0 } else { from };
+        let from = if self.is_uniform { 0 } else { elements.start };
         &bytemuck::cast_slice(&self.staged)[from * self.dtype.bytes() as usize..]
     }
 
-    /// Elements of the tile, the last again and again until there are `lanes`.
-    fn padded(&self, start: u64, elements: std::ops::Range<usize>, lanes: usize) -> Vec<u8> {
+    /// The first `count` elements of the tile, the last again and again until there are `lanes`.
+    fn padded(&self, start: u64, count: usize, lanes: usize) -> Vec<u8> {
         let width = self.dtype.bytes() as usize;
-        let bytes = self.bytes(start, elements.start, elements.end);
-        let last = if self.is_uniform { 0 } else { elements.len() - 1 };
+        let bytes = self.bytes(start, 0..count);
+        let last = if self.is_uniform { 0 } else { count - 1 };
         let element = |lane: usize| lane.min(last) * width;
         (0..lanes).flat_map(|lane| bytes[element(lane)..element(lane) + width].iter().copied()).collect()
     }

@@ -42,7 +42,9 @@ pub struct AdapterLimits {
     pub bindings: u32,
     /// Workgroups along one dimension.
     pub workgroups: u32,
-    /// Invocations of a workgroup.
+    /// Invocations of a workgroup along x, y and z.
+    pub workgroup_size: [u32; 3],
+    /// Invocations of a workgroup in all.
     pub workgroup_invocations: u32,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
@@ -164,6 +166,11 @@ fn describe(index: usize, handle: &wgpu::Adapter) -> AdapterInfo {
             binding_bytes: limits.max_storage_buffer_binding_size,
             bindings: limits.max_storage_buffers_per_shader_stage,
             workgroups: limits.max_compute_workgroups_per_dimension,
+            workgroup_size: [
+                limits.max_compute_workgroup_size_x,
+                limits.max_compute_workgroup_size_y,
+                limits.max_compute_workgroup_size_z,
+            ],
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             subgroup_min: info.subgroup_min_size,

@@ -34,7 +34,7 @@ pub fn copy_bytes_per_second(adapter: &Adapter, options: &GpuOptions, bytes: u64
     let mut shortest = Duration::MAX;
     for _ in 0..TURNS {
         let begun = Instant::now();
-        let submission = submit(&gpu, copy, None).map_err(internal)?;
+        let submission = submit(&gpu, copy).map_err(internal)?;
         gpu.wait(submission)?;
         shortest = shortest.min(begun.elapsed());
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::executor::ExecuteError;
+use crate::kernel::Requirements;
 
 use super::adapter::{Adapter, AdapterInfo};
 
@@ -86,6 +87,41 @@ impl Gpu {
         format!("gpu {} {}", self.info.backend, self.info.name)
     }
 
+    /// What kernels may need and the device has. Shader writers get functions of 64 bits wrong: none has those.
+    pub(super) fn offers(&self) -> Requirements {
+        let AdapterInfo { features, limits, .. } = &self.info;
+        Requirements {
+            // The engine moves f64 by its bits.
+            f64: features.f64 && features.i64,
+            int64: features.i64,
+            f64_math: false,
+            int64_math: false,
+            workgroup_size: limits.workgroup_size,
+            workgroup_invocations: limits.workgroup_invocations,
+            workgroup_bytes: limits.workgroup_bytes,
+            storage_buffers: limits.bindings,
+        }
+    }
+
+    /// Whether it has what a stage needs.
+    pub(super) fn check_needed(&self, needed: Requirements) -> Result<(), ExecuteError> {
+        let has = self.offers();
+        match has.meets(needed) {
+            true => Ok(()),
+            false => Err(self.unsupported(format!("the stage needs {needed}; the device has {has}"))),
+        }
+    }
+
+    /// Whether a kernel can see so many buffers at once.
+    pub(super) fn check_bindings(&self, count: usize) -> Result<(), ExecuteError> {
+        match self.info.limits.bindings {
+            max if count as u64 > u64::from(max) => {
+                Err(self.unsupported(format!("the stage needs {count} buffers at once; the device has {max}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether kernels can see buffers of these sizes.
     pub(super) fn check_binding(&self, sizes: impl Iterator<Item = u64>) -> Result<(), ExecuteError> {
         let max = self.info.limits.binding_bytes.min(self.info.limits.buffer_bytes);
@@ -98,9 +134,19 @@ impl Gpu {
     }
 
     /// The x and y that make at least so many workgroups: few devices have many on one dimension.
-    pub(super) fn spread(&self, groups: u64) -> [u32; 2] {
+    pub(super) fn spread(&self, groups: u64) -> [u32; 3] {
         let x = groups.min(u64::from(self.info.limits.workgroups)).max(1);
-        [x as u32, groups.div_ceil(x) as u32]
+        [x as u32, groups.div_ceil(x) as u32, 1]
+    }
+
+    /// How many of `left` workgroups to spread, where `fitting` fit: whole rows, so that none is added.
+    pub(super) fn part_of(&self, left: u64, fitting: u64) -> u64 {
+        let row = u64::from(self.info.limits.workgroups);
+        match fitting {
+            _ if fitting >= left => left,
+            _ if fitting > row => fitting - fitting % row,
+            _ => fitting,
+        }
     }
 
     /// What this device cannot do.
@@ -123,8 +169,9 @@ impl Gpu {
         }
     }
 
-    /// Waits until the device has ended `submission`. A device that works longer on it than a block may take is lost.
-    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), ExecuteError> {
+    /// Waits until the device has ended `submission`: how long it worked on it. A device that works longer than a block
+    /// may take is lost.
+    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<Duration, ExecuteError> {
         let submitted = Instant::now();
         loop {
             self.check()?;
@@ -132,21 +179,54 @@ impl Gpu {
             let due = submitted.max(self.last_ended()) + self.block_timeout;
             let left = due.saturating_duration_since(Instant::now());
             let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(left) };
-            match self.device.poll(wait) {
+            match self.poll(wait)? {
                 Ok(_) => {
-                    *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                    return self.check();
+                    let begun = submitted.max(self.last_ended());
+                    let now = Instant::now();
+                    *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                    return self.check().map(|()| now.saturating_duration_since(begun));
                 }
                 Err(wgpu::PollError::Timeout)
                     if Instant::now() < submitted.max(self.last_ended()) + self.block_timeout => {}
                 Err(wgpu::PollError::Timeout) => {
-                    let limit_ms = self.block_timeout.as_millis() as u64;
+                    let limit_ms = self.limit_ms();
                     self.lose(format!("a kernel did not end within {limit_ms} ms on one block"));
                     return Err(ExecuteError::Deadline { limit_ms });
                 }
                 Err(error) => return Err(ExecuteError::Internal { what: error.to_string() }),
             }
         }
+    }
+
+    /// Lets wgpu do what is due, and waits for nothing.
+    pub(super) fn poll_now(&self) {
+        // Who waits for something is told when it fails.
+        let _ = self.poll(wgpu::PollType::Poll);
+    }
+
+    /// Asks the device how it is doing. wgpu panics when the answer is that it is lost.
+    fn poll(&self, how: wgpu::PollType) -> Result<Result<wgpu::PollStatus, wgpu::PollError>, ExecuteError> {
+        catch_unwind(AssertUnwindSafe(|| self.device.poll(how))).or_else(|_| {
+            self.lose("its driver does not answer".to_owned());
+            self.check().map(|()| unreachable!("it was just lost"))
+        })
+    }
+
+    /// What an error is, where the device was lost meanwhile: that it was.
+    pub(super) fn blame(&self, error: ExecuteError) -> ExecuteError {
+        match error {
+            ExecuteError::Deadline { .. } => error,
+            _ => self.check().err().unwrap_or(error),
+        }
+    }
+
+    /// Whether a block that took `spent` of the device's time may go on.
+    pub(super) fn check_spent(&self, spent: Duration) -> Result<(), ExecuteError> {
+        if spent < self.block_timeout { Ok(()) } else { Err(ExecuteError::Deadline { limit_ms: self.limit_ms() }) }
+    }
+
+    fn limit_ms(&self) -> u64 {
+        self.block_timeout.as_millis() as u64
     }
 
     /// Gives the device up: it cannot be freed of a kernel that hangs.
@@ -156,5 +236,49 @@ impl Gpu {
 
     fn last_ended(&self) -> Instant {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::gpu::adapters;
+
+    /// A GPU of this machine, a real one if there is one. Without any, says so, or fails where one is required.
+    pub(crate) fn any_gpu() -> Option<Arc<Gpu>> {
+        let mut found = adapters();
+        found.sort_by_key(|adapter| adapter.info().is_software());
+        let gpu = found.first().map(|adapter| Arc::new(Gpu::open(adapter, Duration::from_secs(60)).unwrap()));
+        assert!(gpu.is_some() || std::env::var_os("GRIDLOOM_REQUIRE_GPU").is_none(), "there is no GPU");
+        gpu
+    }
+
+    #[test]
+    fn what_fails_on_a_lost_device_fails_because_it_is_lost() {
+        let Some(gpu) = any_gpu() else { return };
+        let error = ExecuteError::Internal { what: "a download buffer is not mapped".to_owned() };
+        assert_eq!(gpu.blame(error.clone()), error);
+        gpu.device.destroy();
+        let description = wgpu::BufferDescriptor {
+            label: None,
+            size: 256,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        };
+        // Whatever wgpu answers, it is an answer.
+        let _ = gpu.guarded(|| gpu.device.create_buffer(&description));
+        gpu.poll_now();
+        gpu.lose("unplugged".to_owned());
+        assert!(matches!(gpu.blame(error), ExecuteError::DeviceLost { why, .. } if why == "unplugged"));
+        assert_eq!(gpu.blame(ExecuteError::Deadline { limit_ms: 1 }), ExecuteError::Deadline { limit_ms: 1 });
+    }
+
+    #[test]
+    fn parts_of_a_line_are_whole_rows() {
+        let Some(gpu) = any_gpu() else { return };
+        let row = u64::from(gpu.info.limits.workgroups);
+        assert_eq!([gpu.part_of(10, 20), gpu.part_of(10, 3), gpu.part_of(9 * row + 5, 3 * row + 7)], [10, 3, 3 * row]);
+        assert_eq!(gpu.part_of(3 * row + 5, 4 * row), 3 * row + 5);
+        assert_eq!([gpu.spread(5), gpu.spread(3 * row)], [[5, 1, 1], [row as u32, 3, 1]]);
     }
 }

@@ -1,6 +1,9 @@
-//! One submission to the device: what is brought, what is dispatched, what becomes of the results.
+//! What is submitted to the device for a block: what is brought, what is dispatched, what becomes of the results.
+//!
+//! One submission does it all, unless a dispatch would keep the device for too long: then there are several.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::block::Buffer;
 use crate::executor::ExecuteError;
@@ -8,15 +11,18 @@ use crate::interpreter::StopFlag;
 
 use super::device::Gpu;
 use super::leaf::Fill;
+use super::pace::{Line, Pace};
 use super::pipeline::{Bound, Pipeline, Pipelines, internal};
 use super::pool::{Lease, Pool, Use};
 use super::resident::{DeviceBytes, read, submit};
+use super::turns::Turns;
 
 /// What all blocks of a device share.
 pub(super) struct Engine {
     pub(super) gpu: Arc<Gpu>,
     pub(super) pool: Arc<Pool>,
     pub(super) pipelines: Pipelines,
+    pub(super) pace: Pace,
 }
 
 /// What a block needs of the device.
@@ -24,12 +30,14 @@ pub(super) struct Engine {
 pub(super) struct Job {
     params: Vec<u32>,
     /// What kernels read.
-    pub(super) fills: Vec<Fill>,
+    fills: Vec<Fill>,
     /// Bytes of each buffer that kernels write.
-    pub(super) outputs: Vec<u64>,
+    outputs: Vec<u64>,
     pub(super) passes: Vec<Pass>,
     /// The first of the outputs that is a result: those before are scratch.
     pub(super) results: usize,
+    /// Whether results begin as zeros: the engine's own shaders write all of theirs.
+    pub(super) are_zeroed: bool,
     /// Whether results may stay on the device.
     pub(super) may_stay: bool,
 }
@@ -37,17 +45,26 @@ pub(super) struct Job {
 /// One dispatch.
 pub(super) struct Pass {
     pub(super) pipeline: Pipeline,
-    /// Where its parameters are, in bytes.
-    pub(super) params: (u64, u64),
-    /// What it sees after them, in order of binding.
+    /// What it sees, in order of binding.
     pub(super) sees: Vec<Seen>,
-    /// How many workgroups.
-    pub(super) groups: u64,
+    pub(super) groups: Groups,
 }
 
-/// A buffer of a job.
-#[derive(Clone, Copy)]
+/// The workgroups of a dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Groups {
+    /// The engine's own shaders': they number themselves from where their parameters say, so that they can be dispatched
+    /// in parts.
+    Line(Line),
+    /// A block kernel's: exactly these along x, y and z.
+    Box([u32; 3]),
+}
+
+/// A buffer of a job, or a part of one.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Seen {
+    /// Parameters: where they are, and how many bytes.
+    Params(u64, u64),
     Fill(usize),
     Output(usize),
 }
@@ -58,53 +75,84 @@ const PARAMS_ALIGNMENT: usize = 256;
 const COPY_ALIGNMENT: u64 = 16;
 
 impl Job {
-    /// Appends the parameters of a dispatch: where they are, in bytes.
-    pub(super) fn add_params(&mut self, words: &[u32]) -> (u64, u64) {
+    /// Appends the parameters of a dispatch.
+    pub(super) fn add_params(&mut self, words: &[u32]) -> Seen {
         self.params.resize(self.params.len().next_multiple_of(PARAMS_ALIGNMENT / 4), 0);
-        let place = (4 * self.params.len() as u64, 4 * words.len() as u64);
+        let start = 4 * self.params.len() as u64;
         self.params.extend(words);
-        place
+        Seen::Params(start, 4 * words.len() as u64)
+    }
+
+    /// Appends what is read.
+    pub(super) fn add_fill(&mut self, fill: Fill) -> Seen {
+        self.fills.push(fill);
+        Seen::Fill(self.fills.len() - 1)
+    }
+
+    /// Appends what is written.
+    pub(super) fn add_output(&mut self, bytes: u64) -> Seen {
+        self.outputs.push(bytes);
+        Seen::Output(self.outputs.len() - 1)
+    }
+
+    /// How many outputs there are.
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs.len()
     }
 
     /// Runs it, and waits until it has ended.
-    pub(super) fn run(&self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
-        let Engine { gpu, pool, pipelines } = engine;
+    pub(super) fn run(self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
+        self.try_run(engine, stop).map_err(|error| engine.gpu.blame(error))
+    }
+
+    fn try_run(mut self, engine: &Engine, stop: &StopFlag) -> Result<Vec<Buffer>, ExecuteError> {
+        let Engine { gpu, pool, pace, .. } = engine;
         gpu.check_binding(self.fills.iter().map(Fill::bytes).chain(self.outputs.iter().copied()))?;
+        // What comes from elsewhere comes before memory is taken here, so that nobody waits with memory in hand.
+        self.fills.iter_mut().try_for_each(Fill::open)?;
         let results = &self.outputs[self.results..];
         let stays = self.may_stay && pool.can_keep(results.iter().sum());
-        let mut buffers = Buffers::lease(self, pool, stays)?;
+        let mut buffers = Buffers::lease(&self, pool, stays)?;
         if stop.is_raised() {
             return Err(ExecuteError::Cancelled);
         }
-        let copies = buffers.write(self)?;
-        let evictions = pool.evictions();
-        let group = |pass: &Pass| pipelines.group(gpu, evictions, &pass.pipeline, buffers.bound(self, pass));
+        let copies = buffers.write(&self)?;
+        let group = |pass: &Pass| pool.group(&pass.pipeline, buffers.bound(&self, pass));
         let groups = self.passes.iter().map(group).collect::<Result<Vec<_>, _>>()?;
 
-        let encode = |encoder: &mut wgpu::CommandEncoder| {
-            let targets = std::iter::once(&buffers.params).chain(buffers.fills.iter().flatten());
-            for (&(offset, bytes), target) in copies.iter().zip(targets) {
-                encoder.copy_buffer_to_buffer(&buffers.upload.buffer, offset, &target.buffer, 0, bytes);
-            }
-            let mut compute = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for (pass, group) in self.passes.iter().zip(&groups) {
-                let [x, y] = gpu.spread(pass.groups);
-                compute.set_pipeline(&pass.pipeline.pipeline);
-                compute.set_bind_group(0, group, &[]);
-                compute.dispatch_workgroups(x, y, 1);
-            }
-            drop(compute);
-            let mut at = 0;
-            for (lease, &bytes) in buffers.outputs[self.results..].iter().zip(results) {
-                if let Some(download) = &buffers.download {
-                    encoder.copy_buffer_to_buffer(&lease.buffer, 0, &download.buffer, at, bytes);
-                    at += bytes;
+        let mut turns = Turns::new(&self.passes);
+        let mut spent = Duration::ZERO;
+        loop {
+            let is_first = turns.are_at_start();
+            let parts = turns.next(gpu, pace);
+            let is_last = turns.are_over();
+            let submission = submit(gpu, |encoder| {
+                if is_first {
+                    buffers.encode_uploads(&self, &copies, encoder);
                 }
+                parts.iter().for_each(|part| part.encode(gpu, &groups, &buffers.params.buffer, encoder));
+                if is_last {
+                    buffers.encode_downloads(&self, encoder);
+                }
+            });
+            let submission = submission.map_err(internal)?;
+            if let Some(download) = buffers.download.as_mut().filter(|_| is_last) {
+                download.map_to_read(results.iter().sum());
             }
-        };
-        let download = buffers.download.as_ref().map(|lease| (lease, results.iter().sum()));
-        let submission = submit(gpu, encode, download).map_err(internal)?;
-        gpu.wait(submission)?;
+            let took = gpu.wait(submission)?;
+            if let [part] = &parts[..] {
+                part.note(pace, took);
+            }
+            if is_last {
+                break;
+            }
+            // Between its dispatches a block can be stopped, and the device goes on.
+            spent += took;
+            if stop.is_raised() {
+                return Err(ExecuteError::Cancelled);
+            }
+            gpu.check_spent(spent)?;
+        }
         match buffers.download {
             Some(download) => Ok(read(download, results)?.into_iter().map(|buffer| buffer.freeze()).collect()),
             None => {
@@ -170,21 +218,45 @@ impl Buffers {
         Ok(copies)
     }
 
+    /// Copies what was written to where it is read, and clears what is to begin as zeros.
+    fn encode_uploads(&self, job: &Job, copies: &[(u64, u64)], encoder: &mut wgpu::CommandEncoder) {
+        let targets = std::iter::once(&self.params).chain(self.fills.iter().flatten());
+        for (&(offset, bytes), target) in copies.iter().zip(targets) {
+            encoder.copy_buffer_to_buffer(&self.upload.buffer, offset, &target.buffer, 0, bytes);
+        }
+        for (lease, &bytes) in self.results(job).filter(|_| job.are_zeroed) {
+            encoder.clear_buffer(&lease.buffer, 0, Some(bytes));
+        }
+    }
+
+    /// Copies the results to where the host reads them, unless they stay.
+    fn encode_downloads(&self, job: &Job, encoder: &mut wgpu::CommandEncoder) {
+        let Some(download) = &self.download else { return };
+        let mut at = 0;
+        for (lease, &bytes) in self.results(job) {
+            encoder.copy_buffer_to_buffer(&lease.buffer, 0, &download.buffer, at, bytes);
+            at += bytes;
+        }
+    }
+
+    fn results<'a>(&'a self, job: &'a Job) -> impl Iterator<Item = (&'a Lease, &'a u64)> {
+        self.outputs[job.results..].iter().zip(&job.outputs[job.results..])
+    }
+
     /// What a dispatch sees.
     fn bound(&self, job: &Job, pass: &Pass) -> Vec<Bound> {
-        let (offset, bytes) = pass.params;
-        let params = Bound { buffer: self.params.buffer.clone(), offset, bytes };
-        let seen = pass.sees.iter().map(|&seen| {
-            let (buffer, bytes) = match seen {
+        let bound = |&seen: &Seen| {
+            let (buffer, offset, bytes) = match seen {
+                Seen::Params(offset, bytes) => (&self.params.buffer, offset, bytes),
                 Seen::Fill(at) => match (&self.fills[at], &job.fills[at]) {
-                    (None, Fill::Resident(buffer, bytes)) => (buffer, *bytes),
-                    (Some(lease), fill) => (&lease.buffer, fill.bytes()),
+                    (None, Fill::Resident(buffer, bytes)) => (buffer, 0, *bytes),
+                    (Some(lease), fill) => (&lease.buffer, 0, fill.bytes()),
                     (None, _) => unreachable!("what is brought has a buffer"),
                 },
-                Seen::Output(at) => (&self.outputs[at].buffer, job.outputs[at]),
+                Seen::Output(at) => (&self.outputs[at].buffer, 0, job.outputs[at]),
             };
-            Bound { buffer: buffer.clone(), offset: 0, bytes }
-        });
-        std::iter::once(params).chain(seen).collect()
+            Bound { buffer: buffer.clone(), offset, bytes }
+        };
+        pass.sees.iter().map(bound).collect()
     }
 }

@@ -16,7 +16,7 @@ use crate::with_element;
 use super::device::Gpu;
 use super::origin::Origin;
 use super::resident::DeviceBytes;
-use super::space::{Address, halves, hull};
+use super::space::{Address, Space, halves, hull};
 
 /// A leaf of a block, ready to be computed with.
 pub(super) struct LeafInput {
@@ -38,38 +38,36 @@ pub(super) enum Fill {
     Block(Buffer, std::ops::Range<usize>),
     /// Bytes that came with the plan.
     Literal(Arc<[u8]>, std::ops::Range<usize>),
+    /// What parts make up, on the host.
+    Parts(DType, Shape, Vec<Part>),
     /// So many elements, read one after the other.
     Read(LeafReader, DType, u64),
 }
 
 impl LeafInput {
-    /// The leaf over `region` of the element space, which is not empty, of which `parts` are the pieces.
-    pub(super) fn new(
-        dtype: DType,
-        region: &Region,
-        mut parts: Vec<Part>,
-        gpu: &Arc<Gpu>,
-    ) -> Result<LeafInput, ExecuteError> {
+    /// The leaf over `region` of the element space, which is not empty, of which `parts` are the pieces. Looks at none
+    /// of its values.
+    pub(super) fn new(dtype: DType, region: &Region, mut parts: Vec<Part>, gpu: &Arc<Gpu>) -> LeafInput {
         let shape = region.shape();
         let is_whole = parts.len() == 1 && parts[0].inside == Region::whole(&shape);
         let Some(part) = parts.pop_if(|_| is_whole) else {
-            return LeafInput::read(dtype, &shape, parts);
+            return LeafInput::poured(dtype, shape, parts);
         };
         let address = Address { base: part.base, steps: part.steps.clone() };
-        let made = |origin, data| Ok(LeafInput { dtype, origin, address: address.clone(), data, fill: None });
+        let made = |origin, data| LeafInput { dtype, origin, address: address.clone(), data, fill: None };
         let has_wide = gpu.info.features.f64 && gpu.info.features.i64;
         match &part.values {
             Values::Memory(buffer) => {
                 if let Some(there) = buffer.held_by::<DeviceBytes>().and_then(|bytes| bytes.buffer_on(gpu)) {
                     let fill = Fill::Resident(there.clone(), buffer.len() as u64);
-                    return Ok(LeafInput::brought(dtype, address, fill));
+                    return LeafInput::brought(dtype, address, fill);
                 }
                 let (address, bytes) = touched(dtype, &shape, &address);
-                Ok(LeafInput::brought(dtype, address, Fill::Block(buffer.clone(), bytes)))
+                LeafInput::brought(dtype, address, Fill::Block(buffer.clone(), bytes))
             }
             Values::Literal(bytes) => {
                 let (address, range) = touched(dtype, &shape, &address);
-                Ok(LeafInput::brought(dtype, address, Fill::Literal(bytes.clone(), range)))
+                LeafInput::brought(dtype, address, Fill::Literal(bytes.clone(), range))
             }
             Values::Constant(value) => made(Origin::Constant, words(*value).to_vec()),
             Values::Iota { start, .. } if dtype == DType::Bool => made(Origin::Constant, words(*start).to_vec()),
@@ -85,7 +83,7 @@ impl LeafInput {
                 made(Origin::Normal, [philox.key(), halves(philox.stream())].concat())
             }
             Values::Iota { .. } | Values::Linspace { .. } | Values::Normal(_) | Values::Npy(_) => {
-                LeafInput::read(dtype, &shape, vec![part])
+                LeafInput::poured(dtype, shape, vec![part])
             }
         }
     }
@@ -95,15 +93,18 @@ impl LeafInput {
     }
 
     /// Any leaf, read on the host.
-    fn read(dtype: DType, shape: &Shape, parts: Vec<Part>) -> Result<LeafInput, ExecuteError> {
-        for part in &parts {
-            if let Values::Memory(buffer) = &part.values {
-                fetched(buffer)?;
-            }
-        }
-        let reader = LeafReader::of_parts(dtype, shape, parts)?;
+    fn poured(dtype: DType, shape: Shape, parts: Vec<Part>) -> LeafInput {
         let steps = shape.strides().iter().map(|&stride| stride as i64).collect();
-        Ok(LeafInput::brought(dtype, Address { base: 0, steps }, Fill::Read(reader, dtype, shape.elements())))
+        LeafInput::brought(dtype, Address { base: 0, steps }, Fill::Parts(dtype, shape, parts))
+    }
+
+    /// Whether its buffer holds its values over a block of `shape`, in row-major order and nothing else.
+    pub(super) fn is_whole(&self, shape: &Shape) -> bool {
+        let Some(fill) = &self.fill else { return false };
+        let order: Vec<usize> = (0..shape.rank()).collect();
+        self.address.base == 0
+            && fill.bytes() == shape.elements() * self.dtype.bytes()
+            && Space::new(shape, &order, vec![self.address.clone()]).is_linear(0)
     }
 }
 
@@ -113,8 +114,30 @@ impl Fill {
         match self {
             Fill::Resident(_, bytes) => *bytes,
             Fill::Block(_, range) | Fill::Literal(_, range) => range.len() as u64,
+            Fill::Parts(dtype, shape, _) => shape.elements() * dtype.bytes(),
             Fill::Read(_, dtype, elements) => elements * dtype.bytes(),
         }
+    }
+
+    /// Makes it ready to be written: what is elsewhere is fetched.
+    ///
+    /// # Errors
+    /// A device that is lost, memory that cannot be had.
+    pub(super) fn open(&mut self) -> Result<(), ExecuteError> {
+        match self {
+            Fill::Resident(..) | Fill::Literal(..) | Fill::Read(..) => {}
+            Fill::Block(buffer, _) => drop(fetched(buffer)?),
+            Fill::Parts(dtype, shape, parts) => {
+                for part in parts.iter() {
+                    if let Values::Memory(buffer) = &part.values {
+                        fetched(buffer)?;
+                    }
+                }
+                let reader = LeafReader::of_parts(*dtype, shape, std::mem::take(parts))?;
+                *self = Fill::Read(reader, *dtype, shape.elements());
+            }
+        }
+        Ok(())
     }
 
     /// Whether it has to come to the device.
@@ -126,6 +149,7 @@ impl Fill {
     pub(super) fn write(&self, mut write: impl FnMut(&[u8])) -> Result<(), ExecuteError> {
         match self {
             Fill::Resident(..) => {}
+            Fill::Parts(..) => unreachable!("it was opened"),
             Fill::Block(buffer, range) => write(&fetched(buffer)?[range.clone()]),
             Fill::Literal(bytes, range) => write(&bytes[range.clone()]),
             Fill::Read(reader, dtype, elements) => with_element!(*dtype, T => {

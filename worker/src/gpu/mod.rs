@@ -5,10 +5,10 @@
 //! the host, by the code that CPUs have, so that it gives the same bits wherever it happens.
 //!
 //! ```text
-//! Stage -> MapStage (composed kernels, requirements checked)         once per stage
+//! Stage -> MapStage, BlockStage (requirements checked, warmed)       once per stage: `map`, `block`, `foresee`
 //!   block -> LeafInput (where values come from, how addressed)       `leaf`, `space`
 //!         -> Shader (structure as WGSL) -> Pipeline, bind group      `shader`, `origin`, `accumulate`; `pipeline` caches
-//!         -> Job: upload, dispatches, download in one submission     `run`, `job`, over buffers of `pool`
+//!         -> Job: upload, dispatches in turns, download              `dispatch`, `job`, `turns` by `pace`, over `pool`
 //!   results stay on the device until somebody looks at them          `resident`
 //! ```
 //!
@@ -19,19 +19,24 @@
 mod accumulate;
 mod adapter;
 mod bandwidth;
+mod block;
 mod device;
 mod diagnose;
+mod dispatch;
+mod foresee;
 mod job;
 mod leaf;
+mod map;
 mod origin;
+mod pace;
 mod params;
 mod pipeline;
 mod pool;
 mod resident;
-mod run;
 mod select;
 mod shader;
 mod space;
+mod turns;
 mod user;
 
 use std::collections::HashMap;
@@ -45,21 +50,19 @@ pub use diagnose::{Missing, missing};
 pub use select::{SelectError, Visibility};
 
 use crate::cpu::{self, CodeGenerator, Programs};
-use crate::dtype::DType;
-use crate::executor::{EventSink, ExecuteError, Executor, Task};
+use crate::executor::{EventSink, Executor, Task};
 use crate::ids::{ArrayId, KernelHash};
-use crate::kernel::{Composed, Requirements, TypedKernel, compose, portable};
-use crate::reduce::Reducer;
+use crate::kernel::{Requirements, TypedKernel};
 use crate::slots::{Compute, Slots};
-use crate::stage::{self, Body, Map, ReduceOp, Stage};
+use crate::stage::{Body, Stage};
 
-use accumulate::Accumulator;
+use block::BlockStage;
 use device::Gpu;
 use job::Engine;
+use map::MapStage;
+use pace::Pace;
 use pipeline::Pipelines;
 use pool::Pool;
-use run::{MapStage, Reduction};
-use user::UserReduction;
 
 /// How a [`GpuExecutor`] is made.
 #[derive(Clone, Debug)]
@@ -102,9 +105,10 @@ impl GpuExecutor {
         let gpu = Arc::new(Gpu::open(adapter, options.block_timeout)?);
         let pool = Pool::new(Arc::clone(&gpu), options.memory_bytes);
         let name = gpu.executor();
-        let engine = Arc::new(Engine { gpu, pool, pipelines: Pipelines::default() });
-        // The device itself has the block's deadline; a slot's own covers what the host does before and after.
-        let slots = Slots::new("gpu", options.slots.max(2), options.block_timeout, sink)?;
+        let engine = Arc::new(Engine { gpu, pool, pipelines: Pipelines::default(), pace: Pace::default() });
+        // The device's time counts against a block's deadline. A slot also waits for the others that use the device.
+        let count = options.slots.max(2);
+        let slots = Slots::new("gpu", count, options.block_timeout.saturating_mul(count as u32), sink)?;
         let programs = Programs::new(CodeGenerator::default());
         Ok(GpuExecutor { name, slots, engine, kernels: HashMap::new(), programs })
     }
@@ -112,6 +116,17 @@ impl GpuExecutor {
     /// The GPU that it computes on.
     pub fn info(&self) -> &AdapterInfo {
         &self.engine.gpu.info
+    }
+
+    /// How many pipelines it has compiled. Most stages need no more once they are prepared.
+    pub fn pipelines(&self) -> usize {
+        self.engine.pipelines.count()
+    }
+
+    /// Dispatches at most so many workgroups of the engine's own at once, whatever would fit a turn. Never a bit of a
+    /// result depends on it.
+    pub fn set_groups_max(&self, groups: u64) {
+        self.engine.pace.set_groups_max(groups);
     }
 
     /// Declares the device lost, as its driver would.
@@ -126,7 +141,7 @@ impl Executor for GpuExecutor {
     }
 
     fn offers(&self) -> Requirements {
-        offers(&self.engine.gpu)
+        self.engine.gpu.offers()
     }
 
     fn slots(&self) -> usize {
@@ -141,9 +156,17 @@ impl Executor for GpuExecutor {
         let (kernels, programs) = (&self.kernels, &mut self.programs);
         let kernel = |hash| kernels.get(&hash).cloned();
         self.slots.prepare(stage.array, || match &stage.body {
-            Body::Map(map) => Ok(Arc::new(map_stage(&self.engine, &stage, map, &kernel)?) as Arc<dyn Compute>),
+            Body::Map(map) => {
+                let made = MapStage::new(&self.engine, &stage, map, &kernel)?;
+                made.warm();
+                Ok(Arc::new(made) as Arc<dyn Compute>)
+            }
+            Body::Block(call) => {
+                let made = BlockStage::new(&self.engine, &stage, call, &kernel)?;
+                made.warm();
+                Ok(Arc::new(made))
+            }
             Body::Fold(_) | Body::Relabel(_) => cpu::prepare(stage, programs, &kernel),
-            Body::Block(_) => Err(self.engine.gpu.unsupported("block kernels are not there yet on GPUs".to_owned())),
         });
     }
 
@@ -162,75 +185,5 @@ impl Drop for GpuExecutor {
             // Closing a device waits for its work, and what hangs never ends. It is left to the process's end.
             std::mem::forget(Arc::clone(&self.engine));
         }
-    }
-}
-
-/// Composes a map's kernels and checks that the device can run them.
-fn map_stage(
-    engine: &Arc<Engine>,
-    stage: &Arc<Stage>,
-    map: &Map,
-    kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
-) -> Result<MapStage, ExecuteError> {
-    let gpu = &engine.gpu;
-    let leaves: Vec<DType> = map.leaves.iter().map(|leaf| leaf.dtype).collect();
-    let program = match map.program.is_identity() {
-        true => None,
-        false => Some(compose(&map.program, &leaves, kernel).map_err(|error| gpu.unsupported(error.to_string()))?),
-    };
-    let program = program.map(with_portable_module);
-    let reduction = map.reduce.as_ref().map(|reduce| reduction(gpu, &reduce.reduction, kernel)).transpose()?;
-    let outputs = if reduction.is_some() { 1 } else { stage.outputs.len() };
-    let leaves_need = leaves.iter().map(|&leaf| Requirements::of_dtype(leaf));
-    let program_needs = program.iter().map(|program| program.requirements);
-    let reduction_needs = reduction.iter().map(|(_, needed)| *needed);
-    let needed = leaves_need.chain(program_needs).chain(reduction_needs);
-    check(gpu, needed.fold(Requirements::default(), |sum, more| sum | more), 1 + leaves.len() + outputs)?;
-    let reduction = reduction.map(|(reduction, _)| reduction);
-    Ok(MapStage { engine: Arc::clone(engine), stage: Arc::clone(stage), program, reduction })
-}
-
-/// The portable module is another than the one that was proved valid: wgpu validates it again.
-fn with_portable_module(mut program: Composed) -> Composed {
-    program.module = portable(&program.module, &program.info);
-    program
-}
-
-/// A reduction, and what a device must have for it.
-fn reduction(
-    gpu: &Gpu,
-    reduction: &stage::Reduction,
-    kernel: &dyn Fn(KernelHash) -> Option<Arc<TypedKernel>>,
-) -> Result<(Reduction, Requirements), ExecuteError> {
-    let reducer = Reducer::new(reduction, kernel)?;
-    if let ReduceOp::User(hash) = reduction.op {
-        let kernel = kernel(hash).ok_or(ExecuteError::KernelMissing(hash))?;
-        let unsupported = || gpu.unsupported(format!("the accumulator of {kernel}"));
-        let (user, accumulator) = UserReduction::new(&kernel).ok_or_else(unsupported)?;
-        return Ok((Reduction { reducer, accumulator, user: Some(user) }, kernel.requirements()));
-    }
-    let (op, input) = (reduction.op, reduction.inputs[0]);
-    let accumulator = Accumulator::built_in(op, input);
-    Ok((Reduction { reducer, accumulator, user: None }, Requirements::of_reduction(op, input)))
-}
-
-/// What kernels may need and the device has. Shader writers get functions of 64 bits wrong: none has those.
-fn offers(gpu: &Gpu) -> Requirements {
-    let features = gpu.info.features;
-    // The engine moves f64 by its bits.
-    Requirements { f64: features.f64 && features.i64, int64: features.i64, ..Requirements::default() }
-}
-
-/// Whether the device has what is needed, and sees so many buffers at once.
-fn check(gpu: &Gpu, needed: Requirements, bindings: usize) -> Result<(), ExecuteError> {
-    let has = offers(gpu);
-    if !has.meets(needed) {
-        return Err(gpu.unsupported(format!("the stage needs {needed}; the device has {has}")));
-    }
-    match gpu.info.limits.bindings {
-        max if bindings as u64 > u64::from(max) => {
-            Err(gpu.unsupported(format!("the stage needs {bindings} buffers at once; the device has {max}")))
-        }
-        _ => Ok(()),
     }
 }

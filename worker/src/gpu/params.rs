@@ -3,6 +3,8 @@
 
 use super::space::ADDRESS_WORDS;
 
+/// Where it is said which workgroup of all is the first of a dispatch.
+pub(super) const FIRST_GROUP_AT: usize = 3;
 /// Where the merged axes are among the parameters. Before them come the counts of the dispatch.
 pub(super) const AXES_AT: usize = 8;
 const LEAVES_AT: usize = 24;

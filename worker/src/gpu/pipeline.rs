@@ -1,4 +1,4 @@
-//! Pipelines and bind groups, made once for each structure.
+//! Pipelines, made once for each structure.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,21 +11,26 @@ use crate::kernel::splice;
 use super::device::{Gpu, Refused};
 use super::shader::ENTRY;
 
-/// Bind groups that are kept: more than the shapes and buffers that a few stages in flight have.
-const BIND_GROUPS_MAX: usize = 1024;
-
-/// The engine's text and the kernels that stand in for its stubs.
-pub(super) struct Code<'a> {
-    /// The structure: what the pipeline is known by, together with `kernels`.
-    pub(super) text: String,
-    /// The hash of each kernel that is spliced in.
-    pub(super) kernels: Vec<[u8; 32]>,
-    /// Stub, module, function.
-    pub(super) splices: Vec<(&'static str, &'a Module, Handle<Function>)>,
-    /// Buffers that are only read, the parameters included.
-    pub(super) inputs: usize,
-    /// Buffers that are written, after those.
-    pub(super) outputs: usize,
+/// What a pipeline runs.
+pub(super) enum Code<'a> {
+    /// The engine's own shader.
+    Engine {
+        /// The structure: what the pipeline is known by, together with `kernels`.
+        text: String,
+        /// The hash of each kernel that is spliced in.
+        kernels: Vec<[u8; 32]>,
+        /// Stub, module, function that stands in for it.
+        splices: Vec<(&'static str, &'a Module, Handle<Function>)>,
+    },
+    /// A block kernel, as its user wrote it.
+    Block {
+        /// Its module.
+        module: &'a Module,
+        /// The entry point's name.
+        entry: &'a str,
+        /// The kernel's hash.
+        hash: [u8; 32],
+    },
 }
 
 /// A compiled pipeline.
@@ -43,59 +48,41 @@ pub(super) struct Bound {
     pub(super) bytes: u64,
 }
 
-/// The text, and the kernels that are spliced in.
+/// The engine's text, and the kernels that are spliced in; no text, and a block kernel.
 type Key = (String, Vec<[u8; 32]>);
 
 /// All of a device's.
 #[derive(Default)]
-pub(super) struct Pipelines {
-    pipelines: Mutex<HashMap<Key, Result<Pipeline, ExecuteError>>>,
-    groups: Mutex<Groups>,
-}
-
-#[derive(Default)]
-struct Groups {
-    made: HashMap<(Pipeline, Vec<Bound>), wgpu::BindGroup>,
-    /// The pool's evictions when these were made: a bind group keeps its buffers alive.
-    evictions: u64,
-}
+pub(super) struct Pipelines(Mutex<HashMap<Key, Result<Pipeline, ExecuteError>>>);
 
 impl Pipelines {
-    /// The pipeline of this code. Others that want one wait meanwhile: it is most likely the same.
-    pub(super) fn pipeline(&self, gpu: &Gpu, code: Code<'_>) -> Result<Pipeline, ExecuteError> {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (code.text, code.kernels);
+    /// The pipeline of this code, whose bindings are buffers that it only reads, or not. Others that want one wait
+    /// meanwhile: it is most likely the same.
+    pub(super) fn pipeline(&self, gpu: &Gpu, code: Code<'_>, is_read: &[bool]) -> Result<Pipeline, ExecuteError> {
+        let mut pipelines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = code.key();
         if let Some(known) = pipelines.get(&key) {
             return known.clone();
         }
-        let made = compile(gpu, &key.0, &code.splices, code.inputs, code.outputs);
+        let made = compile(gpu, &code, is_read);
         // What a lost device refuses says nothing of the code.
         gpu.check()?;
         pipelines.insert(key, made.clone());
         made
     }
 
-    /// The bind group of these buffers, in order of binding.
-    pub(super) fn group(
-        &self,
-        gpu: &Gpu,
-        evictions: u64,
-        pipeline: &Pipeline,
-        bound: Vec<Bound>,
-    ) -> Result<wgpu::BindGroup, ExecuteError> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if groups.evictions != evictions || groups.made.len() >= BIND_GROUPS_MAX {
-            *groups = Groups { made: HashMap::new(), evictions };
-        }
-        let key = (pipeline.clone(), bound);
-        if let Some(known) = groups.made.get(&key) {
-            return Ok(known.clone());
-        }
-        let entries: Vec<_> = key.1.iter().enumerate().map(|(at, bound)| bound.entry(at)).collect();
-        let description = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
-        let group = gpu.guarded(|| gpu.device.create_bind_group(&description)).map_err(internal)?;
-        groups.made.insert(key, group.clone());
-        Ok(group)
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Pipeline {
+    /// A bind group of these buffers, in order of binding.
+    pub(super) fn bind(&self, gpu: &Gpu, bound: &[Bound]) -> Result<wgpu::BindGroup, ExecuteError> {
+        let entries: Vec<_> = bound.iter().enumerate().map(|(at, bound)| bound.entry(at)).collect();
+        let description = wgpu::BindGroupDescriptor { label: None, layout: &self.layout, entries: &entries };
+        gpu.guarded(|| gpu.device.create_bind_group(&description)).map_err(internal)
     }
 }
 
@@ -113,17 +100,37 @@ pub(super) fn internal(refused: Refused) -> ExecuteError {
     ExecuteError::Internal { what: refused.to_string() }
 }
 
-fn compile(
-    gpu: &Gpu,
-    text: &str,
-    splices: &[(&'static str, &Module, Handle<Function>)],
-    inputs: usize,
-    outputs: usize,
-) -> Result<Pipeline, ExecuteError> {
-    let parsed = naga::front::wgsl::parse_str(text);
-    let mut module = parsed.map_err(|error| ExecuteError::Internal { what: error.emit_to_string(text) })?;
-    splices.iter().for_each(|(stub, source, function)| splice(&mut module, stub, source, *function));
-    let entries: Vec<_> = (0..inputs + outputs).map(|at| layout_entry(at, at < inputs)).collect();
+impl Code<'_> {
+    fn key(&self) -> Key {
+        match self {
+            Code::Engine { text, kernels, .. } => (text.clone(), kernels.clone()),
+            Code::Block { hash, .. } => (String::new(), vec![*hash]),
+        }
+    }
+
+    fn module(&self) -> Result<Module, ExecuteError> {
+        match self {
+            Code::Engine { text, splices, .. } => {
+                let parsed = naga::front::wgsl::parse_str(text);
+                let mut module = parsed.map_err(|error| ExecuteError::Internal { what: error.emit_to_string(text) })?;
+                splices.iter().for_each(|(stub, source, function)| splice(&mut module, stub, source, *function));
+                Ok(module)
+            }
+            Code::Block { module, .. } => Ok((*module).clone()),
+        }
+    }
+
+    fn entry(&self) -> &str {
+        match self {
+            Code::Engine { .. } => ENTRY,
+            Code::Block { entry, .. } => entry,
+        }
+    }
+}
+
+fn compile(gpu: &Gpu, code: &Code<'_>, is_read: &[bool]) -> Result<Pipeline, ExecuteError> {
+    let module = code.module()?;
+    let entries: Vec<_> = is_read.iter().enumerate().map(|(at, &is_read)| layout_entry(at, is_read)).collect();
     let made = gpu.guarded(|| {
         let device = &gpu.device;
         let source = wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(module));
@@ -138,10 +145,10 @@ fn compile(
             label: None,
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(ENTRY),
-            // Every lane that is read was written.
+            entry_point: Some(code.entry()),
             compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
+                // The engine's own shaders write every lane that they read.
+                zero_initialize_workgroup_memory: matches!(code, Code::Block { .. }),
                 ..wgpu::PipelineCompilationOptions::default()
             },
             cache: None,

@@ -1,7 +1,8 @@
 //! The buffers of a device: leased for one block, kept for the next, never more than the ledger allows.
 //!
 //! Memory is reserved before anything is dispatched: a block gets all its buffers at once or waits for those of others,
-//! and what could never fit is refused. Sizes come in buckets, so that few buffers serve all blocks.
+//! and what could never fit is refused. Sizes come in buckets, so that few buffers serve all blocks. The bind groups of
+//! buffers are kept here too, since they keep buffers from being freed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,9 +10,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use crate::executor::ExecuteError;
 
 use super::device::{Gpu, Refused};
+use super::pipeline::{Bound, Pipeline};
 
 /// The smallest buffer.
 const BYTES_MIN: u64 = 256;
+
+/// Bind groups that are kept: more than the shapes and buffers that a few stages in flight have.
+const BIND_GROUPS_MAX: usize = 1024;
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +57,7 @@ struct State {
     /// Bytes of buffers that wait.
     idle: u64,
     free: HashMap<(Use, u64), Vec<wgpu::Buffer>>,
-    /// How often buffers were given back to the device.
-    evictions: u64,
+    groups: HashMap<(Pipeline, Vec<Bound>), wgpu::BindGroup>,
 }
 
 /// A buffer for one block; dropped, it waits for the next.
@@ -133,9 +137,19 @@ impl Pool {
         self.freed.notify_all();
     }
 
-    /// How often buffers were given back to the device: what holds buffers by other ways then lets go of them.
-    pub(super) fn evictions(&self) -> u64 {
-        self.lock().evictions
+    /// The bind group of a pipeline and these leased buffers, in order of binding.
+    pub(super) fn group(&self, pipeline: &Pipeline, bound: Vec<Bound>) -> Result<wgpu::BindGroup, ExecuteError> {
+        let key = (pipeline.clone(), bound);
+        if let Some(known) = self.lock().groups.get(&key) {
+            return Ok(known.clone());
+        }
+        let group = pipeline.bind(&self.gpu, &key.1)?;
+        let mut state = self.lock();
+        if state.groups.len() >= BIND_GROUPS_MAX {
+            state.groups.clear();
+        }
+        state.groups.insert(key, group.clone());
+        Ok(group)
     }
 
     /// A new buffer. If the device has no memory, what waits is given back, and it is asked once more.
@@ -150,6 +164,8 @@ impl Pool {
         let created = create().or_else(|refused| match refused {
             Refused::Memory => {
                 self.lock().evict();
+                // The driver frees what was let go of when it is asked how it is doing.
+                self.gpu.poll_now();
                 create()
             }
             Refused::Invalid(_) => Err(refused),
@@ -183,8 +199,8 @@ impl State {
     /// Gives all that waits back to the device.
     fn evict(&mut self) {
         self.free.clear();
+        self.groups.clear();
         self.idle = 0;
-        self.evictions += 1;
     }
 }
 
@@ -195,9 +211,10 @@ impl Lease {
         self.is_mapped = false;
     }
 
-    /// Notes that the host has the buffer mapped.
-    pub(super) fn set_mapped(&mut self) {
+    /// Has so many bytes mapped for reading when what was submitted has ended. If that fails, so does reading.
+    pub(super) fn map_to_read(&mut self, bytes: u64) {
         self.is_mapped = true;
+        self.buffer.map_async(wgpu::MapMode::Read, ..bytes, |_| {});
     }
 }
 
@@ -219,14 +236,15 @@ impl Drop for Lease {
                 buffer.unmap();
                 pool.put_back(kind, buffer);
             }
-            // Mapped again as soon as the device has read it.
+            // Mapped again as soon as the device has read it: at once, where its block has ended.
             (Use::Upload, false) => {
-                let (pool, kept) = (Weak::clone(&self.pool), buffer.clone());
+                let (home, kept) = (Weak::clone(&self.pool), buffer.clone());
                 buffer.map_async(wgpu::MapMode::Write, .., move |mapped| {
-                    if let (Ok(()), Some(pool)) = (mapped, pool.upgrade()) {
+                    if let (Ok(()), Some(pool)) = (mapped, home.upgrade()) {
                         pool.put_back(kind, kept);
                     }
                 });
+                pool.gpu.poll_now();
             }
         }
     }
@@ -241,6 +259,43 @@ fn capacity_of(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::device::tests::any_gpu;
+
+    /// Bytes that are leased, resident, idle.
+    #[track_caller]
+    fn check(pool: &Pool, expected: [u64; 3]) {
+        let State { leased, resident, idle, .. } = &*pool.lock();
+        assert_eq!([*leased, *resident, *idle], expected);
+    }
+
+    /// What is leased comes back, mapped as it was, and nothing is made twice.
+    #[test]
+    fn what_is_given_back_serves_the_next() {
+        let Some(gpu) = any_gpu() else { return };
+        let pool = Pool::new(gpu, 1 << 20);
+        let wanted = [(Use::Upload, 1000), (Use::Storage, 5000), (Use::Download, 300)];
+        let capacity: u64 = wanted.iter().map(|&(_, bytes)| capacity_of(bytes)).sum();
+        for _ in 0..5 {
+            let mut leases = pool.lease(&wanted).unwrap();
+            check(&pool, [capacity, 0, 0]);
+            leases[0].unmap();
+            drop(leases);
+            check(&pool, [0, 0, capacity]);
+        }
+        let mut kept = pool.lease(&[(Use::Storage, 5000)]).unwrap();
+        pool.keep(&mut kept);
+        check(&pool, [0, capacity_of(5000), capacity - capacity_of(5000)]);
+        assert!(!pool.can_keep(1 << 19) && pool.can_keep(1 << 18));
+        drop(kept);
+        check(&pool, [0, 0, capacity]);
+        // Another size makes room for itself, and more than there is is refused.
+        let large = pool.lease(&[(Use::Storage, (1 << 20) - 1000)]).unwrap();
+        check(&pool, [large[0].buffer.size(), 0, 0]);
+        let error = pool.lease(&[(Use::Storage, 2 << 20)]).err();
+        assert_eq!(error, Some(ExecuteError::Memory { bytes: 2 << 20 }));
+        drop(large);
+        check(&pool, [0, 0, 1 << 20]);
+    }
 
     #[test]
     fn buckets_are_few_and_little_larger() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::block::{BufferMut, Remote, RemoteError};
 use crate::executor::ExecuteError;
 
-use super::device::Gpu;
+use super::device::{Gpu, Refused};
 use super::pipeline::internal;
 use super::pool::{Lease, Pool, Use};
 
@@ -30,11 +30,12 @@ impl DeviceBytes {
     fn download(&self) -> Result<BufferMut, ExecuteError> {
         self.gpu.check()?;
         let mut leases = self.pool.lease(&[(Use::Download, self.bytes)])?;
-        let staging = leases.pop().expect("one buffer was asked for");
+        let mut staging = leases.pop().expect("one buffer was asked for");
         let encode = |encoder: &mut wgpu::CommandEncoder| {
             encoder.copy_buffer_to_buffer(&self.lease.buffer, 0, &staging.buffer, 0, self.bytes);
         };
-        let submission = submit(&self.gpu, encode, Some((&staging, self.bytes))).map_err(internal)?;
+        let submission = submit(&self.gpu, encode).map_err(internal)?;
+        staging.map_to_read(self.bytes);
         self.gpu.wait(submission)?;
         let [bytes] = <[BufferMut; 1]>::try_from(read(staging, &[self.bytes])?)
             .unwrap_or_else(|_| unreachable!("one size gives one buffer"));
@@ -48,30 +49,24 @@ impl Remote for DeviceBytes {
     }
 
     fn fetch(&self) -> Result<BufferMut, RemoteError> {
-        self.download().map_err(|error| RemoteError { why: error.to_string() })
+        self.download().map_err(|error| RemoteError { why: self.gpu.blame(error).to_string() })
     }
 }
 
-/// Submits what is encoded, and has so many bytes of a buffer mapped for reading when that has ended.
+/// Submits what is encoded.
 pub(super) fn submit(
     gpu: &Gpu,
     encode: impl FnOnce(&mut wgpu::CommandEncoder),
-    download: Option<(&Lease, u64)>,
-) -> Result<wgpu::SubmissionIndex, super::device::Refused> {
+) -> Result<wgpu::SubmissionIndex, Refused> {
     gpu.guarded(|| {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encode(&mut encoder);
-        let submission = gpu.queue.submit([encoder.finish()]);
-        if let Some((lease, bytes)) = download {
-            lease.buffer.map_async(wgpu::MapMode::Read, ..bytes, |_| {});
-        }
-        submission
+        gpu.queue.submit([encoder.finish()])
     })
 }
 
 /// What was downloaded and mapped, one buffer for each of `sizes`.
-pub(super) fn read(mut download: Lease, sizes: &[u64]) -> Result<Vec<BufferMut>, ExecuteError> {
-    download.set_mapped();
+pub(super) fn read(download: Lease, sizes: &[u64]) -> Result<Vec<BufferMut>, ExecuteError> {
     let total: u64 = sizes.iter().sum();
     let unmapped = |error| ExecuteError::Internal { what: format!("a download buffer is not mapped: {error}") };
     let view = download.buffer.get_mapped_range(..total).map_err(unmapped)?;

@@ -21,6 +21,9 @@ pub(super) const TREE_CHUNK: u64 = 64 * GROUP;
 pub(super) const SERIAL_CHUNK: u64 = 64;
 
 const PRELUDE: &str = include_str!("../../../shaders/prelude.wgsl");
+/// What the prelude multiplies with, on devices without and with 64-bit integers: the same product.
+const PRODUCT: &str = include_str!("../../../shaders/product.wgsl");
+const PRODUCT64: &str = include_str!("../../../shaders/product64.wgsl");
 const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
 const WIDE: &str = include_str!("../../../shaders/wide.wgsl");
 const RANDOM64: &str = include_str!("../../../shaders/random64.wgsl");
@@ -66,9 +69,9 @@ pub(super) struct Shader<'a> {
 }
 
 impl Shader<'_> {
-    /// The text of the whole module, stubs included.
-    pub(super) fn text(&self) -> String {
-        let mut text = PRELUDE.to_owned();
+    /// The text of the whole module, stubs included. `has_int64` says that the device has 64-bit integers.
+    pub(super) fn text(&self, has_int64: bool) -> String {
+        let mut text = [PRELUDE, if has_int64 { PRODUCT64 } else { PRODUCT }].concat();
         let is_random = |leaf: &LeafShader| matches!(leaf.origin, Origin::Uniform | Origin::Normal);
         let is_random64 = |leaf: &LeafShader| leaf.origin == Origin::Normal || is_random(leaf) && is_wide(leaf.dtype);
         if self.uses_wide() {
@@ -237,7 +240,7 @@ impl Shader<'_> {
             "@group(0) @binding({output}) var<storage, read_write> partials: array<Acc>;
 var<workgroup> lanes: array<Acc, {GROUP}>;\n"
         );
-        [text.clone(), variables, entry("let id = group.y * groups.x + group.x;", &body)].concat()
+        [text.clone(), variables, entry("let id = group_number(group, groups);", &body)].concat()
     }
 }
 
@@ -261,7 +264,7 @@ pub(super) fn fold_text(accumulator: &Accumulator) -> String {
     let variables = "@group(0) @binding(1) var<storage, read> lower: array<Acc>;
 @group(0) @binding(2) var<storage, read_write> upper: array<Acc>;\n";
     let wide = if *is_wide { WIDE } else { "" };
-    [PRELUDE, wide, text, variables, &entry("let id = invocation(group, groups, lane);", &body)].concat()
+    [PRELUDE, PRODUCT, wide, text, variables, &entry("let id = invocation(group, groups, lane);", &body)].concat()
 }
 
 fn entry(number: &str, body: &str) -> String {
@@ -297,9 +300,12 @@ fn at_function(record: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
     use super::*;
+    use crate::interpreter::{Interpreter, StopFlag};
     use crate::stage::ReduceOp;
 
     #[track_caller]
@@ -314,8 +320,26 @@ mod tests {
 
     #[test]
     fn every_file_is_valid_after_the_prelude_and_those_it_names() {
-        for files in [&[PRELUDE][..], &[PRELUDE, PHILOX], &[PRELUDE, WIDE], &[PRELUDE, WIDE, PHILOX, RANDOM64]] {
-            check(&files.concat());
+        for product in [PRODUCT, PRODUCT64] {
+            for files in [&[][..], &[PHILOX], &[WIDE], &[WIDE, PHILOX, RANDOM64]] {
+                check(&[&[PRELUDE, product], files].concat().concat());
+            }
+        }
+    }
+
+    /// By the definition, and against Rust's product.
+    #[test]
+    fn both_products_of_words_are_whole() {
+        for product in [PRODUCT, PRODUCT64] {
+            let module = naga::front::wgsl::parse_str(&["alias Wide = vec2<u32>;\n", product].concat()).unwrap();
+            let (function, _) = module.functions.iter().next().unwrap();
+            let mut interpreter = Interpreter::new(Arc::new(module), function).unwrap();
+            let words = [0, 1, 2, 0xffff, 0x1_0000, 0x1_0001, 0xd251_1f53, 0xcd9e_8d57, 0x8000_0000, u32::MAX];
+            for (a, b) in words.into_iter().flat_map(|a| words.map(|b| (u64::from(a), u64::from(b)))) {
+                let mut found = [0; 2];
+                interpreter.call(&[a, b], &StopFlag::new(), &mut found).unwrap();
+                assert_eq!(found, [(a * b) & 0xffff_ffff, (a * b) >> 32], "{a} {b}");
+            }
         }
     }
 
@@ -335,7 +359,7 @@ mod tests {
                     let leaf = LeafShader { dtype, origin, is_linear };
                     let leaves = vec![leaf, leaf];
                     let results = vec![dtype, DType::Bool];
-                    check(&Shader { leaves, results, is_identity: false, uses_at: true, sink: Sink::Store }.text());
+                    check(&Shader { leaves, results, is_identity: false, uses_at: true, sink: Sink::Store }.text(true));
                 }
             }
         }
@@ -361,7 +385,9 @@ mod tests {
             for &place in places {
                 for sink in [Sink::Serial(&accumulator, place), Sink::Tree(&accumulator, place)] {
                     let leaves = vec![LeafShader { dtype, origin: Origin::Buffer, is_linear: true }];
-                    check(&Shader { leaves, results: vec![dtype], is_identity: true, uses_at: false, sink }.text());
+                    check(
+                        &Shader { leaves, results: vec![dtype], is_identity: true, uses_at: false, sink }.text(false),
+                    );
                 }
             }
             check(&fold_text(&accumulator));

@@ -9,11 +9,11 @@ use naga::{
     Statement, TypeInner,
 };
 
-use super::{KernelKind, Problem, WORKGROUP_BYTES_MAX, WORKGROUP_DEPTH_MAX, WORKGROUP_INVOCATIONS_MAX, block};
+use super::{KernelKind, Problem, WORKGROUP_DEPTH_MAX, WORKGROUP_INVOCATIONS_MAX, block};
 
 /// The largest value, the most local variables of one function and the most private ones, in bytes. WGSL itself
 /// promises 8 KiB.
-const LOCAL_BYTES_MAX: u32 = 64 << 10;
+pub(super) const LOCAL_BYTES_MAX: u32 = 64 << 10;
 /// How deep functions may call each other. GPUs inline all calls.
 const CALL_DEPTH_MAX: u32 = 64;
 
@@ -74,26 +74,17 @@ impl Rules<'_> {
 
     fn check_variables(&self) -> Result<(), Found> {
         let Module { global_variables, overrides, .. } = self.module;
-        let (mut shared_bytes, mut private_bytes) = (0u32, 0u32);
         for (handle, variable) in global_variables.iter() {
             let span = global_variables.get_span(handle);
             let name = variable.name.as_deref().unwrap_or_default();
             let refused = |what: &str| Err((self.forbidden(format!("{what} like `{name}`")), span));
             match variable.space {
                 _ if !self.is_block => return refused("module variables"),
-                AddressSpace::Storage { .. } => {}
-                AddressSpace::WorkGroup => {
-                    shared_bytes = shared_bytes.saturating_add(block::bytes(self.module, variable));
-                }
-                AddressSpace::Private => {
-                    private_bytes = private_bytes.saturating_add(block::bytes(self.module, variable));
-                }
+                AddressSpace::Storage { .. } | AddressSpace::WorkGroup | AddressSpace::Private => {}
                 AddressSpace::Uniform => return refused("uniform buffers"),
                 AddressSpace::Handle => return refused("textures and samplers"),
                 _ => return refused("module variables"),
             }
-            check_count("bytes of workgroup memory", shared_bytes.into(), WORKGROUP_BYTES_MAX, span)?;
-            check_count("bytes of private variables", private_bytes.into(), LOCAL_BYTES_MAX, span)?;
         }
         match overrides.iter().next() {
             Some((handle, _)) => Err((self.forbidden("`override`"), overrides.get_span(handle))),
@@ -126,8 +117,8 @@ impl Rules<'_> {
     fn check_function(&self, function: &Function) -> Result<(), Found> {
         let types = &self.module.types;
         for (index, argument) in function.arguments.iter().enumerate() {
-            let span = parameter_span(function, index).unwrap_or_default();
-            self.check_type(&types[argument.ty].inner).map_err(|problem| (problem, span))?;
+            let located = |problem| (problem, parameter_span(function, index).unwrap_or_default());
+            self.check_type(&types[argument.ty].inner).map_err(located)?;
         }
         let mut bytes = 0u32;
         for (handle, local) in function.local_variables.iter() {
@@ -185,18 +176,13 @@ impl Rules<'_> {
 
     /// The nesting of blocks is bounded by [`super::survey`].
     fn check_block(&self, block: &Block) -> Result<(), Found> {
-        block.span_iter().try_for_each(|(statement, span)| match statement {
-            Statement::Block(block) => self.check_block(block),
-            Statement::If { accept, reject, .. } => [accept, reject].into_iter().try_for_each(|b| self.check_block(b)),
-            Statement::Switch { cases, .. } => cases.iter().try_for_each(|case| self.check_block(&case.body)),
-            Statement::Loop { body, continuing, .. } => {
-                [body, continuing].into_iter().try_for_each(|block| self.check_block(block))
-            }
-            other => self.check_statement(other).map_err(|problem| (problem, *span)),
+        block.span_iter().try_for_each(|(statement, span)| {
+            self.check_statement(statement).map_err(|problem| (problem, *span))?;
+            inner_blocks(statement).into_iter().try_for_each(|block| self.check_block(block))
         })
     }
 
-    /// A statement that holds no blocks.
+    /// A statement without the blocks that it holds.
     fn check_statement(&self, statement: &Statement) -> Result<(), Problem> {
         match statement {
             Statement::Emit(_)
@@ -232,7 +218,7 @@ fn too_many(what: &str, max: u32) -> Problem {
     Problem::TooMany { what: what.to_owned(), max: max.into() }
 }
 
-fn check_count(what: &str, count: u64, max: u32, span: Span) -> Result<(), Found> {
+pub(super) fn check_count(what: &str, count: u64, max: u32, span: Span) -> Result<(), Found> {
     if count > u64::from(max) { Err((too_many(what, max), span)) } else { Ok(()) }
 }
 
@@ -255,17 +241,22 @@ fn check_call_depth(module: &Module) -> Result<(), Found> {
 /// Appends the functions that a block calls, in order, with repetitions.
 pub(super) fn calls(block: &Block, found: &mut Vec<Handle<Function>>) {
     for statement in block.iter() {
-        match statement {
-            Statement::Call { function, .. } => found.push(*function),
-            Statement::Block(block) => calls(block, found),
-            Statement::If { accept, reject, .. } => [accept, reject].into_iter().for_each(|block| calls(block, found)),
-            Statement::Switch { cases, .. } => cases.iter().for_each(|case| calls(&case.body, found)),
-            Statement::Loop { body, continuing, .. } => {
-                [body, continuing].into_iter().for_each(|block| calls(block, found));
-            }
-            // No other statement holds blocks or calls.
-            _ => {}
+        if let Statement::Call { function, .. } = statement {
+            found.push(*function);
         }
+        inner_blocks(statement).into_iter().for_each(|block| calls(block, found));
+    }
+}
+
+/// The blocks that a statement holds, in order.
+pub(super) fn inner_blocks(statement: &Statement) -> Vec<&Block> {
+    match statement {
+        Statement::Block(block) => vec![block],
+        Statement::If { accept, reject, .. } => vec![accept, reject],
+        Statement::Switch { cases, .. } => cases.iter().map(|case| &case.body).collect(),
+        Statement::Loop { body, continuing, .. } => vec![body, continuing],
+        // No other statement holds blocks.
+        _ => Vec::new(),
     }
 }
 

@@ -4,29 +4,33 @@
 //! outputs, read and written; then the block info, if it is declared. What else the text may contain is said by
 //! [`super::allowed`].
 
+use naga::compact::KeepUnused;
 use naga::{
     AddressSpace, ArraySize, Binding, BuiltIn, Function, GlobalVariable, Handle, Module, Scalar, Span, StorageAccess,
     Type, TypeInner,
 };
 
+use super::allowed::{LOCAL_BYTES_MAX, check_count};
 use super::names::{scalar_dtype, type_name};
 use super::typed::BlockFunction;
-use super::{BlockSignature, Field, Parameter, Problem, STORAGE_BUFFERS_MAX};
+use super::{BlockSignature, Field, Parameter, Problem, STORAGE_BUFFERS_MAX, WORKGROUP_BYTES_MAX};
 use crate::dtype::DType;
 
 /// A problem and where it shows.
 type Found = (Problem, Span);
 
-/// Leaves the module the one entry point that is meant.
-pub(super) fn keep_entry(module: &mut Module, name: Option<&str>) -> Result<(), Found> {
+/// Leaves the module the one entry point that is meant. Says what becomes of what it does not use: of several entry
+/// points each has buffers and workgroup memory of its own, and one alone may leave an input unread.
+pub(super) fn keep_entry(module: &mut Module, name: Option<&str>) -> Result<KeepUnused, Found> {
     let names = || module.entry_points.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
     match (module.entry_points.as_slice(), name) {
         ([], None) => Err((Problem::NoEntryPoint, Span::UNDEFINED)),
-        ([_], None) => Ok(()),
+        ([_], None) => Ok(KeepUnused::Yes),
         ([_, second, ..], None) => Err((Problem::SeveralEntryPoints(names()), span(&second.function))),
         (entries, Some(name)) if entries.iter().any(|entry| entry.name == name) => {
+            let unused = if entries.len() == 1 { KeepUnused::Yes } else { KeepUnused::No };
             module.entry_points.retain(|entry| entry.name == name);
-            Ok(())
+            Ok(unused)
         }
         (_, Some(name)) => {
             Err((Problem::NoSuchFunction { name: name.to_owned(), functions: names() }, Span::UNDEFINED))
@@ -38,15 +42,19 @@ pub(super) fn keep_entry(module: &mut Module, name: Option<&str>) -> Result<(), 
 pub(super) fn function(module: &Module, has_info: bool) -> Result<BlockFunction, Found> {
     let entry = &module.entry_points[0];
     let globals = storage_buffers(module)?;
-    let variables = module.global_variables.iter();
-    let shared = variables.filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
+    variable_bytes(module, AddressSpace::Private, "bytes of private variables", LOCAL_BYTES_MAX)?;
     let mut signature = BlockSignature {
         name: entry.name.clone(),
         workgroup: entry.workgroup_size,
         inputs: Vec::new(),
         outputs: Vec::new(),
         uses_info: false,
-        workgroup_bytes: shared.map(|(_, variable)| bytes(module, variable)).sum(),
+        workgroup_bytes: variable_bytes(
+            module,
+            AddressSpace::WorkGroup,
+            "bytes of workgroup memory",
+            WORKGROUP_BYTES_MAX,
+        )?,
     };
     for &handle in &globals {
         let variable = &module.global_variables[handle];
@@ -59,10 +67,16 @@ pub(super) fn function(module: &Module, has_info: bool) -> Result<BlockFunction,
     }
 }
 
-/// Bytes of a variable as devices count them: rounded up to 16.
-pub(super) fn bytes(module: &Module, variable: &GlobalVariable) -> u32 {
-    let bytes = module.types[variable.ty].inner.try_size(module.to_ctx());
-    bytes.and_then(|bytes| bytes.checked_next_multiple_of(16)).unwrap_or(u32::MAX)
+/// Bytes of all variables in a space as devices count them, each rounded up to 16.
+fn variable_bytes(module: &Module, space: AddressSpace, what: &str, max: u32) -> Result<u32, Found> {
+    let mut sum = 0u32;
+    for (handle, variable) in module.global_variables.iter().filter(|(_, variable)| variable.space == space) {
+        let bytes = module.types[variable.ty].inner.try_size(module.to_ctx());
+        let bytes = bytes.and_then(|bytes| bytes.checked_next_multiple_of(16)).unwrap_or(u32::MAX);
+        sum = sum.saturating_add(bytes);
+        check_count(what, sum.into(), max, module.global_variables.get_span(handle))?;
+    }
+    Ok(sum)
 }
 
 /// Where an entry point begins: naga keeps no span of its head.

@@ -135,7 +135,7 @@ pub enum Problem {
         max: u64,
     },
     /// An array whose length cannot be bounded before the text is parsed.
-    #[error("an array's length is made of numbers and of constants that stand before it, by + - * / %")]
+    #[error("an array's length is made of numbers and of constants that are so made, by + * / %")]
     ArrayLength,
     /// Something no kernel function may contain.
     #[error("a kernel function has no {what}: it sees its arguments, constants and local variables alone")]

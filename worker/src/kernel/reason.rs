@@ -5,6 +5,7 @@ use naga::proc::{ResolveContext, TypeResolution};
 use naga::valid::{CallError, EntryPointError, ExpressionError, FunctionError, GlobalVariableError, ValidationError};
 use naga::{Block, Expression, Function, GlobalVariable, Handle, Module, Span, Statement, TypeInner};
 
+use super::allowed::inner_blocks;
 use super::block;
 use super::names::{inner_name, operator, type_name};
 
@@ -123,12 +124,8 @@ fn call_span(block: &Block, callee: Handle<Function>) -> Option<Span> {
 
 /// Where the first statement stands of which `is_it` holds.
 fn find(block: &Block, is_it: &dyn Fn(&Statement) -> bool) -> Option<Span> {
-    block.span_iter().find_map(|(statement, span)| match statement {
-        found if is_it(found) => Some(*span),
-        Statement::Block(block) => find(block, is_it),
-        Statement::If { accept, reject, .. } => find(accept, is_it).or_else(|| find(reject, is_it)),
-        Statement::Switch { cases, .. } => cases.iter().find_map(|case| find(&case.body, is_it)),
-        Statement::Loop { body, continuing, .. } => find(body, is_it).or_else(|| find(continuing, is_it)),
-        _ => None,
+    block.span_iter().find_map(|(statement, span)| match is_it(statement) {
+        true => Some(*span),
+        false => inner_blocks(statement).into_iter().find_map(|block| find(block, is_it)),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use naga::compact::{KeepUnused, compact};
 use naga::valid::ModuleInfo;
 use naga::{Function, GlobalVariable, Handle, Module};
 
@@ -88,10 +89,11 @@ impl TypedKernel {
         let written = text.validate(&module)?;
         let warnings = warn::warnings(&text, &module);
         contract::contract(&mut module, &written);
+        let mut unused = KeepUnused::Yes;
         if source.kind == KernelKind::Block {
-            block::keep_entry(&mut module, source.entry.as_deref()).map_err(located)?;
+            unused = block::keep_entry(&mut module, source.entry.as_deref()).map_err(located)?;
         }
-        naga::compact::compact(&mut module, naga::compact::KeepUnused::Yes);
+        compact(&mut module, unused);
         let info = text.validate(&module)?;
         let functions = extract::functions(&module, &source, &text).map_err(located)?;
         let mut requirements = Requirements::of(&module, &info);

@@ -74,7 +74,8 @@ impl Kernel {
         Kernel::block_in("kernel", text, None)
     }
 
-    /// A block kernel: the `@compute` entry point called `name`.
+    /// A block kernel: the `@compute` entry point called `name`, with the buffers that it uses. (Those that only other
+    /// entry points use are not its own.)
     pub fn block_named(text: &str, name: &str) -> Result<Kernel, KernelError> {
         Kernel::block_in("kernel", text, Some(name))
     }

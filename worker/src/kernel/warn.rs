@@ -6,9 +6,12 @@ use super::Warning;
 use super::allowed::all_functions;
 use super::text::Text;
 
+/// The most warnings that are told of one text; telling where each shows reads the text again.
+const WARNINGS_MAX: usize = 64;
+
 /// Warns of `let k = 0.1; ... f64(k)`: WGSL makes such a `k` an f32, and the bits that 0.1 loses are lost.
 pub(super) fn warnings(text: &Text<'_>, module: &Module) -> Vec<Warning> {
-    all_functions(module).flat_map(|function| widened(text, function)).collect()
+    all_functions(module).flat_map(|function| widened(text, function)).take(WARNINGS_MAX).collect()
 }
 
 fn widened<'a>(text: &'a Text<'_>, function: &'a Function) -> impl Iterator<Item = Warning> + 'a {

@@ -1,11 +1,11 @@
 //! How many may knock, from one address and in all. A pure function of time and of who has knocked before.
 //!
-//! A handshake costs the one that is dialled a signature; a flood must neither eat a core nor lock the others out. So
+//! An address is one of IPv4, or all 2^64 that a host of IPv6 may call its own. A handshake costs the one that is dialled a signature; a flood must neither eat a core nor lock the others out. So
 //! every address has a bucket that fills slowly, and all addresses together have another. While the common one is less
 //! than half full, an address must first show that it is not forged, which costs nothing to ask.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// Handshakes that one address may begin at once: two for each of 256 processes that a node starts together.
@@ -73,7 +73,7 @@ impl Admission {
         if self.total.taken + 1.0 > TOTAL_BURST || self.total.open >= OPEN_MAX || !self.has_room_for(now, address) {
             return Verdict::Refuse;
         }
-        let bucket = self.addresses.entry(address).or_insert(Bucket { seen: now, ..Bucket::default() });
+        let bucket = self.addresses.entry(owner(address)).or_insert(Bucket { seen: now, ..Bucket::default() });
         bucket.refill(now, ADDRESS_PER_SECOND);
         if bucket.taken + 1.0 > ADDRESS_BURST || bucket.open >= OPEN_MAX_PER_ADDRESS {
             return Verdict::Refuse;
@@ -86,13 +86,13 @@ impl Admission {
     /// An admitted one is in, or out again.
     pub(super) fn ended(&mut self, address: IpAddr) {
         self.total.open = self.total.open.saturating_sub(1);
-        if let Some(bucket) = self.addresses.get_mut(&address) {
+        if let Some(bucket) = self.addresses.get_mut(&owner(address)) {
             bucket.open = bucket.open.saturating_sub(1);
         }
     }
 
     fn has_room_for(&mut self, now: Duration, address: IpAddr) -> bool {
-        if self.addresses.len() < ADDRESSES_MAX || self.addresses.contains_key(&address) {
+        if self.addresses.len() < ADDRESSES_MAX || self.addresses.contains_key(&owner(address)) {
             return true;
         }
         self.addresses.retain(|_, bucket| {
@@ -100,6 +100,14 @@ impl Admission {
             bucket.taken > 0.0 || bucket.open > 0
         });
         self.addresses.len() < ADDRESSES_MAX
+    }
+}
+
+/// The one address that stands for all that its owner may dial from.
+fn owner(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -134,6 +142,18 @@ mod tests {
         assert_eq!(admission.knock(SECOND, address(2), false), Verdict::Admit);
         assert_eq!(admitted(&mut admission, 2 * SECOND, |_| address(1), 1000), 64);
         assert_eq!(admitted(&mut admission, 60 * SECOND, |_| address(1), 1000), 512);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let mut admission = Admission::default();
+        let inside = |number: u32| Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number) << 20).into();
+        assert_eq!(admitted(&mut admission, SECOND, inside, 2000), 512);
+        let outside = Ipv6Addr::from_bits(0x2001_0db9 << 96).into();
+        assert_eq!(admission.knock(SECOND, outside, false), Verdict::Admit);
+        let mapped = |number: u32| Ipv4Addr::from_bits(number).to_ipv6_mapped().into();
+        assert_eq!(admission.knock(SECOND, mapped(1), true), Verdict::Admit);
+        assert_eq!(admitted(&mut admission, SECOND, |_| mapped(2), 512), 512, "others than the first");
     }
 
     #[test]

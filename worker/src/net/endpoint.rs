@@ -2,9 +2,12 @@
 //! message never waits behind blocks.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
@@ -89,14 +92,28 @@ impl Endpoint {
         self.last_words.clone()
     }
 
-    /// Waits for `work`, at most `limit`.
-    pub(super) fn wait<T>(
+    /// Waits for `work`, at most `limit`. Not on the endpoint's own threads.
+    pub(super) fn wait<T: Send>(
         &self,
         what: &'static str,
         limit: Duration,
-        work: impl Future<Output = Result<T, NetError>>,
+        work: impl Future<Output = Result<T, NetError>> + Send,
     ) -> Result<T, NetError> {
-        self.runtime().block_on(within(what, limit, work))
+        assert!(!is_inside(self.runtime()), "a thread of the network cannot wait for the network");
+        waiting(|| self.runtime().block_on(within(what, limit, work)))
+    }
+}
+
+/// Whether this is one of the runtime's own threads.
+fn is_inside(runtime: &Handle) -> bool {
+    Handle::try_current().is_ok_and(|current| current.id() == runtime.id())
+}
+
+/// Does what waits. On a thread of somebody else's runtime that is forbidden, and another thread does it.
+fn waiting<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    match Handle::try_current() {
+        Err(_) => work(),
+        Ok(_) => thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic)),
     }
 }
 
@@ -104,13 +121,20 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
         // One of its own threads, told of something, cannot wait for itself.
-        if Handle::try_current().is_ok() {
+        if is_inside(runtime.handle()) {
             self.quinn.close(VarInt::from_u32(0), &[]);
             return runtime.shutdown_background();
         }
+        waiting(|| self.leave(runtime));
+    }
+}
+
+impl Endpoint {
+    /// Lets last words leave, and ends.
+    fn leave(&self, runtime: Runtime) {
         let begun = Instant::now();
         while self.last_words.0.load(Ordering::SeqCst) > 0 && begun.elapsed() < CLOSE_PATIENCE {
-            std::thread::sleep(CLOSE_PAUSE);
+            thread::sleep(CLOSE_PAUSE);
         }
         self.quinn.close(VarInt::from_u32(0), &[]);
         let idle = runtime.block_on(async { timeout(CLOSE_PATIENCE, self.quinn.wait_idle()).await });
@@ -130,11 +154,58 @@ pub(super) async fn within<T>(
     timeout(limit, work).await.unwrap_or(Err(NetError::Timeout { what, limit }))
 }
 
-/// The first address that a name stands for.
-pub(super) async fn resolve(address: &str) -> Result<SocketAddr, NetError> {
-    let unknown = |why: String| NetError::Address { address: address.to_owned(), why };
-    let mut found = tokio::net::lookup_host(address).await.map_err(|error| unknown(error.to_string()))?;
-    found.next().ok_or_else(|| unknown("the name stands for no address".to_owned()))
+/// Dials whatever a name stands for, with at most `limit` for all of it.
+pub(super) async fn dial<T, F: Future<Output = Result<T, NetError>>>(
+    name: &str,
+    what: &'static str,
+    limit: Duration,
+    attempt: impl FnMut(SocketAddr) -> F,
+) -> Result<T, NetError> {
+    let begun = Instant::now();
+    let unknown = |why: String| NetError::Address { address: name.to_owned(), why };
+    let lookup = async { tokio::net::lookup_host(name).await.map_err(|error| unknown(error.to_string())) };
+    let mut found: Vec<SocketAddr> = within(what, limit, lookup).await?.collect();
+    // `localhost` is both, and what listens on it mostly listens there.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let left = limit.saturating_sub(begun.elapsed());
+    let answer = first_answer(&found, what, left, attempt).await;
+    answer.unwrap_or_else(|| Err(unknown("the name stands for no address".to_owned())))
+}
+
+/// Tries one address after the other until somebody answers, if it is with a refusal. Each has its share of the time
+/// that is left. `None` for no addresses.
+async fn first_answer<T, F: Future<Output = Result<T, NetError>>>(
+    addresses: &[SocketAddr],
+    what: &'static str,
+    limit: Duration,
+    mut attempt: impl FnMut(SocketAddr) -> F,
+) -> Option<Result<T, NetError>> {
+    let end = Instant::now() + limit;
+    let mut answer = None;
+    for (tried, &address) in addresses.iter().enumerate() {
+        let share = end.saturating_duration_since(Instant::now()) / (addresses.len() - tried) as u32;
+        answer = Some(within(what, share, attempt(address)).await);
+        if !matches!(answer, Some(Err(NetError::Lost | NetError::Timeout { .. } | NetError::Address { .. }))) {
+            break;
+        }
+    }
+    answer
+}
+
+/// The address of this machine from which `address` is reached. Nothing is sent.
+///
+/// # Errors
+/// If the name stands for no address, or there is no way to it.
+pub fn address_towards(address: &str) -> Result<IpAddr, NetError> {
+    let unknown = |why: io::Error| NetError::Address { address: address.to_owned(), why: why.to_string() };
+    let nowhere = || unknown(io::ErrorKind::NotFound.into());
+    let towards = address.to_socket_addrs().map_err(unknown)?.min_by_key(SocketAddr::is_ipv6).ok_or_else(nowhere)?;
+    let any: SocketAddr = match towards {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).map_err(NetError::system("no UDP socket"))?;
+    socket.connect(towards).and_then(|()| socket.local_addr()).map(|local| local.ip()).map_err(unknown)
 }
 
 /// Lets connections in until the endpoint ends. `establish` finds out who each is, within `limit`, and says why if it
@@ -190,4 +261,37 @@ async fn let_in<T, F: Future<Output = Result<T, NetError>>>(
 fn lock(admission: &Mutex<Admission>) -> std::sync::MutexGuard<'_, Admission> {
     // Counting cannot be left half done.
     admission.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_name_is_tried_until_one_answers() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let addresses = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let limit = Duration::from_millis(300);
+        let mut tried = Vec::new();
+        let attempt = |address: SocketAddr| {
+            tried.push(address.port());
+            async move {
+                match address.port() {
+                    1 => std::future::pending().await,
+                    2 => Err(NetError::Lost),
+                    _ => Ok(address),
+                }
+            }
+        };
+        let answer = runtime.block_on(first_answer(&addresses, "a test", limit, attempt));
+        assert_eq!((answer, tried), (Some(Ok(addresses[2])), vec![1, 2, 3]));
+        let refused = async |_| Err::<(), _>(NetError::WrongToken);
+        let mut count = 0;
+        let attempt = |address| {
+            count += 1;
+            refused(address)
+        };
+        let answer = runtime.block_on(first_answer(&addresses, "a test", limit, attempt));
+        assert_eq!((answer, count), (Some(Err(NetError::WrongToken)), 1), "a refusal is an answer");
+    }
 }

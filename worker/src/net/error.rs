@@ -203,7 +203,7 @@ impl From<ConnectionError> for NetError {
                 CONNECTION_REFUSED => NetError::Refused(Refusal::Busy),
                 code => match Refusal::of_alert(code) {
                     Some(refusal) => NetError::Refused(refusal),
-                    None => NetError::Quic { code, reason: String::from_utf8_lossy(&close.reason).into_owned() },
+                    None => NetError::Quic { code, reason: printable(&close.reason) },
                 },
             },
             ConnectionError::TransportError(error) => match Refusal::of_alert(error.code.into()) {
@@ -233,8 +233,13 @@ fn closed(code: u64, reason: &[u8]) -> NetError {
     }
     match Refusal::of_code(code) {
         Some(refusal) => NetError::Refused(refusal),
-        None => NetError::Quic { code, reason: String::from_utf8_lossy(reason).into_owned() },
+        None => NetError::Quic { code, reason: printable(reason) },
     }
+}
+
+/// What a stranger says, without what a terminal would obey.
+fn printable(reason: &[u8]) -> String {
+    String::from_utf8_lossy(reason).escape_debug().to_string()
 }
 
 impl From<ReadError> for NetError {
@@ -292,5 +297,7 @@ mod tests {
         assert_eq!(closed(OTHER_VERSION.into(), &reason), NetError::Version { ours, theirs });
         assert!(matches!(closed(OTHER_VERSION.into(), &[0xff]), NetError::Quic { .. }));
         assert_eq!(closed(0, &[]), NetError::Closed);
+        let escaped = closed(77, b"\x1b[2J bye").to_string();
+        assert!(escaped.ends_with(r"\u{1b}[2J bye"), "{escaped}");
     }
 }

@@ -50,6 +50,7 @@ use std::time::Duration;
 
 pub use bulk::{Bulk, BulkOptions, PutError, Question, Reply, STALL_LIMIT};
 pub use control::{Control, Dialer, Received, Server, Session};
+pub use endpoint::address_towards;
 pub use error::{NetError, Refusal};
 pub use hello::Hello;
 pub use traffic::Traffic;

@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 
 use super::number::{Number, Total};
-use super::operation::{BuiltIn, LANES, Operation, lanes, masked_lanes};
+use super::operation::{BuiltIn, LANES, Operation, lanes, masked_lanes, row_lanes};
 use crate::dtype::Element;
 
 /// A reduction whose accumulator is one number and whose combination is one operation on it.
@@ -47,6 +47,10 @@ impl<M: Monoid> Operation for Plain<M> {
         (lanes(values, M::identity(), M::lift, M::combine), ())
     }
     #[inline(always)]
+    fn row<const N: usize>(&self, row: &[M::In; N]) -> (M::A, ()) {
+        (row_lanes(row, M::identity(), M::lift, M::combine), ())
+    }
+    #[inline(always)]
     fn short_row(&self, window: &[M::In; LANES], length: usize) -> (M::A, ()) {
         (masked_lanes(window, length, M::identity(), M::lift, M::combine), ())
     }
@@ -55,6 +59,19 @@ impl<M: Monoid> Operation for Plain<M> {
     }
     fn store(&self, unit: (M::A, ()), count: u64, _place: &dyn Fn(u64) -> u64, out: &mut [u8]) {
         out.copy_from_slice(bytemuck::bytes_of(&M::store(unit.0, count)));
+    }
+    #[inline(always)]
+    fn store_all(
+        &self,
+        units: impl Iterator<Item = (M::A, ())>,
+        count: u64,
+        _place: &dyn Fn(u64) -> u64,
+        out: &mut [u8],
+    ) {
+        // Partials of a known width, side by side: the compiler makes vectors of them.
+        for (partial, (a, ())) in bytemuck::cast_slice_mut::<u8, M::Partial>(out).iter_mut().zip(units) {
+            *partial = M::store(a, count);
+        }
     }
 }
 
@@ -93,6 +110,7 @@ macro_rules! plain_monoid {
             fn combine(a: $a, b: $a) -> $a {
                 $combine(a, b)
             }
+            #[inline(always)]
             fn store(a: $a, _count: u64) -> $a {
                 a.canonical()
             }
@@ -150,6 +168,7 @@ impl<T: Number> Monoid for Mean<T> {
     fn combine(a: f64, b: f64) -> f64 {
         a + b
     }
+    #[inline(always)]
     fn store(sum: f64, count: u64) -> CountedSum {
         CountedSum { count, sum: sum.canonical() }
     }
@@ -208,6 +227,15 @@ impl<T: Number> Operation for Var<T> {
             distance * distance
         };
         (mean, lanes(values, f64::NOTHING, square, f64::add))
+    }
+    #[inline(always)]
+    fn row<const N: usize>(&self, row: &[T; N]) -> (f64, f64) {
+        let mean = row_lanes(row, f64::NOTHING, T::real, f64::add) / N as f64;
+        let square = |value: T| {
+            let distance = value.real() - mean;
+            distance * distance
+        };
+        (mean, row_lanes(row, f64::NOTHING, square, f64::add))
     }
     #[inline(always)]
     fn short_row(&self, window: &[T; LANES], length: usize) -> (f64, f64) {

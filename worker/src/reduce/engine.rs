@@ -265,14 +265,30 @@ impl<O: Operation> Engine<O> {
     /// The next results of the block.
     fn store(&mut self, elements: u64, units: impl Units<O>) {
         if let Ok(buffer) = &mut self.output {
-            let width = self.operation.partial_bytes();
-            let partials = buffer.bytes_mut()[self.filled * width..].chunks_exact_mut(width);
-            let place = self.places.mover();
+            let (width, operation) = (self.operation.partial_bytes(), &self.operation);
+            let first = self.filled * width;
             self.filled += units.len();
-            for (partial, unit) in partials.zip(units.iter(&self.operation)) {
-                self.operation.store(unit, elements, &place, partial);
-            }
+            let out = &mut buffer.bytes_mut()[first..self.filled * width];
+            vectorised(Store { operation, units, elements, place: &self.places.mover(), out });
         }
+    }
+}
+
+/// Stores results.
+struct Store<'a, O: Operation, U> {
+    operation: &'a O,
+    units: U,
+    elements: u64,
+    place: &'a dyn Fn(u64) -> u64,
+    out: &'a mut [u8],
+}
+
+impl<O: Operation, U: Units<O>> Work for Store<'_, O, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.operation.store_all(self.units.iter(self.operation), self.elements, self.place, self.out);
     }
 }
 

@@ -51,6 +51,7 @@ impl Total for f64 {
     fn multiply(self, other: f64) -> f64 {
         self * other
     }
+    #[inline(always)]
     fn canonical(self) -> f64 {
         if self.is_nan() { f64::NAN } else { self }
     }
@@ -67,6 +68,7 @@ impl Total for u64 {
     fn multiply(self, other: u64) -> u64 {
         self.wrapping_mul(other)
     }
+    #[inline(always)]
     fn canonical(self) -> u64 {
         self
     }

@@ -9,7 +9,7 @@ use crate::dtype::Element;
 /// Lanes of a segment of a row.
 pub(super) const LANES: usize = 32;
 
-/// One reduction. All methods are hot and inlined, but for the last three.
+/// One reduction. All methods are hot and inlined, but for `unlaned`, `partial_bytes` and `store`.
 pub(super) trait Operation: Send + 'static {
     /// What it reduces.
     type In: bytemuck::Pod;
@@ -48,6 +48,19 @@ pub(super) trait Operation: Send + 'static {
     /// Stores the accumulator of `count` elements, NaN made canonical. `place` turns places in the block into places in
     /// the array.
     fn store(&self, unit: (Self::A, Self::B), count: u64, place: &dyn Fn(u64) -> u64, out: &mut [u8]);
+    /// [`Operation::store`] of one accumulator after the other. Hot where rows are short.
+    #[inline(always)]
+    fn store_all(
+        &self,
+        units: impl Iterator<Item = (Self::A, Self::B)>,
+        count: u64,
+        place: &dyn Fn(u64) -> u64,
+        out: &mut [u8],
+    ) {
+        for (partial, unit) in out.chunks_exact_mut(self.partial_bytes()).zip(units) {
+            self.store(unit, count, place, partial);
+        }
+    }
 }
 
 /// An operation that comes with the engine: what becomes of its stored accumulators.
@@ -87,6 +100,21 @@ pub(super) fn lanes<T: Copy, A: Copy>(
     last.iter_mut().zip(rest).for_each(|(lane, &value)| *lane = lift(value));
     for lane in 0..LANES {
         lanes[lane] = combine(lanes[lane], last[lane]);
+    }
+    halve(lanes, combine)
+}
+
+/// [`lanes`] of a row of fewer elements than lanes, whose number the compiler knows: it leaves the other lanes out.
+#[inline(always)]
+pub(super) fn row_lanes<T: Copy, A: Copy, const N: usize>(
+    row: &[T; N],
+    identity: A,
+    lift: impl Fn(T) -> A,
+    combine: impl Fn(A, A) -> A,
+) -> A {
+    let mut lanes = [identity; LANES];
+    for at in 0..N {
+        lanes[at] = lift(row[at]);
     }
     halve(lanes, combine)
 }

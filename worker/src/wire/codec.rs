@@ -147,6 +147,7 @@ mod tests {
         prop_oneof![
             worker().prop_map(|worker| ToWorker::Welcome { worker }),
             (worker(), ".{0,20}").prop_map(|(worker, address)| ToWorker::Peer { worker, address }),
+            worker().prop_map(|worker| ToWorker::PeerGone { worker }),
             kernel().prop_map(ToWorker::Kernel),
             (stage(), any::<u32>()).prop_map(|(stage, depth)| ToWorker::Stage { stage, depth }),
             run.prop_map(|(array, start, attempt, bytes_spare, inputs)| {

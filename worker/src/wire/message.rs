@@ -28,6 +28,8 @@ pub enum DeviceClass {
 /// The first thing a worker says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Register {
+    /// What people call it; empty inside one process. Nothing hangs on it.
+    pub name: String,
     /// Tasks it runs at once; at least 1.
     pub slots: u32,
     /// Its byte ledger's limit: what all blocks and work in flight may take.
@@ -50,6 +52,7 @@ impl Register {
     /// A worker on the CPU, in the process of its peers.
     pub fn of_cpu(executor: &str, slots: u32, memory_bytes: u64) -> Register {
         Register {
+            name: String::new(),
             slots,
             memory_bytes,
             executor: executor.to_owned(),
@@ -65,6 +68,15 @@ impl Register {
 /// What is expected of a fetch between workers of one process: a pointer changes hands. A hint for placement.
 pub const FETCH_BYTES_PER_SECOND: u64 = 8 << 30;
 
+/// All that a worker's connection carries to the scheduler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToScheduler {
+    /// Comes first, and once.
+    Register(Register),
+    /// Everything after it.
+    Worker(FromWorker),
+}
+
 /// From the scheduler to one worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
@@ -79,6 +91,11 @@ pub enum ToWorker {
         worker: WorkerId,
         /// Its [`Register::address`].
         address: String,
+    },
+    /// A peer is gone: what is asked of it ends now.
+    PeerGone {
+        /// Who.
+        worker: WorkerId,
     },
     /// A kernel. Comes once, before the first stage that names it.
     Kernel(KernelBytes),

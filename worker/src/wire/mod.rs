@@ -14,6 +14,8 @@ pub mod peer;
 pub mod plan;
 
 pub use codec::{WireError, decode, encode};
-pub use message::{DeviceClass, FETCH_BYTES_PER_SECOND, FetchError, FromWorker, Register, Run, ToWorker, Whereabouts};
+pub use message::{
+    DeviceClass, FETCH_BYTES_PER_SECOND, FetchError, FromWorker, Register, Run, ToScheduler, ToWorker, Whereabouts,
+};
 pub use peer::{BlockHeader, PeerReply, PeerRequest, RequestId};
 pub use plan::{KernelBytes, Plan};

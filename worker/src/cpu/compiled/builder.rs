@@ -3,6 +3,7 @@
 //! A *gang* is what a value is for all lanes at once. It may be *uniform*, one number for all: an operation on uniform
 //! gangs gives one again. A bool gang is a *mask*. Nothing here knows of kernels.
 
+use super::flat::{Change, Told};
 use super::helper::Helper;
 use crate::dtype::DType;
 
@@ -57,6 +58,18 @@ pub(super) struct Memory {
     pub varies: bool,
 }
 
+/// What the invocations of a workgroup share.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outside {
+    /// A storage buffer: words beyond its end are 0 and take nothing.
+    Buffer(u32),
+    /// A variable in workgroup memory, so many bytes from its start: every index is inside.
+    Workgroup { at: u64, width: u64 },
+}
+
+/// A word there: so many words from its start, and as many as the gang says.
+pub(super) type Word<G> = (u32, Option<G>);
+
 /// A code generator, emitting one function.
 pub(super) trait Builder {
     /// A gang.
@@ -102,8 +115,37 @@ pub(super) trait Builder {
     /// The word of a table of constants.
     fn lookup(&mut self, table: u32, offset: u32, index: Self::Gang) -> Self::Gang;
 
+    /// What each invocation of the gang is told.
+    fn told(&mut self, told: Told) -> Self::Gang;
+    /// The lanes of the gang that are invocations.
+    fn valid(&mut self) -> Self::Gang;
+    fn length(&mut self, buffer: u32) -> Self::Gang;
+    /// For all lanes, masked or not: what is outside is never touched.
+    fn load_outside(&mut self, outside: Outside, word: Word<Self::Gang>, dtype: DType) -> Self::Gang;
+    /// Where the mask is set, if there is one; of lanes that store to one word the last wins.
+    fn store_outside(&mut self, outside: Outside, word: Word<Self::Gang>, gang: Self::Gang, mask: Option<Self::Gang>);
+    /// Lane after lane, where the mask is set: what was there, and whether that is what was expected.
+    fn change(
+        &mut self,
+        outside: Outside,
+        word: Word<Self::Gang>,
+        change: Change,
+        operands: &[Self::Gang],
+        mask: Option<Self::Gang>,
+    ) -> [Self::Gang; 2];
+
+    /// Begins what is done for each gang of the workgroup, each with scratch memory of its own.
+    fn begin_gangs(&mut self) -> Self::Block;
+    fn end_gangs(&mut self, gangs: Self::Block);
+    /// Until gangs begin, scratch memory is the first gang's.
+    fn first_gang(&mut self);
+    /// Ends the function if the uniform `is_missed` is set, and says which barrier it is.
+    fn miss(&mut self, is_missed: Self::Gang, barrier: u32);
+
     /// Whether any lane of a mask is set: uniform.
     fn any(&mut self, mask: Self::Gang) -> Self::Gang;
+    /// Whether any lane of a gang of floats is NaN: uniform. It may be true of a gang without one.
+    fn any_nan(&mut self, a: Self::Gang) -> Self::Gang;
     fn block(&mut self) -> Self::Block;
     /// Begins a block that everything that leads to it already jumps to.
     fn enter(&mut self, block: Self::Block);

@@ -7,14 +7,15 @@ use std::mem::offset_of;
 use std::sync::{Mutex, OnceLock};
 
 use cranelift_codegen::ir::{AbiParam, types};
-use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
+use smallvec::SmallVec;
 
 use super::CompileError;
-use super::cranelift::{Emitter, Pointees};
+use super::cranelift::{Emitter, Pointees, Table};
 use super::divergence::Divergence;
 use super::flat::{Op, Program};
 use super::helper::{fma_double, fma_single};
@@ -29,25 +30,31 @@ pub(in super::super) const AT_WORDS: usize = 1 + 3 * RANK_MAX;
 /// What one call of the code is given.
 #[repr(C)]
 pub(super) struct Context {
+    common: Common,
     leaves: *const *const u8,
     at_index: *const *const u32,
     at_words: *const u32,
     results: *const *mut u8,
-    scratch: *mut u8,
-    stop: *const u8,
     elements: u64,
+}
+
+/// What the code of block kernels is given as well: it comes first.
+#[repr(C)]
+pub(super) struct Common {
+    pub scratch: *mut u8,
+    pub stop: *const u8,
 }
 
 /// Where the fields of a [`Context`] are.
 pub(super) mod field {
-    use super::{Context, offset_of};
+    use super::{Common, Context, offset_of};
 
     pub(in super::super) const LEAVES: i32 = offset_of!(Context, leaves) as i32;
     pub(in super::super) const AT_INDEX: i32 = offset_of!(Context, at_index) as i32;
     pub(in super::super) const AT_WORDS: i32 = offset_of!(Context, at_words) as i32;
     pub(in super::super) const RESULTS: i32 = offset_of!(Context, results) as i32;
-    pub(in super::super) const SCRATCH: i32 = offset_of!(Context, scratch) as i32;
-    pub(in super::super) const STOP: i32 = offset_of!(Context, stop) as i32;
+    pub(in super::super) const SCRATCH: i32 = offset_of!(Common, scratch) as i32;
+    pub(in super::super) const STOP: i32 = offset_of!(Common, stop) as i32;
     pub(in super::super) const ELEMENTS: i32 = offset_of!(Context, elements) as i32;
 }
 
@@ -56,16 +63,17 @@ type Entry = unsafe extern "C" fn(*const Context) -> u32;
 /// The machine code of a program.
 pub(in super::super) struct Code {
     entry: Entry,
-    /// Owns the code's memory; `None` once it is freed.
-    module: Mutex<Option<JITModule>>,
-    /// The code holds their addresses.
-    _pointees: Pointees,
+    /// Owns the code.
+    _machine: Machine,
     lanes: usize,
     scratch_bytes: u64,
     leaves: Vec<(DType, bool)>,
     results: Vec<DType>,
     uses_at: [bool; AT_WORDS],
 }
+
+/// What a call has few of: calls are made for every tile, and allocate nothing.
+pub(in super::super) type Few<T> = SmallVec<[T; 8]>;
 
 /// What a call reads and writes.
 pub(in super::super) struct Call<'a, 'r> {
@@ -93,44 +101,22 @@ impl Code {
         lanes: usize,
         mask_width: usize,
     ) -> Result<Code, CompileError> {
-        let broken = |what: String| CompileError::Cranelift { what };
-        let mut builder = JITBuilder::with_isa(isa()?, default_libcall_names());
-        builder.symbol("fmaf", fma_single as *const u8).symbol("fma", fma_double as *const u8);
-        let mut module = JITModule::new(builder);
-        let mut context = module.make_context();
-        let pointer = module.target_config().pointer_type();
-        context.func.signature.params.push(AbiParam::new(pointer));
-        context.func.signature.returns.push(AbiParam::new(types::I32));
-        let mut memory = FunctionBuilderContext::new();
-        let mut function = FunctionBuilder::new(&mut context.func, &mut memory);
-        let entry = function.create_block();
-        function.append_block_params_for_function_params(entry);
-        function.switch_to_block(entry);
-        function.seal_block(entry);
-        let argument = function.block_params(entry)[0];
-
         let tables = program.tables.iter().map(|(dtype, words)| (*dtype, words.clone().into_boxed_slice())).collect();
-        let call_conv = module.isa().default_call_conv();
-        let mut emitter = Emitter::new(function, lanes, mask_width, (pointer, call_conv), argument, tables);
-        let gangs = emitter.begin();
-        let cell = RefCell::new(emitter);
-        let (results, scratch_bytes) = lower(program, divergence, &cell);
-        let mut emitter = cell.into_inner();
-        for (index, result) in results.into_iter().enumerate() {
-            emitter.output(index, result);
-        }
-        emitter.end(gangs);
-        let pointees = emitter.finish(module.target_config());
-
-        let signature = &context.func.signature;
-        let declared = module.declare_function("kernel", Linkage::Export, signature);
-        let id = declared.map_err(|error| broken(error.to_string()))?;
-        module.define_function(id, &mut context).map_err(|error| broken(format!("{error:?}")))?;
-        module.clear_context(&mut context);
-        module.finalize_definitions().map_err(|error| broken(error.to_string()))?;
-        let code = module.get_finalized_function(id);
-        // SAFETY: the code was just made with this signature, and lives as long as the module, which `Code` owns.
-        let entry = unsafe { std::mem::transmute::<*const u8, Entry>(code) };
+        let mut scratch_bytes = 0;
+        let machine = Machine::new((lanes, mask_width), tables, |mut emitter| {
+            let gangs = emitter.begin(leaves.len(), program.results.len());
+            let cell = RefCell::new(emitter);
+            let results;
+            (results, scratch_bytes) = lower(program, divergence, &cell);
+            let mut emitter = cell.into_inner();
+            for (index, result) in results.into_iter().enumerate() {
+                emitter.output(index, result);
+            }
+            emitter.end(gangs);
+            emitter
+        })?;
+        // SAFETY: the code was just made with this signature, and lives as long as the machine, which `Code` owns.
+        let entry = unsafe { std::mem::transmute::<*const u8, Entry>(machine.entry) };
         let mut uses_at = [false; AT_WORDS];
         for &input in &program.inputs {
             if let Op::At(word) = program.value(input).op {
@@ -139,8 +125,7 @@ impl Code {
         }
         Ok(Code {
             entry,
-            module: Mutex::new(Some(module)),
-            _pointees: pointees,
+            _machine: machine,
             lanes,
             scratch_bytes,
             leaves: leaves.to_vec(),
@@ -198,16 +183,15 @@ impl Code {
         for (axis, index) in at_index.iter().enumerate() {
             assert!(!self.uses_index(axis) || index.len() >= elements, "every element's index");
         }
-        let leaves: Vec<*const u8> = leaves.iter().map(|leaf| leaf.as_ptr()).collect();
-        let results: Vec<*mut u8> = results.iter_mut().map(|result| result.as_mut_ptr()).collect();
+        let leaves: Few<*const u8> = leaves.iter().map(|leaf| leaf.as_ptr()).collect();
+        let results: Few<*mut u8> = results.iter_mut().map(|result| result.as_mut_ptr()).collect();
         let at_index = at_index.map(|index| index.as_ptr());
         let context = Context {
             leaves: leaves.as_ptr(),
             at_index: at_index.as_ptr(),
             at_words: at_words.as_ptr(),
+            common: Common { scratch: scratch.as_mut_ptr().cast(), stop: stop.shared().as_ptr().cast() },
             results: results.as_ptr(),
-            scratch: scratch.as_mut_ptr().cast(),
-            stop: stop.shared().as_ptr().cast(),
             elements: elements as u64,
         };
         // SAFETY: the lowering reads `elements` elements (or one) of each leaf and index, writes as many of each result,
@@ -219,14 +203,71 @@ impl Code {
     }
 }
 
-impl Drop for Code {
+/// One function as machine code: it takes the address of a context that begins with [`Common`], and returns a status.
+pub(super) struct Machine {
+    /// Where it begins.
+    pub entry: *const u8,
+    /// Owns the code's memory; `None` once it is freed.
+    module: Mutex<Option<JITModule>>,
+    /// The code holds their addresses.
+    _pointees: Pointees,
+}
+
+// SAFETY: the address is that of code, which nobody writes.
+unsafe impl Send for Machine {}
+// SAFETY: as above.
+unsafe impl Sync for Machine {}
+
+impl Machine {
+    /// Makes the code that `emit` emits, for gangs of `lanes` and masks of a width.
+    pub(super) fn new(
+        (lanes, mask_width): (usize, usize),
+        tables: Vec<Table>,
+        emit: impl FnOnce(Emitter<'_>) -> Emitter<'_>,
+    ) -> Result<Machine, CompileError> {
+        let broken = |what: String| CompileError::Cranelift { what };
+        let mut builder = JITBuilder::with_isa(isa()?, default_libcall_names());
+        builder.symbol("fmaf", fma_single as *const u8).symbol("fma", fma_double as *const u8);
+        let mut module = JITModule::new(builder);
+        let mut context = module.make_context();
+        let pointer = module.target_config().pointer_type();
+        context.func.signature.params.push(AbiParam::new(pointer));
+        context.func.signature.returns.push(AbiParam::new(types::I32));
+        let mut memory = FunctionBuilderContext::new();
+        let mut function = FunctionBuilder::new(&mut context.func, &mut memory);
+        let entry = function.create_block();
+        function.append_block_params_for_function_params(entry);
+        function.switch_to_block(entry);
+        function.seal_block(entry);
+        let argument = function.block_params(entry)[0];
+        let machine = (pointer, module.isa().default_call_conv(), has_blend(module.isa()));
+        let emitter = emit(Emitter::new(function, (lanes, mask_width), machine, argument, tables));
+        let pointees = emitter.finish(module.target_config());
+
+        let signature = &context.func.signature;
+        let declared = module.declare_function("kernel", Linkage::Export, signature);
+        let id = declared.map_err(|error| broken(error.to_string()))?;
+        module.define_function(id, &mut context).map_err(|error| broken(format!("{error:?}")))?;
+        module.clear_context(&mut context);
+        module.finalize_definitions().map_err(|error| broken(error.to_string()))?;
+        let entry = module.get_finalized_function(id);
+        Ok(Machine { entry, module: Mutex::new(Some(module)), _pointees: pointees })
+    }
+}
+
+impl Drop for Machine {
     fn drop(&mut self) {
         let module = self.module.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if let Some(module) = module {
-            // SAFETY: a call borrows `self`, so none is running; `entry` is private and goes now.
+            // SAFETY: whoever calls the code borrows the machine meanwhile, so nobody does now or ever will.
             unsafe { module.free_memory() };
         }
     }
+}
+
+/// Whether there is an instruction that chooses by a mask.
+fn has_blend(isa: &dyn TargetIsa) -> bool {
+    isa.isa_flags().iter().any(|flag| flag.name == "has_sse41" && flag.as_bool() == Some(true))
 }
 
 /// What this machine's code is made by.

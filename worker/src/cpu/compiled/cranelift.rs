@@ -3,20 +3,24 @@
 mod convert;
 mod gang;
 mod memory;
+mod outside;
 mod vector;
+mod workgroup;
 
 use std::sync::Arc;
 
-use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self, AbiParam, BlockArg, InstBuilder, MemFlagsData, Signature, StackSlot, Type, types};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 
-use super::builder::{Binary, Builder, Memory, Unary};
+use super::builder::{Binary, Builder, Memory, Outside, Unary, Word};
 use super::code::field;
+use super::flat::{Change, Told};
 use super::helper::{Helper, LANES_MAX, Slot, Slots, WORDS_MAX, call_helper};
 use crate::dtype::DType;
 use gang::{Form, Gang, PARTS_MAX, Parts, lane_type, vector_type};
+use workgroup::Workgroup;
 
 /// Bytes of a vector.
 const VECTOR_BYTES: usize = 16;
@@ -27,10 +31,16 @@ pub(super) struct Emitter<'f> {
     lanes: usize,
     /// Bytes of a lane of a mask that is kept.
     mask_width: usize,
+    /// Whether masks choose by an instruction of their own.
+    has_blend: bool,
     pointer: Type,
     call_conv: CallConv,
     /// Points to the call's [`super::code::Context`].
     context: ir::Value,
+    /// Where the leaves' and the results' elements begin, and the stop flag: known before the first gang.
+    leaves: Vec<ir::Value>,
+    results: Vec<ir::Value>,
+    stop: ir::Value,
     /// The gang's first element.
     element: Variable,
     /// Where a raised stop flag leads.
@@ -40,6 +50,8 @@ pub(super) struct Emitter<'f> {
     trash: Option<StackSlot>,
     helpers: Vec<Arc<Helper>>,
     tables: Vec<Table>,
+    /// Of a block kernel.
+    workgroup: Option<Workgroup>,
 }
 
 /// A table of constants, and what they are.
@@ -47,8 +59,9 @@ pub(super) type Table = (DType, Box<[u64]>);
 
 /// The loop over a call's gangs.
 pub(super) struct Gangs {
-    head: ir::Block,
+    body: ir::Block,
     end: ir::Block,
+    elements: ir::Value,
 }
 
 /// A word that may be set again.
@@ -65,6 +78,11 @@ fn plain() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
+/// Memory that stays as it is while the code runs.
+fn fixed() -> MemFlagsData {
+    plain().with_aligned().with_readonly()
+}
+
 fn no_arguments() -> std::iter::Empty<&'static BlockArg> {
     std::iter::empty()
 }
@@ -72,52 +90,60 @@ fn no_arguments() -> std::iter::Empty<&'static BlockArg> {
 impl<'f> Emitter<'f> {
     pub(super) fn new(
         mut function: FunctionBuilder<'f>,
-        lanes: usize,
-        mask_width: usize,
-        (pointer, call_conv): (Type, CallConv),
+        (lanes, mask_width): (usize, usize),
+        (pointer, call_conv, has_blend): (Type, CallConv, bool),
         context: ir::Value,
         tables: Vec<Table>,
     ) -> Emitter<'f> {
         let (element, stopped) = (function.declare_var(types::I64), function.create_block());
         function.set_cold_block(stopped);
+        let stop = function.ins().load(pointer, fixed(), context, field::STOP);
         Emitter {
             function,
             lanes,
             mask_width,
+            has_blend,
             pointer,
             call_conv,
             context,
+            leaves: Vec::new(),
+            results: Vec::new(),
+            stop,
             element,
             stopped,
             slots: None,
             trash: None,
             helpers: Vec::new(),
             tables,
+            workgroup: None,
         }
     }
 
     /// Begins the loop over the call's gangs: what is emitted next is done for each.
-    pub(super) fn begin(&mut self) -> Gangs {
-        let (head, body, end) = (self.block(), self.block(), self.block());
+    pub(super) fn begin(&mut self, leaves: usize, results: usize) -> Gangs {
+        let mut word = |start, offset| self.function.ins().load(self.pointer, fixed(), start, offset);
+        let [leaves, results] = [(field::LEAVES, leaves), (field::RESULTS, results)].map(|(offset, count)| {
+            let starts = word(self.context, offset);
+            (0..count as i32).map(|at| word(starts, 8 * at)).collect()
+        });
+        (self.leaves, self.results) = (leaves, results);
+        let (body, end) = (self.block(), self.block());
         let zero = self.function.ins().iconst(types::I64, 0);
         self.function.def_var(self.element, zero);
-        self.jump(head);
-        self.enter_loop(head);
-        let (element, elements) =
-            (self.function.use_var(self.element), self.context_field(field::ELEMENTS, types::I64));
-        let goes_on = self.function.ins().icmp(IntCC::UnsignedLessThan, element, elements);
-        self.function.ins().brif(goes_on, body, no_arguments(), end, no_arguments());
-        self.enter(body);
-        Gangs { head, end }
+        let elements = self.context_field(field::ELEMENTS, types::I64);
+        self.function.ins().brif(elements, body, no_arguments(), end, no_arguments());
+        self.enter_loop(body);
+        Gangs { body, end, elements }
     }
 
     /// Ends the loop, and the function.
-    pub(super) fn end(&mut self, Gangs { head, end }: Gangs) {
+    pub(super) fn end(&mut self, Gangs { body, end, elements }: Gangs) {
         let element = self.function.use_var(self.element);
         let next = self.function.ins().iadd_imm_s(element, self.lanes as i64);
         self.function.def_var(self.element, next);
-        self.jump(head);
-        self.seal(head);
+        let goes_on = self.function.ins().icmp(IntCC::UnsignedLessThan, next, elements);
+        self.function.ins().brif(goes_on, body, no_arguments(), end, no_arguments());
+        self.seal(body);
         for (block, status) in [(end, 0), (self.stopped, 1)] {
             self.enter(block);
             let status = self.function.ins().iconst(types::I32, status);
@@ -128,12 +154,12 @@ impl<'f> Emitter<'f> {
     /// Hands over the function, and what the code points to.
     pub(super) fn finish(self, config: cranelift_codegen::isa::TargetFrontendConfig) -> Pointees {
         self.function.finalize(config);
-        Pointees { _helpers: self.helpers, _tables: self.tables }
+        let told = self.workgroup.map_or(Vec::new(), Workgroup::into_tables);
+        Pointees { _helpers: self.helpers, _tables: self.tables, _told: told }
     }
 
     fn context_field(&mut self, offset: i32, ty: Type) -> ir::Value {
-        let flags = plain().with_aligned().with_readonly();
-        self.function.ins().load(ty, flags, self.context, offset)
+        self.function.ins().load(ty, fixed(), self.context, offset)
     }
 
     fn scalar_constant(&mut self, dtype: DType, word: u64) -> ir::Value {
@@ -181,6 +207,7 @@ fn folded(op: Binary, a: Gang, b: Gang) -> Option<Gang> {
 pub(super) struct Pointees {
     _helpers: Vec<Arc<Helper>>,
     _tables: Vec<Table>,
+    _told: Vec<Box<[u32]>>,
 }
 
 impl Builder for Emitter<'_> {
@@ -201,20 +228,16 @@ impl Builder for Emitter<'_> {
     }
 
     fn leaf(&mut self, leaf: u32, dtype: DType, varies: bool) -> Gang {
-        let leaves = self.context_field(field::LEAVES, self.pointer);
-        let flags = plain().with_aligned().with_readonly();
-        let start = self.function.ins().load(self.pointer, flags, leaves, 8 * leaf as i32);
-        self.input(start, dtype, varies)
+        self.input(self.leaves[leaf as usize], dtype, varies)
     }
 
     fn at(&mut self, word: u32, varies: bool) -> Gang {
-        let flags = plain().with_aligned().with_readonly();
         if !varies {
             let words = self.context_field(field::AT_WORDS, self.pointer);
-            return Self::uniform(DType::U32, self.function.ins().load(types::I32, flags, words, 4 * word as i32));
+            return Self::uniform(DType::U32, self.function.ins().load(types::I32, fixed(), words, 4 * word as i32));
         }
         let axes = self.context_field(field::AT_INDEX, self.pointer);
-        let start = self.function.ins().load(self.pointer, flags, axes, 8 * (word as i32 - 1));
+        let start = self.function.ins().load(self.pointer, fixed(), axes, 8 * (word as i32 - 1));
         self.input(start, DType::U32, true)
     }
 
@@ -251,9 +274,18 @@ impl Builder for Emitter<'_> {
         }
         match op {
             Binary::Add if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fadd(a, b)),
-            Binary::Add => self.zip(dtype, a, b, |it, a, b| it.function.ins().iadd(a, b)),
+            Binary::Add => {
+                let sum = self.zip(dtype, a, b, |it, a, b| it.function.ins().iadd(a, b));
+                self.follow(sum, a, b, |it, a, b| it.function.ins().iadd(a, b))
+            }
             Binary::Subtract if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fsub(a, b)),
-            Binary::Subtract => self.zip(dtype, a, b, |it, a, b| it.function.ins().isub(a, b)),
+            Binary::Subtract => {
+                let difference = self.zip(dtype, a, b, |it, a, b| it.function.ins().isub(a, b));
+                match b.varies() {
+                    true => difference,
+                    false => self.follow(difference, a, b, |it, a, b| it.function.ins().isub(a, b)),
+                }
+            }
             Binary::Multiply if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fmul(a, b)),
             Binary::Multiply => self.zip(dtype, a, b, |it, a, b| it.function.ins().imul(a, b)),
             Binary::Divide if is_float => self.zip(dtype, a, b, |it, a, b| it.function.ins().fdiv(a, b)),
@@ -323,8 +355,7 @@ impl Builder for Emitter<'_> {
         let mut parts = Vec::new();
         for ((&mask, &accept), &reject) in masks.values().iter().zip(accept.values()).zip(reject.values()) {
             let ty = self.function.func.dfg.value_type(accept);
-            let mask = self.cast(ty, mask);
-            parts.push(self.function.ins().bitselect(mask, accept, reject));
+            parts.push(self.blend(ty, mask, accept, reject));
         }
         Self::varying(dtype, Parts::new(&parts, accept.width))
     }
@@ -416,6 +447,54 @@ impl Builder for Emitter<'_> {
         self.look_up(table, offset, index)
     }
 
+    fn told(&mut self, told: Told) -> Gang {
+        self.told_of(told)
+    }
+
+    fn valid(&mut self) -> Gang {
+        self.valid_lanes()
+    }
+
+    fn length(&mut self, buffer: u32) -> Gang {
+        let length = self.buffer_length(buffer);
+        Self::uniform(DType::U32, self.function.ins().ireduce(types::I32, length))
+    }
+
+    fn load_outside(&mut self, outside: Outside, word: Word<Gang>, dtype: DType) -> Gang {
+        self.load_from(outside, word, dtype)
+    }
+
+    fn store_outside(&mut self, outside: Outside, word: Word<Gang>, gang: Gang, mask: Option<Gang>) {
+        self.store_to(outside, word, gang, mask);
+    }
+
+    fn change(
+        &mut self,
+        outside: Outside,
+        word: Word<Gang>,
+        change: Change,
+        operands: &[Gang],
+        mask: Option<Gang>,
+    ) -> [Gang; 2] {
+        self.change_lanes(outside, word, change, operands, mask)
+    }
+
+    fn begin_gangs(&mut self) -> ir::Block {
+        self.begin_gangs_of_workgroup()
+    }
+
+    fn end_gangs(&mut self, gangs: ir::Block) {
+        self.end_gangs_of_workgroup(gangs);
+    }
+
+    fn first_gang(&mut self) {
+        self.go_to_first_gang();
+    }
+
+    fn miss(&mut self, is_missed: Gang, barrier: u32) {
+        self.end_if_missed(is_missed, barrier);
+    }
+
     fn any(&mut self, mask: Gang) -> Gang {
         let Form::Varying(parts) = mask.form else { return mask };
         let (&first, rest) = parts.values().split_first().expect("a gang has parts");
@@ -444,6 +523,15 @@ impl Builder for Emitter<'_> {
         self.function.ins().jump(block, no_arguments());
     }
 
+    fn any_nan(&mut self, a: Gang) -> Gang {
+        let parts = self.parts(a);
+        let (&first, rest) = parts.values().split_first().expect("a gang has parts");
+        // A sum with a NaN is NaN. One of two infinities may be as well.
+        let sum = rest.iter().fold(first, |sum, &part| self.function.ins().fadd(sum, part));
+        let is_nan = self.function.ins().fcmp(FloatCC::Unordered, sum, sum);
+        Self::uniform(DType::Bool, self.function.ins().vany_true(is_nan))
+    }
+
     fn branch(&mut self, condition: Gang, accept: ir::Block, reject: ir::Block) {
         let condition = self.scalar(condition);
         self.function.ins().brif(condition, accept, no_arguments(), reject, no_arguments());
@@ -454,8 +542,7 @@ impl Builder for Emitter<'_> {
     }
 
     fn poll(&mut self) {
-        let flag = self.context_field(field::STOP, self.pointer);
-        let is_raised = self.function.ins().load(types::I8, plain(), flag, 0);
+        let is_raised = self.function.ins().load(types::I8, plain(), self.stop, 0);
         let goes_on = self.block();
         self.function.ins().brif(is_raised, self.stopped, no_arguments(), goes_on, no_arguments());
         self.enter(goes_on);

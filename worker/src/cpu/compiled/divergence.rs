@@ -10,11 +10,9 @@ mod liveness;
 
 use naga::{BinaryOperator, MathFunction};
 
-use super::flat::{Block, FrameId, Op, Place, Program, RegisterId, Statement, ValueId};
+use super::flat::{Base, Block, FrameId, Op, Place, Program, RegisterId, Statement, ValueId};
 use liveness::{Liveness, liveness};
 
-/// Words of `At` that say where in the array an element is: they differ from lane to lane.
-const AT_INDEX: std::ops::RangeInclusive<u32> = 1..=8;
 /// Rounds after which everything is taken to diverge. Few kernels need more than three.
 const ROUNDS_MAX: usize = 24;
 
@@ -54,30 +52,30 @@ pub(super) enum Part {
 pub(super) type Open = (FrameId, Part);
 
 impl Divergence {
-    /// Finds out; `uniform_leaves` are those with one value for all elements.
-    pub(super) fn new(program: &Program, uniform_leaves: &[bool]) -> Divergence {
+    /// Finds out, beginning with the operations that vary of themselves, and the frames in which lanes part for reasons
+    /// that are not in the program. In a frame that is `in_step` lanes part as soon as they do around it.
+    pub(super) fn new(
+        program: &Program,
+        varies: &dyn Fn(Op) -> bool,
+        is_parted: &dyn Fn(FrameId) -> bool,
+        in_step: &dyn Fn(FrameId) -> bool,
+    ) -> Divergence {
+        let frame = |frame| Frame { is_divergent: is_parted(FrameId(frame)), ..Frame::default() };
         let mut found = Divergence {
-            values: vec![false; program.values.len()],
+            values: program.values.iter().map(|value| varies(value.op)).collect(),
             registers: vec![false; program.registers as usize],
-            frames: vec![Frame::default(); program.frames as usize],
+            frames: (0..program.frames).map(frame).collect(),
             liveness: liveness(program),
         };
-        for (value, varies) in program.values.iter().zip(&mut found.values) {
-            *varies = match value.op {
-                Op::Leaf(leaf) => !uniform_leaves[leaf as usize],
-                Op::At(word) => AT_INDEX.contains(&word),
-                _ => false,
-            };
-        }
         for round in 0.. {
-            let mut walk = Walk { program, found: &mut found, open: Vec::new(), has_changed: false };
+            let mut walk = Walk { program, in_step, found: &mut found, open: Vec::new(), has_changed: false };
             walk.block(&program.body);
             if !walk.has_changed {
                 break;
             }
             if round == ROUNDS_MAX {
                 // What is read from outside is what it is.
-                let is_input = |op: Op| matches!(op, Op::Leaf(_) | Op::At(_));
+                let is_input = |op: Op| matches!(op, Op::Leaf(_) | Op::At(_) | Op::Told(_) | Op::Length(_));
                 for (value, varies) in program.values.iter().zip(&mut found.values) {
                     *varies |= !is_input(value.op);
                 }
@@ -108,11 +106,12 @@ impl Divergence {
     /// Whether a lane that is parked in one of the open frames still reads `register`.
     pub(super) fn is_needed_by_parked(&self, register: RegisterId, open: &[Open]) -> bool {
         open.iter().any(|&(frame, part)| {
-            let is_parted = self.frames[frame.0 as usize].is_divergent;
-            is_parted
+            let facts = self.frame(frame);
+            // Only a `Continue` leaves lanes waiting for what is after a loop's body.
+            let has_second_part = part == Part::Accept || part == Part::LoopBody && facts.continues;
+            facts.is_divergent
                 && (self.liveness.is_live_after(frame, register)
-                    || matches!(part, Part::Accept | Part::LoopBody)
-                        && self.liveness.is_live_at_second_part(frame, register))
+                    || has_second_part && self.liveness.is_live_at_second_part(frame, register))
         })
     }
 }
@@ -120,6 +119,7 @@ impl Divergence {
 /// One round over the program.
 struct Walk<'a> {
     program: &'a Program,
+    in_step: &'a dyn Fn(FrameId) -> bool,
     found: &'a mut Divergence,
     open: Vec<Open>,
     has_changed: bool,
@@ -176,10 +176,15 @@ impl Walk<'_> {
                     }
                 }
             }
+            Statement::Barrier(_) | Statement::Cut => {}
         }
     }
 
     fn within(&mut self, frame: FrameId, part: Part, block: &Block) {
+        let is_parted = || self.open.iter().any(|&(around, _)| self.found.frame(around).is_divergent);
+        if (self.in_step)(frame) && is_parted() {
+            self.mark(frame, |frame| &mut frame.is_divergent);
+        }
         self.open.push((frame, part));
         self.block(block);
         self.open.pop();
@@ -238,7 +243,8 @@ pub(super) fn is_cheap(program: &Program, statement: &Statement) -> bool {
     let value = program.value(*value);
     match value.op {
         Op::Constant(_) | Op::Leaf(_) | Op::At(_) | Op::Unary(_) | Op::Select | Op::Test(_) | Op::Bitcast => true,
-        Op::Load(place) => place.index.is_none(),
+        Op::Load(place) => place.index.is_none() && matches!(place.base, Base::Variable(_) | Base::Table(_)),
+        Op::Told(_) | Op::Length(_) => true,
         Op::Binary(op) => match op {
             BinaryOperator::Divide => value.dtype.is_float(),
             BinaryOperator::Modulo | BinaryOperator::ShiftLeft | BinaryOperator::ShiftRight => false,
@@ -249,6 +255,6 @@ pub(super) fn is_cheap(program: &Program, statement: &Statement) -> bool {
             matches!(function, Abs | Min | Max | Clamp | Saturate | Floor | Ceil | Trunc | Round | Fract | Fma | Sign)
         }
         Op::Convert => true,
-        Op::Call(_) | Op::Part(_) => false,
+        Op::Call(_) | Op::Part(_) | Op::Atomic(..) => false,
     }
 }

@@ -1,11 +1,14 @@
 //! From a validated naga module to a flat [`Program`]: statements, calls and variables. Values are `expression`'s.
 
+mod block;
 mod builtin;
 mod expression;
+mod reuse;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use naga::valid::ModuleInfo;
+use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{Expression, Handle, Module, Statement as Ir, SwitchValue, TypeInner};
 
 use super::CompileError;
@@ -15,6 +18,8 @@ use super::flat::{
 };
 use crate::dtype::DType;
 use crate::interpreter::{InterpretError, NESTING_MAX, TypeWords, dtype_of};
+pub(super) use block::flatten_block;
+use reuse::Reuse;
 
 /// The most values and statements of a kernel once its calls are inlined: more would take seconds to compile.
 const ITEMS_MAX: usize = 200_000;
@@ -33,15 +38,21 @@ pub(super) struct Flattener<'a> {
     info: &'a ModuleInfo,
     types: TypeWords,
     program: Program,
+    constants: HashMap<(DType, u64), ValueId>,
+    reuse: Reuse,
     items: usize,
     /// Statements and calls around.
     nesting: usize,
+    /// What the module's variables are, by index; none but a block kernel's can be used.
+    globals: Vec<Option<Base>>,
+    /// Invocations of a workgroup along x, y and z.
+    workgroup: [u32; 3],
 }
 
 /// One inlined call.
 struct Frame<'a> {
     function: &'a naga::Function,
-    info: &'a naga::valid::FunctionInfo,
+    info: &'a FunctionInfo,
     known: Vec<Option<Flat>>,
     arguments: Vec<Flat>,
     /// The variable of the first local.
@@ -57,8 +68,7 @@ pub(super) fn flatten(
     function: Handle<naga::Function>,
     leaves: usize,
 ) -> Result<Program, CompileError> {
-    let types = TypeWords::new(module);
-    let mut flattener = Flattener { module, info, types, program: Program::default(), items: 0, nesting: 0 };
+    let mut flattener = Flattener::new(module, info);
     let (mut arguments, mut words_before) = (Vec::new(), 0);
     for argument in &module.functions[function].arguments {
         let mut words = Vec::new();
@@ -73,7 +83,7 @@ pub(super) fn flatten(
         arguments.push(Flat::Words(words.into()));
     }
     let mut body = Vec::new();
-    let results = flattener.call(function, arguments, &mut body)?;
+    let results = flattener.call(&module.functions[function], &info[function], arguments, &mut body)?;
     let mut program = flattener.program;
     (program.body, program.results) = (body, results.to_vec());
     program.find_inputs();
@@ -97,9 +107,10 @@ fn dtypes(module: &Module, words: &TypeWords, inner: &TypeInner) -> Result<Vec<D
     }
     let count = count as usize;
     Ok(match *inner {
-        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. } => {
-            vec![dtype_of(scalar)?; count]
-        }
+        TypeInner::Scalar(scalar)
+        | TypeInner::Vector { scalar, .. }
+        | TypeInner::Matrix { scalar, .. }
+        | TypeInner::Atomic(scalar) => vec![dtype_of(scalar)?; count],
         TypeInner::Array { base, .. } => {
             let element = dtypes(module, words, &module.types[base].inner)?;
             element.iter().copied().cycle().take(count).collect()
@@ -112,7 +123,42 @@ fn dtypes(module: &Module, words: &TypeWords, inner: &TypeInner) -> Result<Vec<D
     })
 }
 
+/// Takes away the returns that nothing comes after: naga ends both sides of an `if` at the end of a function with one,
+/// and lanes would part there for nothing.
+fn strip_returns(block: &mut Block) {
+    if let Some(Statement::Return) = block.last() {
+        block.pop();
+    }
+    match block.last_mut() {
+        Some(Statement::If { accept, reject, .. }) => [accept, reject].into_iter().for_each(strip_returns),
+        // The cases of a switch exclude each other.
+        Some(Statement::Once { body, .. }) => {
+            let cases = body.iter_mut().filter_map(|statement| match statement {
+                Statement::If { accept, .. } => Some(accept),
+                _ => None,
+            });
+            cases.for_each(strip_returns);
+        }
+        _ => {}
+    }
+}
+
 impl<'a> Flattener<'a> {
+    fn new(module: &'a Module, info: &'a ModuleInfo) -> Flattener<'a> {
+        Flattener {
+            module,
+            info,
+            types: TypeWords::new(module),
+            program: Program::default(),
+            constants: HashMap::new(),
+            reuse: Reuse::default(),
+            items: 0,
+            nesting: 0,
+            globals: Vec::new(),
+            workgroup: [1; 3],
+        }
+    }
+
     fn count(&mut self, items: usize) -> Result<(), CompileError> {
         self.items = self.items.saturating_add(items);
         if self.items > ITEMS_MAX { Err(CompileError::TooLarge { max: ITEMS_MAX }) } else { Ok(()) }
@@ -126,12 +172,22 @@ impl<'a> Flattener<'a> {
     }
 
     fn constant(&mut self, dtype: DType, word: u64) -> Result<ValueId, CompileError> {
-        self.value(Op::Constant(word), dtype, &[])
+        if let Some(&value) = self.constants.get(&(dtype, word)) {
+            return Ok(value);
+        }
+        let value = self.value(Op::Constant(word), dtype, &[])?;
+        self.constants.insert((dtype, word), value);
+        Ok(value)
     }
 
-    /// A new value, evaluated here.
+    /// A value, evaluated here if it is not there already.
     fn emit(&mut self, op: Op, dtype: DType, operands: &[ValueId], out: &mut Block) -> Result<ValueId, CompileError> {
+        let computation = self.reuse.computation(op, dtype, operands);
+        if let Some(value) = computation.as_ref().and_then(|computation| self.reuse.find(computation)) {
+            return Ok(value);
+        }
         let value = self.value(op, dtype, operands)?;
+        self.reuse.insert(computation, value);
         out.push(Statement::Evaluate(value));
         Ok(value)
     }
@@ -156,6 +212,8 @@ impl<'a> Flattener<'a> {
         let dtype = match place.base {
             Base::Variable(variable) => self.program.variable(variable).dtypes[place.offset as usize],
             Base::Table(table) => self.program.tables[table as usize].0,
+            Base::Buffer(buffer) => self.program.buffers[buffer as usize].dtype,
+            Base::Workgroup(shared) => self.program.workgroup[shared as usize].dtypes[place.offset as usize],
         };
         self.emit(Op::Load(place), dtype, &[], out)
     }
@@ -163,6 +221,9 @@ impl<'a> Flattener<'a> {
     fn store(&mut self, place: Place, value: ValueId, out: &mut Block) -> Result<(), CompileError> {
         self.count(1)?;
         self.name(place);
+        if let Base::Variable(variable) = place.base {
+            self.reuse.wrote(variable);
+        }
         out.push(Statement::Store { place, value });
         Ok(())
     }
@@ -186,12 +247,12 @@ impl<'a> Flattener<'a> {
     /// Inlines a call, and gives the words of its result.
     fn call(
         &mut self,
-        handle: Handle<naga::Function>,
+        function: &'a naga::Function,
+        info: &'a FunctionInfo,
         arguments: Vec<Flat>,
         out: &mut Block,
     ) -> Result<Rc<[ValueId]>, CompileError> {
-        let (module, info) = (self.module, self.info);
-        let (function, info) = (&module.functions[handle], &info[handle]);
+        let module = self.module;
         self.count(1 + function.expressions.len() / 16)?;
         let first = self.program.variables.len() as u32;
         for (_, local) in function.local_variables.iter() {
@@ -214,7 +275,8 @@ impl<'a> Flattener<'a> {
                 self.program.variables[id as usize].initial = Some(initial);
             }
         }
-        let body = self.inner_block(&mut frame, &function.body)?;
+        let mut body = self.inner_block(&mut frame, &function.body)?;
+        strip_returns(&mut body);
         let count = function.local_variables.len() + usize::from(result.is_some());
         let locals = first..first + count as u32;
         let call = Statement::Call { frame: self.frame(), locals, body };
@@ -233,8 +295,8 @@ impl<'a> Flattener<'a> {
     }
 
     fn block(&mut self, frame: &mut Frame<'a>, block: &naga::Block, out: &mut Block) -> Result<(), CompileError> {
-        for statement in block.iter() {
-            self.statement(frame, statement, out)?;
+        for (statement, span) in block.span_iter() {
+            self.statement(frame, statement, *span, out)?;
         }
         Ok(())
     }
@@ -244,13 +306,20 @@ impl<'a> Flattener<'a> {
         if self.nesting > NESTING_MAX {
             return Err(InterpretError::TooDeep.into());
         }
-        let mut out = Vec::new();
+        let (mut out, entered) = (Vec::new(), self.reuse.enter());
         self.block(frame, block, &mut out)?;
+        self.reuse.leave(entered);
         self.nesting -= 1;
         Ok(out)
     }
 
-    fn statement(&mut self, frame: &mut Frame<'a>, statement: &Ir, out: &mut Block) -> Result<(), CompileError> {
+    fn statement(
+        &mut self,
+        frame: &mut Frame<'a>,
+        statement: &Ir,
+        span: naga::Span,
+        out: &mut Block,
+    ) -> Result<(), CompileError> {
         self.count(1)?;
         match statement {
             Ir::Emit(range) => {
@@ -268,9 +337,12 @@ impl<'a> Flattener<'a> {
             }
             Ir::Switch { selector, cases } => self.switch(frame, *selector, cases, out)?,
             Ir::Loop { body, continuing, break_if } => {
+                self.reuse.begin_loop();
+                let entered = self.reuse.enter();
                 let body = self.inner_block(frame, body)?;
                 let mut continuing = self.inner_block(frame, continuing)?;
                 let break_if = break_if.map(|condition| self.scalar(frame, condition, &mut continuing)).transpose()?;
+                self.reuse.leave(entered);
                 out.push(Statement::Loop { frame: self.frame(), body, continuing, break_if });
             }
             Ir::Break => out.push(Statement::Break),
@@ -290,7 +362,16 @@ impl<'a> Flattener<'a> {
             Ir::Call { function, arguments, result } => {
                 let arguments = arguments.iter().map(|&argument| self.flat(frame, argument, out));
                 let arguments = arguments.collect::<Result<_, _>>()?;
-                let words = self.call(*function, arguments, out)?;
+                let (function, info) = (&self.module.functions[*function], &self.info[*function]);
+                let words = self.call(function, info, arguments, out)?;
+                if let Some(result) = result {
+                    frame.known[result.index()] = Some(Flat::Words(words));
+                }
+            }
+            Ir::ControlBarrier(barrier) => self.barrier(*barrier, span, out)?,
+            Ir::WorkGroupUniformLoad { pointer, result } => self.uniform_load(frame, (*pointer, *result), span, out)?,
+            Ir::Atomic { pointer, fun, value, result } => {
+                let words = self.atomic(frame, *pointer, *fun, *value, out)?;
                 if let Some(result) = result {
                     frame.known[result.index()] = Some(Flat::Words(words));
                 }
@@ -311,22 +392,37 @@ impl<'a> Flattener<'a> {
         if let (Some((place, accepted)), Some((other, rejected))) = (self.choice(&accept), self.choice(&reject))
             && place == other
         {
-            let evaluated = accept.into_iter().chain(reject);
-            out.extend(evaluated.filter(|statement| matches!(statement, Statement::Evaluate(_))));
+            for statement in accept.into_iter().chain(reject) {
+                if let Statement::Evaluate(value) = statement {
+                    let Value { op, dtype, ref operands } = *self.program.value(value);
+                    self.reuse.insert(self.reuse.computation(op, dtype, operands), value);
+                    out.push(statement);
+                }
+            }
             let dtype = self.program.dtype(accepted);
             let word = |value: ValueId| match self.program.value(value).op {
                 Op::Constant(word) if dtype == DType::Bool => Some(word != 0),
                 _ => None,
             };
             let chosen = match (word(accepted), word(rejected)) {
-                (Some(true), None) => self.binary(naga::BinaryOperator::LogicalOr, condition, rejected, out)?,
                 (None, Some(false)) => self.binary(naga::BinaryOperator::LogicalAnd, condition, accepted, out)?,
+                (None, Some(true)) => {
+                    let not = self.negation(condition, out)?;
+                    self.binary(naga::BinaryOperator::LogicalOr, not, accepted, out)?
+                }
                 _ => self.emit(Op::Select, dtype, &[condition, accepted, rejected], out)?,
             };
             return self.store(place, chosen, out);
         }
         out.push(Statement::If { frame: self.frame(), condition, accept, reject });
         Ok(())
+    }
+
+    /// Not `condition`: what it is the negation of, if it is one.
+    fn negation(&mut self, condition: ValueId, out: &mut Block) -> Result<ValueId, CompileError> {
+        let not = Op::Unary(naga::UnaryOperator::LogicalNot);
+        let Value { op, operands, .. } = self.program.value(condition);
+        if *op == not { Ok(operands[0]) } else { self.emit(not, DType::Bool, &[condition], out) }
     }
 
     /// The one word that a block stores, at its end, if all else in it is cheap to compute for nobody.
@@ -338,8 +434,8 @@ impl<'a> Flattener<'a> {
     }
 
     fn store_words(&mut self, place: Place, words: &[ValueId], out: &mut Block) -> Result<(), CompileError> {
-        for (offset, &word) in (place.offset..).zip(words) {
-            self.store(Place { offset, ..place }, word, out)?;
+        for (at, &word) in words.iter().enumerate() {
+            self.store(Place { offset: place.offset + at as u32, ..place }, word, out)?;
         }
         Ok(())
     }

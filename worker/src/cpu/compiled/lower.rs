@@ -3,19 +3,24 @@
 //! Lanes that do not take the current path are *parked*: while any frame around is divergent, the register `active`
 //! holds the mask of those that do. A `Break`, `Continue` or `Return` in a divergent frame only clears it, and remembers
 //! where they go on; where nothing diverges it is a jump, and no mask exists. That is `control`; what operations are made
-//! of is `operation`; here is where words live.
+//! of is `operation`; here is where words live. A block kernel's workgroup goes from phase to phase: that is `phase` and,
+//! where its invocations move in step, `step`.
 
 mod control;
 mod operation;
+mod phase;
+mod step;
 
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 
-use super::builder::{Builder, Memory};
+use super::builder::{Builder, Memory, Outside};
 use super::divergence::{Divergence, Open, Part};
 use super::flat::{Base, Block, FrameId, Op, Place, Program, RegisterId, Statement, ValueId};
+use super::phases::Phases;
 use crate::dtype::DType;
 use control::Ways;
+use phase::Kept;
 
 /// Emits a program once, for one gang; gives its results, and the bytes of scratch memory that it takes.
 pub(super) fn lower<B: Builder>(
@@ -23,21 +28,7 @@ pub(super) fn lower<B: Builder>(
     divergence: &Divergence,
     builder: &RefCell<B>,
 ) -> (Vec<B::Gang>, u64) {
-    let active = builder.borrow_mut().register(DType::Bool, true);
-    let mut lowering = Lowering {
-        program,
-        divergence,
-        builder,
-        values: vec![None; program.values.len()],
-        registers: vec![None; program.registers as usize],
-        memory: vec![None; program.variables.len()],
-        memory_end: 0,
-        memory_max: 0,
-        calls: HashMap::new(),
-        active,
-        frames: Vec::new(),
-        open: Vec::new(),
-    };
+    let mut lowering = Lowering::new(program, divergence, builder);
     lowering.inputs();
     for statement in &program.body {
         if lowering.statement(statement) {
@@ -49,10 +40,39 @@ pub(super) fn lower<B: Builder>(
     let results = program.results.iter().map(|&result| {
         let dtype = program.dtype(result);
         let gang = lowering.gang(result);
-        lowering.canonical(gang, dtype)
+        lowering.canonical_result(gang, dtype)
     });
     (results.collect(), lowering.memory_max)
 }
+
+/// What lowering a block kernel leaves beside code.
+pub(super) struct LoweredBlock {
+    /// Bytes of scratch memory that each gang takes.
+    pub frame_bytes: u64,
+    /// Per barrier, where in a gang's frame the mask of those that reached it is, if not all always do.
+    pub reached: Vec<Option<u64>>,
+}
+
+/// Emits a block kernel once, for one workgroup.
+pub(super) fn lower_block<B: Builder>(
+    program: &Program,
+    divergence: &Divergence,
+    phases: &Phases,
+    builder: &RefCell<B>,
+) -> LoweredBlock {
+    let mut lowering = Lowering::new(program, divergence, builder);
+    lowering.in_step = Some(Kept::new(program, phases));
+    if lowering.block(&program.body) {
+        // No lane ever comes here: only the stop flag ends such a kernel.
+        let unreachable = builder.borrow_mut().block();
+        builder.borrow_mut().enter(unreachable);
+    }
+    let reached = lowering.in_step.map_or(Vec::new(), |kept| kept.reached);
+    LoweredBlock { frame_bytes: lowering.memory_max.max(LINE), reached }
+}
+
+/// Variables in memory are apart by whole cache lines.
+const LINE: u64 = 64;
 
 struct Lowering<'a, B: Builder> {
     program: &'a Program,
@@ -68,9 +88,30 @@ struct Lowering<'a, B: Builder> {
     active: B::Register,
     frames: Vec<Ways<B>>,
     open: Vec<Open>,
+    /// Of a block kernel, what is kept between phases.
+    in_step: Option<Kept<'a>>,
 }
 
 impl<'a, B: Builder> Lowering<'a, B> {
+    fn new(program: &'a Program, divergence: &'a Divergence, builder: &'a RefCell<B>) -> Lowering<'a, B> {
+        let active = builder.borrow_mut().register(DType::Bool, true);
+        Lowering {
+            program,
+            divergence,
+            builder,
+            values: vec![None; program.values.len()],
+            registers: vec![None; program.registers as usize],
+            memory: vec![None; program.variables.len()],
+            memory_end: 0,
+            memory_max: 0,
+            calls: HashMap::new(),
+            active,
+            frames: Vec::new(),
+            open: Vec::new(),
+            in_step: None,
+        }
+    }
+
     fn builder(&self) -> RefMut<'a, B> {
         self.builder.borrow_mut()
     }
@@ -91,6 +132,9 @@ impl<'a, B: Builder> Lowering<'a, B> {
         if let Op::Constant(word) = self.program.value(value).op {
             return self.builder().constant(self.program.dtype(value), word);
         }
+        if self.is_between_phases() {
+            return self.of_first_gang(value);
+        }
         self.values[value.0 as usize].expect("a value is evaluated before it is used")
     }
 
@@ -104,7 +148,10 @@ impl<'a, B: Builder> Lowering<'a, B> {
     }
 
     fn all_lanes(&self) -> B::Gang {
-        self.builder().constant(DType::Bool, 1)
+        match self.in_step {
+            Some(_) => self.builder().valid(),
+            None => self.builder().constant(DType::Bool, 1),
+        }
     }
 
     fn no_lanes(&self) -> B::Gang {
@@ -119,7 +166,10 @@ impl<'a, B: Builder> Lowering<'a, B> {
     }
 
     /// Emits a block; says whether nothing comes after it.
-    fn block(&mut self, block: &Block) -> bool {
+    fn block(&mut self, block: &[Statement]) -> bool {
+        if self.is_between_phases() {
+            return self.block_in_step(block);
+        }
         block.iter().any(|statement| self.statement(statement))
     }
 
@@ -160,6 +210,7 @@ impl<'a, B: Builder> Lowering<'a, B> {
             Statement::Break => self.leave(|part| matches!(part, Part::LoopBody | Part::LoopContinuing | Part::Once)),
             Statement::Continue => self.continues(),
             Statement::Return => self.leave(|part| part == Part::Call),
+            Statement::Barrier(_) | Statement::Cut => unreachable!("no part of a phase"),
         }
     }
 
@@ -204,14 +255,39 @@ impl<'a, B: Builder> Lowering<'a, B> {
         let varies = self.divergence.register_varies(facts.whole);
         let width = if facts.dtypes.iter().all(|dtype| dtype.bytes() == 4) { 4 } else { 8 };
         let memory = Memory { at: self.memory_end, words: facts.dtypes.len() as u32, width, varies };
-        let lanes = if varies { self.builder().lanes() as u64 } else { 1 };
-        self.memory_end = (memory.at + u64::from(memory.words) * width * lanes).next_multiple_of(64);
-        self.memory_max = self.memory_max.max(self.memory_end);
         self.memory[variable as usize] = Some(memory);
+        self.reserve(memory)
+    }
+
+    fn reserve(&mut self, memory: Memory) -> Memory {
+        let lanes = if memory.varies { self.builder().lanes() as u64 } else { 1 };
+        self.memory_end = (memory.at + u64::from(memory.words) * memory.width * lanes).next_multiple_of(LINE);
+        self.memory_max = self.memory_max.max(self.memory_end);
         memory
     }
 
+    /// What invocations share, if a place is there.
+    fn outside(&self, place: Place) -> Option<Outside> {
+        match place.base {
+            Base::Buffer(buffer) => Some(Outside::Buffer(buffer)),
+            Base::Workgroup(shared) => {
+                let shared = &self.program.workgroup[shared as usize];
+                Some(Outside::Workgroup { at: shared.at, width: shared.width })
+            }
+            Base::Variable(_) | Base::Table(_) => None,
+        }
+    }
+
     fn store(&mut self, place: Place, value: ValueId) {
+        if let Some(outside) = self.outside(place) {
+            let (gang, index) = (self.gang(value), place.index.map(|index| self.gang(index)));
+            let gang = match outside {
+                Outside::Buffer(_) => self.canonical(gang, self.program.dtype(value)),
+                Outside::Workgroup { .. } => gang,
+            };
+            let mask = self.mask();
+            return self.builder().store_outside(outside, (place.offset, index), gang, mask);
+        }
         let Some(id) = self.program.register(place) else { return };
         let gang = self.gang(value);
         let is_needed = self.divergence.is_needed_by_parked(id, &self.open);
@@ -235,6 +311,10 @@ impl<'a, B: Builder> Lowering<'a, B> {
     }
 
     fn load(&mut self, place: Place, dtype: DType) -> B::Gang {
+        if let Some(outside) = self.outside(place) {
+            let index = place.index.map(|index| self.gang(index));
+            return self.builder().load_outside(outside, (place.offset, index), dtype);
+        }
         let variable = match place.base {
             Base::Table(table) => {
                 let index = place.index.expect("tables are indexed");
@@ -242,6 +322,7 @@ impl<'a, B: Builder> Lowering<'a, B> {
                 return self.builder().lookup(table, place.offset, index);
             }
             Base::Variable(variable) => variable,
+            Base::Buffer(_) | Base::Workgroup(_) => unreachable!("these are outside"),
         };
         if self.program.variable(variable).is_indexed {
             let memory = self.memory(variable.0);

@@ -1,7 +1,8 @@
-//! Element programs as machine code.
+//! Element programs, functions of reductions and block kernels as machine code.
 //!
 //! ```text
 //! naga -> flatten (calls inlined, scalars) -> divergence (where lanes part) -> lower (all lanes at once) -> Builder
+//!                 block kernels: phases (what barriers part) ------------------^
 //! ```
 //!
 //! [`lower`] is the one SPMD lowering: a value is computed for a *gang* of elements at once, one lane each, and lanes that
@@ -10,6 +11,7 @@
 //! define, elementary functions are [`crate::math`]'s own code over gangs, and what has no instruction calls the
 //! interpreter's own function. Nothing here knows of blocks, tiles or stages, and no kernel's index leaves its variable.
 
+mod block;
 mod builder;
 mod code;
 mod cranelift;
@@ -18,13 +20,17 @@ mod elementary;
 mod flat;
 mod flatten;
 mod helper;
+mod invocations;
 mod lower;
+mod phases;
 
 use naga::valid::ModuleInfo;
 use naga::{Function, Handle, Module};
 
-pub(super) use code::{AT_WORDS, Call, Code};
+pub(crate) use block::{BlockCode, compile_block};
+pub(super) use code::{AT_WORDS, Call, Code, Few};
 use divergence::Divergence;
+use flat::Op;
 
 use crate::dtype::DType;
 use crate::interpreter::InterpretError;
@@ -32,7 +38,7 @@ use crate::interpreter::InterpretError;
 /// Why a program cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum CompileError {
+pub(crate) enum CompileError {
     /// Something that no element or reduction function can contain.
     #[error(transparent)]
     Refused(#[from] InterpretError),
@@ -58,6 +64,9 @@ const SCRATCH_BYTES_MAX: usize = 256 << 10;
 /// The smallest gang: one vector of 32-bit lanes.
 const LANES_MIN: usize = 4;
 
+/// Words of `At` that say where in the array an element is: they differ from lane to lane.
+const AT_INDEX: std::ops::RangeInclusive<u32> = 1..=8;
+
 /// Compiles a function of a validated module. The words of its parameters are `leaves`, each of which may be uniform;
 /// one more parameter is `At`.
 pub(super) fn compile(
@@ -67,8 +76,12 @@ pub(super) fn compile(
     leaves: &[(DType, bool)],
 ) -> Result<Code, CompileError> {
     let program = flatten::flatten(module, info, function, leaves.len())?;
-    let uniform: Vec<bool> = leaves.iter().map(|&(_, is_uniform)| is_uniform).collect();
-    let divergence = Divergence::new(&program, &uniform);
+    let varies = |op| match op {
+        Op::Leaf(leaf) => !leaves[leaf as usize].1,
+        Op::At(word) => AT_INDEX.contains(&word),
+        _ => false,
+    };
+    let divergence = Divergence::new(&program, &varies, &|_| false, &|_| false);
     let is_wide = |dtype: DType| dtype.bytes() == 8;
     let wide_values = program.values.iter().filter(|value| is_wide(value.dtype)).count();
     // Four vectors at once keep a core busy; where masks are kept as well, two leave it enough registers.

@@ -1,10 +1,51 @@
-//! Entry points over workgroups: phases, shared memory, atomics, and what is outside.
+//! Entry points over workgroups: phases, shared memory, atomics, and what is outside. Compiled ones do the same.
 
 use super::*;
+use crate::cpu::{CompiledBlock, compile_block};
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
 fn block(text: &str) -> Result<BlockInterpreter, InterpretError> {
     BlockInterpreter::new(&validated(text), 0)
+}
+
+fn compiled(text: &str) -> CompiledBlock {
+    let (module, info) = validated_with_info(text);
+    compile_block(&module, &info, 0).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// Runs machine code with room of its own to scribble in, which holds whatever it may.
+fn run_compiled(
+    code: &CompiledBlock,
+    groups: [u32; 3],
+    inputs: &[&[u8]],
+    outputs: &mut [&mut [u8]],
+    info: &[u8],
+    stop: &StopFlag,
+) -> Result<(), BlockError> {
+    let mut scratch = vec![0xa5; code.scratch_bytes() as usize];
+    code.run(groups, inputs, outputs, info, &mut scratch, stop)
+}
+
+/// Runs the one entry point of a text in the interpreter and as machine code: both give the same bits, or the same error.
+#[track_caller]
+fn run_both(
+    text: &str,
+    groups: [u32; 3],
+    inputs: &[&[u8]],
+    outputs: &mut [&mut [u8]],
+    info: &[u8],
+) -> Result<(), BlockError> {
+    let mut copies: Vec<Vec<u8>> = outputs.iter().map(|output| output.to_vec()).collect();
+    let mut copied: Vec<&mut [u8]> = copies.iter_mut().map(|copy| &mut copy[..]).collect();
+    let found = run_compiled(&compiled(text), groups, inputs, &mut copied, info, &StopFlag::new());
+    let block = block(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let expected = block.run(groups, inputs, outputs, info, &StopFlag::new());
+    assert_eq!(found, expected, "{text}");
+    if expected.is_ok() {
+        let same = copies.iter().zip(&*outputs).all(|(copy, output)| copy == output);
+        assert!(same, "{copies:?} instead of {outputs:?} by\n{text}");
+    }
+    expected
 }
 
 /// Runs the one entry point of a text. The last output is what is looked at.
@@ -14,9 +55,8 @@ fn run_groups<T: Pod, R: Pod>(
     inputs: &[&[T]],
     output: &mut [R],
 ) -> Result<(), BlockError> {
-    let block = block(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let inputs: Vec<&[u8]> = inputs.iter().map(|input| cast_slice(input)).collect();
-    block.run(groups, &inputs, &mut [cast_slice_mut(output)], &[], &StopFlag::new())
+    run_both(text, groups, &inputs, &mut [cast_slice_mut(output)], &[])
 }
 
 /// The output of one row of workgroups, of `length` elements.
@@ -165,12 +205,18 @@ fn what_is_outside_reads_as_zero_and_takes_no_store() {
     let mut bytes = vec![0x5a5a_5a5au32; 96];
     bytes[40..44].fill(0);
     let x = [1.0f32, 2.0, 4.0, 8.0];
-    block(&text)
-        .unwrap()
-        .run([1; 3], &[cast_slice(&x)], &mut [cast_slice_mut(&mut bytes[40..44])], &[], &StopFlag::new())
-        .unwrap();
-    assert_eq!(cast_slice::<u32, f32>(&bytes[40..44]), [3.0, 8.0, 0.0, 0.0]);
-    assert!(bytes[..40].iter().chain(&bytes[44..]).all(|&word| word == 0x5a5a_5a5a));
+    let stop = StopFlag::new();
+    for is_compiled in [false, true] {
+        let (inputs, outputs): (&[&[u8]], &mut [&mut [u8]]) =
+            (&[cast_slice(&x)], &mut [cast_slice_mut(&mut bytes[40..44])]);
+        match is_compiled {
+            false => block(&text).unwrap().run([1; 3], inputs, outputs, &[], &stop).unwrap(),
+            true => run_compiled(&compiled(&text), [1; 3], inputs, outputs, &[], &stop).unwrap(),
+        }
+        assert_eq!(cast_slice::<u32, f32>(&bytes[40..44]), [3.0, 8.0, 0.0, 0.0]);
+        assert!(bytes[..40].iter().chain(&bytes[44..]).all(|&word| word == 0x5a5a_5a5a));
+        bytes[40..44].fill(0);
+    }
 
     let atomics = "
         @group(0) @binding(0) var<storage, read_write> a: array<atomic<u32>>;
@@ -184,8 +230,27 @@ fn what_is_outside_reads_as_zero_and_takes_no_store() {
         }";
     let (mut a, mut y) = ([3u32; 4], [9u32; 2]);
     let mut outputs = [cast_slice_mut(&mut a), cast_slice_mut(&mut y)];
-    block(atomics).unwrap().run([1; 3], &[], &mut outputs, &[], &StopFlag::new()).unwrap();
+    run_both(atomics, [1; 3], &[], &mut outputs, &[]).unwrap();
     assert_eq!((a, y), ([3; 4], [0; 2]));
+}
+
+/// Vectors stop where a buffer does, whatever its length and wherever the vectors begin.
+#[test]
+fn what_is_around_an_output_stays_what_it_is() {
+    for (size, offset) in [(64, "i - 3"), (64, "i + 5"), (12, "i - 1"), (5, "i + 1"), (16, "63 - i")] {
+        let body = format!("let at = group.x * {size} + {offset}; y[at] = x[at] + x[at + 1] * 10 + x[at - 9];");
+        let (text, x) = (kernel("u32", "u32", size, "", &body), [1u32; 40]);
+        let code = compiled(&text);
+        for length in 0..40 {
+            let mut words = vec![0x5a5a_5a5au32; 120];
+            let (inputs, outputs): (&[&[u8]], &mut [&mut [u8]]) =
+                (&[cast_slice(&x[..length])], &mut [cast_slice_mut(&mut words[40..40 + length])]);
+            run_compiled(&code, [8, 1, 1], inputs, outputs, &[], &StopFlag::new()).unwrap();
+            let around = words[..40].iter().chain(&words[40 + length..]);
+            assert!(around.copied().all(|word| word == 0x5a5a_5a5a), "{length} {body}");
+        }
+        run_groups(&text, [8, 1, 1], &[&x], &mut [0u32; 40]).unwrap();
+    }
 }
 
 /// Fixed-length arrays clamp in workgroup and private memory as they do in functions.
@@ -217,21 +282,27 @@ fn private_variables_are_each_invocations_own_and_workgroup_memory_begins_as_zer
     assert_eq!(ran::<u32, u32>(&kernel("u32", "u32", 4, declared, body), 2, NONE, 16), expected);
 }
 
-/// The places that invocations take in a queue tell in which order they run.
+/// The places that invocations take in a queue tell in which order they run. Machine code may have another order.
 #[test]
 fn phases_are_run_by_one_invocation_after_the_other() {
+    fn ran(text: &str, groups: u32, inputs: &[&[u32]], length: usize) -> Vec<u32> {
+        let (mut output, inputs) = (vec![0u32; length], inputs.iter().map(|input| cast_slice(input)));
+        let (inputs, outputs) = (inputs.collect::<Vec<&[u8]>>(), &mut [cast_slice_mut(&mut output)]);
+        block(text).unwrap().run([groups, 1, 1], &inputs, outputs, &[], &StopFlag::new()).unwrap();
+        output
+    }
     let declared = "var<workgroup> next: atomic<u32>;
         fn note(i: u32, what: u32) { y[atomicAdd(&next, 1u)] = 10 * what + i; }";
     let straight = "note(i, 1u); note(i, 2u); if i < 2 { note(i, 3u); }";
-    let noted = ran::<u32, u32>(&kernel("u32", "u32", 3, declared, straight), 1, NONE, 9);
+    let noted = ran(&kernel("u32", "u32", 3, declared, straight), 1, NONE, 9);
     assert_eq!(noted, [10, 20, 30, 11, 21, 31, 12, 22, 0]);
     let parted = "note(i, 1u); note(i, 2u); workgroupBarrier(); note(i, 3u);";
-    let noted = ran::<u32, u32>(&kernel("u32", "u32", 3, declared, parted), 1, NONE, 9);
+    let noted = ran(&kernel("u32", "u32", 3, declared, parted), 1, NONE, 9);
     assert_eq!(noted, [10, 20, 11, 21, 12, 22, 30, 31, 32]);
     // A loop that holds a barrier is in step, one that does not is not.
     let looped =
         "for (var k = 1u; k < 3; k++) { note(i, k); storageBarrier(); } for (var k = 3u; k < 5; k++) { note(i, k); }";
-    let noted = ran::<u32, u32>(&kernel("u32", "u32", 2, declared, looped), 1, NONE, 9);
+    let noted = ran(&kernel("u32", "u32", 2, declared, looped), 1, NONE, 9);
     assert_eq!(noted, [10, 11, 20, 21, 30, 40, 31, 41, 0]);
 }
 
@@ -333,7 +404,7 @@ fn atomics_do_what_their_names_say() {
     let (mut a, mut y) = ([10i32; 11], [0i32; 12]);
     (a[0], a[1]) = (i32::MIN, i32::MIN);
     let mut outputs = [cast_slice_mut(&mut a), cast_slice_mut(&mut y)];
-    block(&text).unwrap().run([1; 3], &[], &mut outputs, &[], &StopFlag::new()).unwrap();
+    run_both(&text, [1; 3], &[], &mut outputs, &[]).unwrap();
     let wrapped = [i32::MIN.wrapping_sub(5), i32::MIN.wrapping_sub(7)];
     assert_eq!(a, [wrapped[0], wrapped[1], -1, 10, 8, 14, 6, 12, 1, 10, 3]);
     assert_eq!(y, [i32::MIN, i32::MIN, 10, 10, 10, 10, 10, 10, 10, 10, 1, 0]);
@@ -360,7 +431,7 @@ fn the_block_info_is_bound_last() {
         @compute @workgroup_size(1) fn f() { let all = info; y[0] = all.rank; y[1] = info.rows[1][0]; y[2] = all.rows[1][1]; }";
     let mut y = [0u32; 3];
     let outputs = &mut [cast_slice_mut(&mut y)];
-    block(text).unwrap().run([1; 3], &[], outputs, cast_slice(&[7u32, 1, 2, 3, 4]), &StopFlag::new()).unwrap();
+    run_both(text, [1; 3], &[], outputs, cast_slice(&[7u32, 1, 2, 3, 4])).unwrap();
     assert_eq!(y, [7, 3, 4]);
 }
 
@@ -373,16 +444,23 @@ fn endless_kernels_are_stopped() {
     ];
     for body in bodies {
         let text = kernel("u32", "u32", 4, "fn g() { workgroupBarrier(); }", body);
-        let (block, stop) = (block(&text).unwrap(), StopFlag::new());
-        let other = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let mut y = [0u32];
-            block.run([1; 3], &[cast_slice(&[1u32])], &mut [cast_slice_mut(&mut y)], &[], &other)
-        });
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        assert!(!thread.is_finished(), "{body}");
-        stop.raise();
-        assert_eq!(thread.join().unwrap(), Err(BlockError::Stopped), "{body}");
+        for is_compiled in [false, true] {
+            let (block, code, stop) = (block(&text).unwrap(), compiled(&text), StopFlag::new());
+            let other = stop.clone();
+            let thread = std::thread::spawn(move || {
+                let mut y = [0u32];
+                let (inputs, outputs): (&[&[u8]], &mut [&mut [u8]]) =
+                    (&[cast_slice(&[1u32])], &mut [cast_slice_mut(&mut y)]);
+                match is_compiled {
+                    false => block.run([1; 3], inputs, outputs, &[], &other),
+                    true => run_compiled(&code, [1; 3], inputs, outputs, &[], &other),
+                }
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!thread.is_finished(), "{body}");
+            stop.raise();
+            assert_eq!(thread.join().unwrap(), Err(BlockError::Stopped), "{body}");
+        }
     }
 }
 

@@ -38,12 +38,16 @@ macro_rules! words {
 use words;
 
 fn validated(text: &str) -> Arc<Module> {
+    Arc::new(validated_with_info(text).0)
+}
+
+fn validated_with_info(text: &str) -> (Module, naga::valid::ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
     let capabilities = naga::valid::Capabilities::all();
-    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(text)));
-    Arc::new(module)
+    (module, info)
 }
 
 /// The function named `f`.

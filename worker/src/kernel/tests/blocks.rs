@@ -108,6 +108,24 @@ fn one_text_serves_all_types_and_one_entry_of_several_is_named() {
 }
 
 #[test]
+fn entry_points_of_one_text_have_their_own_buffers_and_memory() {
+    let entry = |name: &str, from: &str, to: &str| {
+        format!(
+            "@group(0) @binding(0) var<storage, read> {from}: array<f32>;
+@group(0) @binding(1) var<storage, read_write> {to}: array<f32>;
+var<workgroup> {name}_tile: array<f32, 5000>;
+@compute @workgroup_size(64) fn {name}() {{ {name}_tile[0] = {from}[0]; {to}[0] = {name}_tile[0]; }}\n"
+        )
+    };
+    let both = entry("sum", "a", "b") + &entry("scale", "c", "d");
+    let signature = |name| Kernel::block_named(&both, name).unwrap().instantiate(None).unwrap().to_string();
+    assert_eq!(signature("sum"), "sum(a: array<f32>) -> (b: array<f32>), by workgroups of 64x1x1");
+    assert_eq!(signature("scale"), "scale(c: array<f32>) -> (d: array<f32>), by workgroups of 64x1x1");
+    let unread = around("", "y[id.x] = 1;");
+    assert_eq!(typed(&unread).unwrap().parameters().len(), 1, "one alone may leave an input unread");
+}
+
+#[test]
 fn entry_points_are_contracted_and_warned_of() {
     let kernel = typed(&around("", "let k = 0.1; y[id.x] = x[id.x] * x[0] + x[1] + f32(f64(k));")).unwrap();
     let flags = naga::back::wgsl::WriterFlags::empty();

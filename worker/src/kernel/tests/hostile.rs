@@ -89,6 +89,26 @@ fn any_prefix_and_any_lost_byte_of_a_kernel_is_an_error_or_a_kernel() {
     }
 }
 
+#[test]
+fn long_lines_and_long_lists_take_linear_time() {
+    let begun = std::time::Instant::now();
+    let widened = "y+=f64(k);".repeat(50_000);
+    let kernel = element(&format!("fn f(x: f64) -> f64 {{ let k=0.1; var y=x; {widened} return y; }}")).unwrap();
+    assert_eq!(kernel.warnings().len(), 64);
+    let parameters: String = (0..50_000).map(|at| format!("x{at}:f32,")).collect();
+    let _ = element(&format!("fn f({parameters}) -> f32 {{ return x0; }}"));
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_constants_come_to_is_bounded() {
+    let table = format!("const t = array({});", "0,".repeat(16_000));
+    check_refused(format!("{table} fn f(x: f32) -> f32 {{ var y = x; {} return y; }}", "y += t[0];".repeat(60_000)));
+    check_refused(
+        "const b = array<bool, 0u - 1u>() == array<bool, 0u - 1u>(); fn f() -> bool { return b; }".to_owned(),
+    );
+}
+
 /// Bits of valid and almost valid functions.
 const STATEMENTS: [&str; 24] = [
     "var y = x;",

@@ -13,8 +13,8 @@ mod request;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use quinn::{ClientConfig, Connection};
 use tokio::sync::{OnceCell, Semaphore};
@@ -23,7 +23,7 @@ pub use answer::{Question, Reply};
 pub use request::PutError;
 
 use super::control::party_at;
-use super::endpoint::{Endpoint, listen, resolve, within};
+use super::endpoint::{Endpoint, dial, listen};
 use super::error::NetError;
 use super::hello::{greet, welcome};
 use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
@@ -42,6 +42,9 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 const REQUEST_LIMIT: Duration = HANDSHAKE_LIMIT;
 /// The longest request or reply, without its raw bytes: a block has few fields.
 const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// A connection that nobody has used for this long is closed: of many workers each would else keep one to every other.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a [`Bulk`] is made.
 #[derive(Clone, Copy, Debug)]
@@ -83,17 +86,24 @@ struct Peers {
 #[derive(Clone)]
 struct Peer {
     address: String,
-    /// Dialled once: all who wait for it meanwhile share what comes of it.
+    /// Dialled once: all who wait for it meanwhile share what comes of it, and who uses it holds on to it.
     dialled: Arc<OnceCell<Result<Connection, NetError>>>,
+    /// When it was last wanted.
+    wanted: Instant,
 }
 
 impl Peer {
     fn new(address: String) -> Peer {
-        Peer { address, dialled: Arc::default() }
+        Peer { address, dialled: Arc::default(), wanted: Instant::now() }
     }
 
     fn connection(&self) -> Option<&Connection> {
         self.dialled.get()?.as_ref().ok()
+    }
+
+    /// Whether there is a connection that nobody uses, nor has wanted for `limit`.
+    fn is_idle(&self, limit: Duration) -> bool {
+        self.connection().is_some() && Arc::strong_count(&self.dialled) == 1 && self.wanted.elapsed() >= limit
     }
 
     /// Whether what came of dialling is of no more use.
@@ -129,6 +139,7 @@ impl Bulk {
             known: Mutex::default(),
             turns: Semaphore::new(FETCHES_MAX),
         });
+        endpoint.runtime().spawn(tidy(Arc::downgrade(&peers)));
         Ok(Bulk { endpoint, is_listening: options.listen.is_some(), peers })
     }
 
@@ -178,8 +189,9 @@ impl Bulk {
     ) {
         let promise = Promise::new(reply, Err(FetchError::Unreachable));
         self.ask(promise, move |peers| async move {
-            let connection = peers.reach(holder).await.map_err(request::unreachable(holder))?;
-            request::fetch(&connection, block, field, region).await
+            let peer = peers.reach(holder).await;
+            let connection = connected(&peer).map_err(request::unreachable(holder))?;
+            request::fetch(connection, block, field, region).await
         });
     }
 
@@ -193,8 +205,9 @@ impl Bulk {
     ) {
         let promise = Promise::new(reply, Err(PutError::Unreachable));
         self.ask(promise, move |peers| async move {
-            let connection = peers.reach(worker).await.map_err(request::unreachable(worker))?;
-            request::put(&connection, block, fields).await
+            let peer = peers.reach(worker).await;
+            let connection = connected(&peer).map_err(request::unreachable(worker))?;
+            request::put(connection, block, fields).await
         });
     }
 
@@ -203,6 +216,11 @@ impl Bulk {
         let known = lock(&self.peers.known);
         let open = known.iter().filter_map(|(worker, peer)| Some((*worker, Traffic::of(peer.connection()?))));
         open.collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn close_idle(&self, limit: Duration) {
+        self.peers.close_idle(limit);
     }
 
     /// Does `work` when its turn comes.
@@ -220,8 +238,8 @@ impl Bulk {
 }
 
 impl Peers {
-    /// The connection to a worker, dialled if there is none or if the last one has ended.
-    async fn reach(&self, worker: WorkerId) -> Result<Connection, NetError> {
+    /// A worker, dialled if there is no connection to it or if the last one has ended.
+    async fn reach(&self, worker: WorkerId) -> Result<Peer, NetError> {
         let peer = {
             let mut known = lock(&self.known);
             let unknown = || NetError::Address { address: worker.to_string(), why: "nobody said where".to_owned() };
@@ -229,10 +247,19 @@ impl Peers {
             if peer.is_over() {
                 *peer = Peer::new(std::mem::take(&mut peer.address));
             }
+            peer.wanted = Instant::now();
             peer.clone()
         };
-        let dial = || within("connecting", HANDSHAKE_LIMIT, self.dial(worker, &peer.address));
-        peer.dialled.get_or_init(dial).await.clone()
+        peer.dialled.get_or_init(|| self.dial(worker, &peer.address)).await;
+        Ok(peer)
+    }
+
+    /// Closes the connections that nobody has used for `limit`. Who wants one again dials.
+    fn close_idle(&self, limit: Duration) {
+        for peer in lock(&self.known).values_mut().filter(|peer| peer.is_idle(limit)) {
+            peer.connection().into_iter().for_each(super::error::goodbye);
+            *peer = Peer::new(std::mem::take(&mut peer.address));
+        }
     }
 
     async fn dial(&self, worker: WorkerId, address: &str) -> Result<Connection, NetError> {
@@ -241,12 +268,33 @@ impl Peers {
         let verifier = PeerVerifier::new(identity.authority(), Expected::Party(party));
         let mut config = ClientConfig::new(Arc::new(tls::client(Some(&identity), verifier, Purpose::Bulk)?));
         config.transport_config(Arc::new(tuning::bulk(0, self.packet_bytes_max)));
-        let address = resolve(address).await?;
-        let connection = self.endpoint.connect_with(config, address, SERVER_NAME)?.await?;
-        let (mut send, _) = greet(&connection).await?;
-        // The stream of the hello has served.
-        drop(send.finish());
-        Ok(connection)
+        let config = &config;
+        let once = |address| async move {
+            let connection = self.endpoint.connect_with(config.clone(), address, SERVER_NAME)?.await?;
+            let (mut send, _) = greet(&connection).await?;
+            // The stream of the hello has served.
+            drop(send.finish());
+            Ok(connection)
+        };
+        dial(address, "connecting", HANDSHAKE_LIMIT, once).await
+    }
+}
+
+/// The connection that came of dialling, held for as long as the peer is.
+fn connected(peer: &Result<Peer, NetError>) -> Result<&Connection, NetError> {
+    let peer = peer.as_ref().map_err(NetError::clone)?;
+    let dialled = peer.dialled.get().ok_or(NetError::Closed)?;
+    dialled.as_ref().map_err(NetError::clone)
+}
+
+/// Closes idle connections until their owner ends.
+async fn tidy(peers: Weak<Peers>) {
+    loop {
+        tokio::time::sleep(IDLE_LIMIT / 2).await;
+        match peers.upgrade() {
+            Some(peers) => peers.close_idle(IDLE_LIMIT),
+            None => return,
+        }
     }
 }
 

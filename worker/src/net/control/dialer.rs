@@ -9,7 +9,8 @@ use rustls::pki_types::CertificateDer;
 
 use super::server::RENEWAL_LIMIT;
 use super::{Control, Ground, Session};
-use crate::net::endpoint::{Endpoint, resolve, within};
+use crate::net::bulk::Bulk;
+use crate::net::endpoint::{Endpoint, dial, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::greet;
 use crate::net::identity::{CertificateRequest, Expected, Identity, Party, PeerVerifier, Role, Token};
@@ -20,7 +21,10 @@ use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, SERVER_NAME, frame, tun
 /// How soon one who was told that there are too many tries again.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads.
+/// How soon a renewal that failed is tried again: half a day is left for it.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads (they panic there).
 pub struct Dialer {
     endpoint: Endpoint,
 }
@@ -72,15 +76,36 @@ impl Dialer {
     /// # Errors
     /// If the scheduler does not answer, or not with a certificate for us.
     pub fn renew<Out>(&self, control: &Control<Out>, identity: &Identity) -> Result<Identity, NetError> {
-        self.endpoint.wait("renewing a certificate", RENEWAL_LIMIT, async {
-            let asked = CertificateRequest::new()?;
-            let (mut send, mut receive) = control.connection().open_bi().await?;
-            frame::write(&mut send, &asked.der().to_vec()).await?;
-            let certificate: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
-            let certificate = CertificateDer::from(certificate);
-            let role = identity.party().role;
-            Ok(asked.answered(certificate, identity.issuer(), identity.authority(), role, now())?)
-        })
+        self.endpoint.wait("renewing a certificate", RENEWAL_LIMIT, renewed(control.connection(), identity))
+    }
+
+    /// Renews the certificate with which `bulk` dials and is dialled at half its life, again and again, for as long as
+    /// the connection to the scheduler lasts.
+    pub fn keep_renewed<Out>(&self, control: &Control<Out>, mut identity: Arc<Identity>, bulk: &Arc<Bulk>) {
+        let (connection, bulk) = (control.connection().clone(), Arc::downgrade(bulk));
+        self.endpoint.runtime().spawn(async move {
+            let renewing = async {
+                loop {
+                    tokio::time::sleep(identity.renewal_due().saturating_sub(now())).await;
+                    let renewal = renewed(&connection, &identity);
+                    let renewal = within("renewing a certificate", RENEWAL_LIMIT, renewal).await.map(Arc::new);
+                    let used =
+                        bulk.upgrade().map(|bulk| renewal.and_then(|new| bulk.renewed(new.clone()).map(|()| new)));
+                    match used {
+                        None => return,
+                        Some(Ok(new)) => identity = new,
+                        Some(Err(error)) => {
+                            tracing::warn!(%error, "our certificate could not be renewed");
+                            tokio::time::sleep(RENEWAL_PAUSE).await;
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                _ = connection.closed() => {}
+                () = renewing => {}
+            }
+        });
     }
 
     /// Dials, and speaks as `greeted` does; again for as long as the other side has too many at once.
@@ -93,19 +118,32 @@ impl Dialer {
     where
         F: Future<Output = Result<T, NetError>>,
     {
-        let address = within("looking up the scheduler", HANDSHAKE_LIMIT, resolve(address)).await?;
-        loop {
-            let connecting = self.endpoint.quinn().connect_with(config.clone(), address, SERVER_NAME)?;
-            let result = match connecting.await {
-                Ok(connection) => greeted(connection).await,
-                Err(error) => Err(error.into()),
-            };
-            if result.as_ref().err() != Some(&NetError::Refused(Refusal::Busy)) {
-                return result;
+        let (config, greeted) = (&config, &greeted);
+        let attempt = |address| async move {
+            loop {
+                let connecting = self.endpoint.quinn().connect_with(config.clone(), address, SERVER_NAME)?;
+                let result = match connecting.await {
+                    Ok(connection) => greeted(connection).await,
+                    Err(error) => Err(error.into()),
+                };
+                if result.as_ref().err() != Some(&NetError::Refused(Refusal::Busy)) {
+                    return result;
+                }
+                tokio::time::sleep(BUSY_PAUSE).await;
             }
-            tokio::time::sleep(BUSY_PAUSE).await;
-        }
+        };
+        dial(address, "connecting to the scheduler", HANDSHAKE_LIMIT, attempt).await
     }
+}
+
+/// A new certificate for a new key, asked for on a connection that stands.
+async fn renewed(connection: &Connection, identity: &Identity) -> Result<Identity, NetError> {
+    let asked = CertificateRequest::new()?;
+    let (mut send, mut receive) = connection.open_bi().await?;
+    frame::write(&mut send, &asked.der().to_vec()).await?;
+    let certificate: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
+    let (certificate, role) = (CertificateDer::from(certificate), identity.party().role);
+    Ok(asked.answered(certificate, identity.issuer(), identity.authority(), role, now())?)
 }
 
 fn config(crypto: quinn::crypto::rustls::QuicClientConfig) -> ClientConfig {

@@ -235,8 +235,12 @@ async fn write_all(line: Arc<Line>, mut stream: SendStream) {
             (std::mem::take(&mut outbox.bytes), outbox.end.is_some())
         };
         if !bytes.is_empty() {
-            if let Err(error) = stream.write_chunk(Bytes::from(bytes)).await {
-                return line.end(error.into());
+            let written = tokio::select! {
+                written = stream.write_chunk(Bytes::from(bytes)) => written.map_err(NetError::from),
+                () = patience(&line) => Err(NetError::Timeout { what: "saying the last words", limit: FAREWELL }),
+            };
+            if let Err(error) = written {
+                return line.end(error);
             }
         } else if is_last {
             break;
@@ -250,6 +254,14 @@ async fn write_all(line: Arc<Line>, mut stream: SendStream) {
     }
     goodbye(&line.connection);
     line.outbox().leaving = None;
+}
+
+/// Ends when the other side has had its time to take the last words.
+async fn patience(line: &Line) {
+    while line.outbox().end.is_none() {
+        line.more.notified().await;
+    }
+    tokio::time::sleep(FAREWELL).await;
 }
 
 /// Whoever listens. Told of the end when it is dropped: also when the network ends in the middle of something.

@@ -13,7 +13,9 @@ use super::{Ground, Session};
 use crate::net::endpoint::{Endpoint, listen, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::welcome;
-use crate::net::identity::{Authority, CERTIFICATE_LIFETIME, Expected, Party, PeerVerifier, party_of};
+use crate::net::identity::{
+    Authority, CERTIFICATE_LIFETIME, CertificateError, Expected, IdentityError, Party, PeerVerifier, party_of,
+};
 use crate::net::join::{JOIN_BYTES_MAX, admit, now};
 use crate::net::tls::{self, Purpose};
 use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, frame, tuning};
@@ -102,25 +104,46 @@ async fn establish(
 
 /// Who the other side is. Its certificate was verified, if it showed one.
 pub(in crate::net) fn party_at(connection: &Connection) -> Result<Party, NetError> {
-    let certificates = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let own = certificates.as_ref().and_then(|certificates| certificates.first());
-    own.and_then(|own| party_of(own).ok()).ok_or(NetError::Refuses(Refusal::Stranger))
+    let chain = chain_at(connection)?;
+    party_of(&chain[0]).map_err(|_| NetError::Refuses(Refusal::Stranger))
+}
+
+/// The certificates that the other side showed when it connected: its own, then those above.
+fn chain_at(connection: &Connection) -> Result<Vec<CertificateDer<'static>>, NetError> {
+    let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    chain.map(|chain| *chain).filter(|chain| !chain.is_empty()).ok_or(NetError::Refuses(Refusal::Stranger))
 }
 
 /// Signs a new certificate for whoever has one that is still good, on a stream of its own: a request, a certificate.
 pub(super) async fn renew_theirs(connection: Connection, authority: Arc<Authority>, party: Party) {
+    // The connection outlives the certificate that it began with.
+    let mut good_until = None;
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
         let renewed = within("renewing a certificate", RENEWAL_LIMIT, async {
+            match good_until {
+                None => check_peer(&connection, &authority)?,
+                Some(end) if now() < end => {}
+                Some(_) => return Err(IdentityError::from(CertificateError::Expired).into()),
+            }
             let request: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
             let certificate = authority.sign(&request, party, now())?.to_vec();
             frame::write(&mut send, &certificate).await
         });
         match renewed.await {
             // A stream that is not finished is reset when it is dropped.
-            Ok(()) => drop(send.finish()),
+            Ok(()) => {
+                good_until = Some(now() + CERTIFICATE_LIFETIME);
+                drop(send.finish());
+            }
             Err(error) => tracing::warn!(%party, %error, "a certificate could not be renewed"),
         }
     }
+}
+
+/// Whether the certificate that the other side showed when it connected is still good.
+fn check_peer(connection: &Connection, authority: &Authority) -> Result<(), NetError> {
+    let chain = chain_at(connection)?;
+    authority.check_member(&chain, now()).map_err(|error| IdentityError::from(error).into())
 }
 
 /// How long renewing a certificate may take.

@@ -8,11 +8,14 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use webpki::KeyUsage;
 
 use super::certificate::{CertificateRequest, Identity};
 use super::token::Secret;
-use super::verify::key_hash;
-use super::{AuthorityHash, CERTIFICATE_LIFETIME, CLOCK_SKEW_MAX, IdentityError, Party, Role, Token};
+use super::verify::{key_hash, verify};
+use super::{
+    AuthorityHash, CERTIFICATE_LIFETIME, CLOCK_SKEW_MAX, CertificateError, Expected, IdentityError, Party, Role, Token,
+};
 
 /// Signs the certificates of one cluster.
 pub struct Authority {
@@ -20,6 +23,8 @@ pub struct Authority {
     hash: AuthorityHash,
     secret: Secret,
     next_id: AtomicU64,
+    /// What clients' ids begin with.
+    clients: u64,
 }
 
 impl Authority {
@@ -36,7 +41,8 @@ impl Authority {
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().map_err(key)?).map_err(key)?;
         let hash = key_hash(issuer.as_ref().der())?;
         let secret = Secret::random().ok_or_else(|| IdentityError::Key("no randomness".to_owned()))?;
-        Ok(Authority { issuer, hash, secret, next_id: AtomicU64::new(1) })
+        let clients = u64::from(u32::from_le_bytes([hash.0[0], hash.0[1], hash.0[2], hash.0[3]])) << 32;
+        Ok(Authority { issuer, hash, secret, next_id: AtomicU64::new(1), clients })
     }
 
     /// What lets others join.
@@ -62,9 +68,14 @@ impl Authority {
         Ok(request.granted(certificate, self.certificate(), self.hash, party, now))
     }
 
-    /// A party that never was before.
+    /// A party that never was before. A client names its arrays after itself, and one program may be a client of
+    /// several clusters: so the ids of clients begin with what only this authority has.
     pub fn new_party(&self, role: Role) -> Party {
-        Party { role, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        match role {
+            Role::Client => Party { role, id: self.clients | id },
+            Role::Scheduler | Role::Worker => Party { role, id },
+        }
     }
 
     /// A certificate for the key that signed `request`. Of the request nothing but the key is taken: what the
@@ -94,6 +105,16 @@ impl Authority {
         Ok(request.signed_by(&self.issuer).map_err(refused)?.der().clone())
     }
 
+    /// Whether a worker's or client's certificate, with those above it, is good at `now`.
+    pub(in crate::net) fn check_member(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Duration,
+    ) -> Result<(), CertificateError> {
+        let [own, above @ ..] = chain else { return Err(CertificateError::Stranger) };
+        verify(own, above, self.hash, Expected::Member, KeyUsage::client_auth(), now).map(drop)
+    }
+
     /// Its own certificate, which everyone shows beside theirs.
     pub(in crate::net) fn certificate(&self) -> CertificateDer<'static> {
         self.issuer.as_ref().der().clone()
@@ -114,4 +135,22 @@ fn common_name(name: &str) -> DistinguishedName {
     let mut names = DistinguishedName::new();
     names.push(DnType::CommonName, name);
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_good_for_as_long_as_its_certificate() {
+        let (authority, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+        let begin = Duration::from_secs(2_000_000_000);
+        let member = authority.identity(authority.new_party(Role::Worker), begin).unwrap().chain();
+        assert_eq!(authority.check_member(&member, begin), Ok(()));
+        let end = begin + CERTIFICATE_LIFETIME + Duration::from_secs(1);
+        assert_eq!(authority.check_member(&member, end), Err(CertificateError::Expired));
+        assert_eq!(other.check_member(&member, begin), Err(CertificateError::Stranger));
+        let scheduler = authority.scheduler(begin).unwrap().chain();
+        assert!(authority.check_member(&scheduler, begin).is_err());
+    }
 }

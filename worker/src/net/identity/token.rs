@@ -119,13 +119,15 @@ impl Token {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        let beside = sibling(path);
-        let written = create_private(&beside).and_then(|mut file| {
+        let beside = sibling(path).map_err(failed)?;
+        let mut file = create_private(&beside).map_err(failed)?;
+        let mut write = || {
             file.write_all(self.reveal().as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()?;
             fs::rename(&beside, path)
-        });
+        };
+        let written = write();
         if written.is_err() {
             // What is left of it is of no use; that it is not there is no further error.
             let _ = fs::remove_file(&beside);
@@ -155,11 +157,14 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A name beside `path` that no other process takes.
-fn sibling(path: &Path) -> PathBuf {
+/// A name beside `path` that nobody else takes, and that nobody who was killed has left: in a container every process
+/// may have the same id.
+fn sibling(path: &Path) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system gives no random numbers"))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    path.with_file_name(name)
+    name.push(format!(".{}", hex::print(&random)));
+    Ok(path.with_file_name(name))
 }
 
 #[cfg(unix)]
@@ -232,6 +237,10 @@ mod tests {
         assert_eq!(Token::read(&path).unwrap().reveal(), token().reveal());
         token().write(&path).unwrap();
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        let left_behind = path.with_file_name(format!("token.{}", std::process::id()));
+        fs::write(&left_behind, "of one that was killed").unwrap();
+        token().write(&path).unwrap();
+        assert!(left_behind.exists(), "a file of somebody else stays");
         for mode in [0o640, 0o604, 0o660] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = Token::read(&path).unwrap_err();

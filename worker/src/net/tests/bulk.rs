@@ -207,6 +207,21 @@ fn who_is_unknown_gone_or_another_is_unreachable() {
 }
 
 #[test]
+fn a_connection_that_nobody_uses_is_closed_and_dialled_again() {
+    let cluster = Cluster::new();
+    let (shelf, worker, bulk, asker) = shelf_and_asker(&cluster);
+    shelf.blocks.lock().unwrap().insert(id(0), block(&[3]));
+    assert!(fetch(&asker, worker, id(0), None).is_ok());
+    asker.close_idle(Duration::from_secs(60));
+    assert_eq!(asker.traffic().len(), 1, "it was used a moment ago");
+    asker.close_idle(Duration::ZERO);
+    assert_eq!(asker.traffic().len(), 0);
+    assert!(fetch(&asker, worker, id(0), None).is_ok());
+    assert_eq!(asker.traffic().len(), 1);
+    drop(bulk);
+}
+
+#[test]
 fn a_connection_that_was_closed_is_dialled_again() {
     let cluster = Cluster::new();
     let (shelf, worker, bulk, asker) = shelf_and_asker(&cluster);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ids::{ArrayId, ClientId, WorkerId};
 use crate::intervals::Interval;
+use crate::net::hello::greet;
 use crate::wire::{FromWorker, ToWorker};
 
 fn done(number: u64) -> FromWorker {
@@ -74,6 +75,38 @@ fn an_old_id_is_refused_and_learns_it() {
     let _worker = session.start::<FromWorker, ToWorker>(hear);
     accepted.refuse(Refusal::Retired);
     assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Refused(Refusal::Retired))));
+}
+
+#[test]
+fn who_does_not_read_the_last_words_is_left() {
+    let (door, rogue) = (Door::open(), Rogue::new());
+    let connection = rogue.knock(&door, Some(&door.worker()), Purpose::Control);
+    let _streams = rogue.does(greet(&connection)).unwrap();
+    let scheduler = door.sessions.recv_timeout(PATIENCE).unwrap().start::<Vec<u8>, Vec<u8>>(|_| {});
+    // More than fits on the way.
+    scheduler.send(&vec![0; 32 << 20]).unwrap();
+    let begun = Instant::now();
+    drop(scheduler);
+    rogue.end(&connection);
+    assert!(begun.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_thread_of_another_runtime_may_dial_and_end() {
+    let door = Door::open();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (hear, heard) = ear::<FromWorker>();
+    let _scheduler = runtime.block_on(async {
+        let (dialer, identity, session, accepted) = connected(&door, &door.address());
+        let worker = session.start::<FromWorker, ToWorker>(|_| {});
+        let scheduler = accepted.start::<ToWorker, FromWorker>(hear);
+        assert_eq!(dialer.renew(&worker, &identity).unwrap().party(), identity.party());
+        worker.send(&done(1)).unwrap();
+        drop(worker);
+        drop(dialer);
+        scheduler
+    });
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Message(done(1))), "last words leave");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::shape::{Region, Shape};
 use crate::wire::codec::frame_length;
 use crate::wire::{
     BlockHeader, DeviceClass, FetchError, FromWorker, KernelBytes, PeerReply, PeerRequest, Plan, Register, RequestId,
-    Run, ToWorker, Whereabouts, decode, encode,
+    Run, ToScheduler, ToWorker, Whereabouts, decode, encode,
 };
 
 /// How long each decoder is tried.
@@ -141,6 +141,7 @@ fn to_worker() {
     let messages = [
         ToWorker::Welcome { worker },
         ToWorker::Peer { worker, address: "[::1]:8786".to_owned() },
+        ToWorker::PeerGone { worker },
         ToWorker::Kernel(kernel),
         ToWorker::Run(run),
         ToWorker::Free { array: array(), blocks: vec![Interval::one(1), Interval { start: 4, end: 40 }] },
@@ -152,11 +153,12 @@ fn to_worker() {
 #[test]
 fn from_worker() {
     let register = Register {
+        name: "node7".to_owned(),
         class: DeviceClass::Gpu("vulkan".to_owned()),
         address: "10.0.0.7:41234".to_owned(),
         ..Register::of_cpu("gpu", 8, 8 << 30)
     };
-    try_decoder("register", encoded([register]), message::<Register>);
+    try_decoder("register", encoded([ToScheduler::Register(register)]), message::<ToScheduler>);
     let busy = Duration::from_micros(1234);
     let error = ExecuteError::Source { path: "x.npy".to_owned(), what: "is gone".to_owned() };
     let messages = [
@@ -165,7 +167,7 @@ fn from_worker() {
         FromWorker::FetchFailed { block: block(), input: block(), holder: None, error: FetchError::Missing },
         FromWorker::Leaving,
     ];
-    try_decoder("from-worker", encoded(messages), message::<FromWorker>);
+    try_decoder("from-worker", encoded(messages.map(ToScheduler::Worker)), message::<ToScheduler>);
 }
 
 #[test]

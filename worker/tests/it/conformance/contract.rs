@@ -1,20 +1,22 @@
 //! The executor's contract on GPUs: one event per task however it ends, typed refusals, and a process that lives on.
 
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
+use gridloom_worker::block::Block;
 use gridloom_worker::dtype::DType;
-use gridloom_worker::executor::{ExecuteError, Executor};
+use gridloom_worker::executor::{Event, ExecuteError, Executor};
 use gridloom_worker::gpu::{GpuExecutor, GpuOptions};
 use gridloom_worker::grid::Grid;
-use gridloom_worker::serve::{Device, Worker, WorkerOptions};
+use gridloom_worker::serve::{DataRoot, Device, Worker, WorkerOptions};
 use gridloom_worker::shape::Region;
 use gridloom_worker::view::{AxisRead, View};
 use gridloom_worker::wire::DeviceClass;
 
 use super::executors::{adapter, gpu, gpu_options};
 use super::harness::{Array, Machine, Work, element, map, shape};
-use super::maps::small;
+use super::maps::{self, small};
+use super::{blocks, reductions};
 
 /// A GPU of its own: what is done to it must not be felt by the others.
 fn own_gpu(options: &GpuOptions) -> Option<Machine> {
@@ -173,7 +175,103 @@ fn cancelled_tasks_yield_one_event_each() {
 fn a_worker_can_be_a_gpu() {
     let Some(adapter) = adapter() else { return };
     let device = Device::Gpu(adapter.clone(), gpu_options());
-    let worker = Worker::start(WorkerOptions { device, memory_bytes: 1 << 30 }, Box::new(|_| {})).unwrap();
+    let worker =
+        Worker::start(WorkerOptions { device, memory_bytes: 1 << 30, data_root: DataRoot::Anywhere }, Box::new(|_| {}))
+            .unwrap();
     assert_eq!(worker.register().class, DeviceClass::Gpu(adapter.info().class()));
     assert!(worker.register().slots >= 2 && worker.register().executor.starts_with("gpu "));
+}
+
+/// What a stage's first and last blocks run is compiled before they come, whatever they read.
+#[test]
+fn pipelines_are_compiled_while_a_stage_is_prepared() {
+    let Some(adapter) = adapter() else { return };
+    let (sender, events) = channel();
+    let sink = Box::new(move |event| drop(sender.send(event)));
+    let mut executor = GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap();
+    for work in [doubled(1000, 300), maps::views(DType::I32), reductions::largest_of_rows(), blocks::computed()] {
+        let before = executor.pipelines();
+        work.kernels.iter().for_each(|kernel| executor.add_kernel(kernel.clone()));
+        executor.prepare(work.stage.clone());
+        let prepared = executor.pipelines();
+        assert!(prepared > before);
+        run(&mut executor, &events, &work).unwrap();
+        assert_eq!(executor.pipelines(), prepared);
+    }
+}
+
+/// All blocks of a stage on an executor.
+fn run(executor: &mut GpuExecutor, events: &Receiver<Event>, work: &Work) -> Result<Vec<Vec<Block>>, ExecuteError> {
+    work.kernels.iter().for_each(|kernel| executor.add_kernel(kernel.clone()));
+    executor.prepare(work.stage.clone());
+    let block = |block| {
+        executor.submit(work.task(block));
+        events.recv().unwrap().result
+    };
+    let blocks = (0..work.stage.blocks()).map(block).collect();
+    executor.cancel(work.stage.array);
+    blocks
+}
+
+/// However few workgroups are dispatched at once, results are the same bits.
+#[test]
+fn dispatches_in_parts_give_the_same_bits() {
+    let Some(adapter) = adapter() else { return };
+    let (sender, events) = channel();
+    let sink = Box::new(move |event| drop(sender.send(event)));
+    let mut executor = GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap();
+    let works = [
+        doubled(10_000, 3000),
+        maps::views(DType::F32),
+        reductions::largest_of_rows(),
+        reductions::mean_of_random(&[false, true]),
+        reductions::mean_of_random(&[true, false]),
+        reductions::mean_of_random(&[true, true]),
+        blocks::computed(),
+    ];
+    for work in works {
+        let bytes = |blocks: Vec<Vec<Block>>| -> Vec<Vec<u8>> {
+            blocks.iter().flatten().map(|block| block.bytes().to_vec()).collect()
+        };
+        executor.set_groups_max(u64::MAX);
+        let whole = bytes(run(&mut executor, &events, &work).unwrap());
+        for groups in [1, 3, 16] {
+            executor.set_groups_max(groups);
+            assert!(bytes(run(&mut executor, &events, &work).unwrap()) == whole, "{groups} at once");
+        }
+    }
+}
+
+/// A block that takes too long in parts that do not is ended, and the device goes on.
+#[test]
+fn a_block_is_ended_between_its_dispatches() {
+    let Some(adapter) = adapter() else { return };
+    let (sender, events) = channel();
+    let sink = Box::new(move |event| drop(sender.send(event)));
+    let options = GpuOptions { block_timeout: Duration::from_secs(1), ..gpu_options() };
+    let mut executor = GpuExecutor::new(&adapter, &options, sink).unwrap();
+    executor.set_groups_max(32);
+    let text = "fn f(x: u32) -> u32 {
+        var y = x;
+        for (var i = 0u; i < 5000u; i += 1u) { y = y * 1664525u + (1013904223u ^ (y >> 7u)); y = y / (1u + (y & 3u)); }
+        return y;
+    }";
+    let grid = Grid::regular(&shape(&[1 << 21]), &[1 << 21]);
+    let array = Array::new(1, DType::U32, grid.clone(), small(DType::U32));
+    let slow = map(grid, vec![array.leaf()], Some(element(text, DType::U32)), vec![array]);
+    match run(&mut executor, &events, &slow) {
+        Err(error) => assert_eq!(error, ExecuteError::Deadline { limit_ms: 1000 }),
+        Ok(_) if !adapter.info().is_software() => return eprintln!("skipped: this GPU is too fast"),
+        Ok(_) => panic!("a CPU cannot be so fast"),
+    }
+    assert!(run(&mut executor, &events, &doubled(1000, 1000)).is_ok());
+    // Cancelled, it ends soon.
+    executor.prepare(slow.stage.clone());
+    executor.submit(slow.task(0));
+    std::thread::sleep(Duration::from_millis(100));
+    executor.cancel(slow.stage.array);
+    let begun = Instant::now();
+    assert!(matches!(events.recv().unwrap().result, Err(ExecuteError::Cancelled)));
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(run(&mut executor, &events, &doubled(1000, 1000)).is_ok());
 }

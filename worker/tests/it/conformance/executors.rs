@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuExecutor, CpuOptions};
-use gridloom_worker::executor::EventSink;
 use gridloom_worker::gpu::{Adapter, GpuExecutor, GpuOptions, adapters};
 
 use super::harness::{Machine, Work};
@@ -18,7 +17,8 @@ const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 type Shared = LazyLock<Option<Mutex<Machine>>>;
 
-static DEFINITION: LazyLock<Mutex<Machine>> = LazyLock::new(|| Mutex::new(Machine::new(interpreter)));
+static DEFINITION: LazyLock<Mutex<Machine>> = LazyLock::new(|| cpu(CodeGenerator::Interpreter, "cpu interpreter"));
+static CRANELIFT: LazyLock<Mutex<Machine>> = LazyLock::new(|| cpu(CodeGenerator::Cranelift, "cpu cranelift"));
 static GPU: Shared = LazyLock::new(|| {
     let adapter = adapter()?;
     let machine = Machine::new(|sink| Box::new(GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap()));
@@ -29,9 +29,12 @@ static GPU: Shared = LazyLock::new(|| {
     Some(Mutex::new(machine))
 });
 
-fn interpreter(sink: EventSink) -> Box<dyn gridloom_worker::executor::Executor> {
-    let options = CpuOptions { slots: 2, block_timeout: BLOCK_TIMEOUT, code_generator: CodeGenerator::Interpreter };
-    Box::new(CpuExecutor::new(&options, sink).unwrap())
+/// The CPU's executor with one code generator, which its name tells.
+fn cpu(code_generator: CodeGenerator, name: &str) -> Mutex<Machine> {
+    let options = CpuOptions { slots: 2, block_timeout: BLOCK_TIMEOUT, code_generator };
+    let machine = Machine::new(|sink| Box::new(CpuExecutor::new(&options, sink).unwrap()));
+    assert_eq!(machine.executor.name(), name);
+    Mutex::new(machine)
 }
 
 pub(crate) fn gpu_options() -> GpuOptions {
@@ -64,15 +67,19 @@ pub(crate) fn defined(work: &Work) -> Vec<Vec<Block>> {
     lock(&DEFINITION).run(work).unwrap()
 }
 
-/// Every executor gives what the definition gives: GPUs within `tolerance`.
+/// Every executor gives what the definition gives: those of CPUs bit for bit, GPUs within `tolerance`.
 #[track_caller]
 pub(crate) fn check(name: &str, work: &Work, tolerance: Tolerance) {
     let expected = defined(work);
+    check_on(&mut lock(&CRANELIFT), name, work, &expected, Tolerance::Bits);
     if let Some(mut gpu) = gpu() {
-        let found = gpu.run(work);
-        let executor = gpu.executor.name().to_owned();
-        drop(gpu);
-        let found = found.unwrap_or_else(|error| panic!("{name} on {executor}: {error}"));
-        compare(&format!("{name} on {executor}"), &found, &expected, tolerance);
+        check_on(&mut gpu, name, work, &expected, tolerance);
     }
+}
+
+#[track_caller]
+fn check_on(machine: &mut Machine, name: &str, work: &Work, expected: &[Vec<Block>], tolerance: Tolerance) {
+    let name = format!("{name} on {}", machine.executor.name());
+    let found = machine.run(work).unwrap_or_else(|error| panic!("{name}: {error}"));
+    compare(&name, &found, expected, tolerance);
 }

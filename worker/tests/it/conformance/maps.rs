@@ -6,7 +6,7 @@ use gridloom_worker::shape::Region;
 use gridloom_worker::view::{AxisRead, View};
 
 use super::executors::check;
-use super::harness::{Array, element, map, shape};
+use super::harness::{Array, Work, element, map, shape};
 use super::tolerance::Tolerance;
 
 /// Bits of a small value of `dtype`, different for neighbours.
@@ -73,28 +73,31 @@ fn polynomials_of_every_dtype() {
 }
 
 /// A slice with a step, flipped and transposed, beside a broadcast row and a broadcast scalar.
+pub(crate) fn views(dtype: DType) -> Work {
+    let from = Grid::regular(&shape(&[50, 31]), &[9, 31]);
+    let (row, one) = (Grid::regular(&shape(&[12]), &[12]), Grid::regular(&shape(&[]), &[]));
+    let arrays = vec![
+        Array::new(1, dtype, from, small(dtype)),
+        Array::new(2, dtype, row, small(dtype)),
+        Array::new(3, dtype, one, small(dtype)),
+    ];
+    let grid = Grid::regular(&shape(&[29, 12]), &[8, 5]);
+    let domain = Region::whole(&grid.shape());
+    let turned = vec![AxisRead::Along { axis: 1, start: 47, step: -4 }, AxisRead::Along { axis: 0, start: 1, step: 1 }];
+    let along = vec![AxisRead::Along { axis: 1, start: 0, step: 1 }];
+    let leaves = vec![
+        arrays[0].seen(View { domain: domain.clone(), axes: turned }),
+        arrays[1].seen(View { domain: domain.clone(), axes: along }),
+        arrays[2].seen(View { domain, axes: Vec::new() }),
+    ];
+    let kernel = element("fn f(x: T, y: T, z: T) -> T { return select(x - y, z, x < y); }", dtype);
+    map(grid, leaves, Some(kernel), arrays)
+}
+
 #[test]
 fn views_meet_in_one_kernel() {
     for dtype in NUMBERS {
-        let from = Grid::regular(&shape(&[50, 31]), &[9, 31]);
-        let (row, one) = (Grid::regular(&shape(&[12]), &[12]), Grid::regular(&shape(&[]), &[]));
-        let arrays = vec![
-            Array::new(1, dtype, from, small(dtype)),
-            Array::new(2, dtype, row, small(dtype)),
-            Array::new(3, dtype, one, small(dtype)),
-        ];
-        let grid = Grid::regular(&shape(&[29, 12]), &[8, 5]);
-        let domain = Region::whole(&grid.shape());
-        let turned =
-            vec![AxisRead::Along { axis: 1, start: 47, step: -4 }, AxisRead::Along { axis: 0, start: 1, step: 1 }];
-        let along = vec![AxisRead::Along { axis: 1, start: 0, step: 1 }];
-        let leaves = vec![
-            arrays[0].seen(View { domain: domain.clone(), axes: turned }),
-            arrays[1].seen(View { domain: domain.clone(), axes: along }),
-            arrays[2].seen(View { domain, axes: Vec::new() }),
-        ];
-        let kernel = element("fn f(x: T, y: T, z: T) -> T { return select(x - y, z, x < y); }", dtype);
-        check(&format!("views of {dtype}"), &map(grid, leaves, Some(kernel), arrays), Tolerance::Exact);
+        check(&format!("views of {dtype}"), &views(dtype), Tolerance::Exact);
     }
 }
 

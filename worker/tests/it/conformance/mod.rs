@@ -4,6 +4,7 @@
 //! copies, comparisons and uniform random numbers, and come within a stated distance on floats. What a device is known
 //! to get wrong is listed by name, with the reason ([`tolerance`]), and nothing else is forgiven.
 
+mod blocks;
 mod contract;
 mod executors;
 mod harness;
@@ -12,3 +13,5 @@ mod operations;
 mod reductions;
 mod sources;
 mod tolerance;
+
+pub(crate) use executors::{adapter, gpu_options};

@@ -8,11 +8,12 @@ use gridloom_worker::grid::Grid;
 use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
 use gridloom_worker::reduce::{accumulator, result_dtypes};
 use gridloom_worker::shape::Shape;
-use gridloom_worker::stage::{Body, ChunkStep, Fold, Leaf, Map, Program, ReduceOp, Reduction};
+use gridloom_worker::stage::{Body, ChunkStep, Distribution, Fold, Leaf, Map, Program, ReduceOp, Reduction};
 
 use super::executors::{check, defined};
 use super::harness::{Array, Work, element, id, map, shape, work};
 use super::maps::small;
+use super::sources;
 use super::tolerance::Tolerance;
 
 const OPERATIONS: [ReduceOp; 12] = [
@@ -67,6 +68,22 @@ fn check_reduction(op: ReduceOp, dtype: DType, whole: &Shape, axes: &[bool], wor
     if is_exact(op, dtype) {
         check(&format!("{name}, partials"), &make(false), Tolerance::Exact);
     }
+}
+
+/// The largest of each of 30 rows of 70,000 random numbers, in blocks of 16 rows.
+pub(crate) fn largest_of_rows() -> Work {
+    let whole = shape(&[30, 70_000]);
+    let reduction = Reduction { op: ReduceOp::Max, inputs: vec![DType::F32] };
+    let leaf = sources::leaf(DType::F32, sources::random(Distribution::Uniform, DType::F32, &whole), &whole);
+    reduced(Grid::regular(&whole, &[16, 70_000]), leaf, reduction, &[false, true], true, Vec::new())
+}
+
+/// Partial means of 70 times 40,000 random numbers.
+pub(crate) fn mean_of_random(axes: &[bool; 2]) -> Work {
+    let whole = shape(&[70, 40_000]);
+    let reduction = Reduction { op: ReduceOp::Mean, inputs: vec![DType::F32] };
+    let leaf = sources::leaf(DType::F32, sources::random(Distribution::Uniform, DType::F32, &whole), &whole);
+    reduced(Grid::single(&whole), leaf, reduction, axes, false, Vec::new())
 }
 
 #[test]

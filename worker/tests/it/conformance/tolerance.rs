@@ -16,6 +16,8 @@ pub(crate) const SOFTWARE_EXCEPTIONS: &[(&str, &str)] = &[
 /// How far a result may be from the definition's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Tolerance {
+    /// Bit for bit, NaNs too: what CPUs owe.
+    Bits,
     /// Bit for bit; any NaN is a NaN.
     Exact,
     /// Units in the last place of the result's dtype.
@@ -34,11 +36,11 @@ pub(crate) fn compare(name: &str, found: &[Vec<Block>], expected: &[Vec<Block>],
             assert_eq!((found.item, &found.shape), (expected.item, &expected.shape), "{name}: block {block}");
             let name = format!("{name}, block {block}, field {field}");
             match found.item {
-                Item::Value(DType::F32) => {
+                Item::Value(DType::F32) if tolerance != Tolerance::Bits => {
                     let ulps = |a: f32, b: f32| distance(order32(a), order32(b));
                     each(&name, found.elements(), expected.elements(), tolerance, f32::is_nan, ulps);
                 }
-                Item::Value(DType::F64) => {
+                Item::Value(DType::F64) if tolerance != Tolerance::Bits => {
                     let ulps = |a: f64, b: f64| distance(order64(a), order64(b));
                     each(&name, found.elements(), expected.elements(), tolerance, f64::is_nan, ulps);
                 }
@@ -64,7 +66,7 @@ fn each<T: Copy + std::fmt::Debug + Into<f64>>(
     ulps: impl Fn(T, T) -> u64,
 ) {
     let (allowed, absolute) = match tolerance {
-        Tolerance::Exact => (0, 0.0),
+        Tolerance::Bits | Tolerance::Exact => (0, 0.0),
         Tolerance::Ulps(ulps) => (ulps, 0.0),
         Tolerance::Near { ulps, absolute } => (ulps, absolute),
     };

@@ -79,6 +79,7 @@ struct Helper {
 
 struct Writer<'c> {
     chance: &'c mut Chance,
+    numbers: Numbers,
     dtypes: Vec<DType>,
     scope: Vec<Name>,
     helpers: Vec<Helper>,
@@ -95,18 +96,45 @@ struct Writer<'c> {
     statements: usize,
 }
 
-/// Draws a kernel.
-pub(super) fn draw(seed: u64) -> Drawn {
-    let mut chance = Chance(seed);
-    let all = DType::ALL;
-    let mut dtypes = vec![chance.of(&[DType::F32, DType::F32, DType::F64]), chance.of(&all), DType::I32, DType::U32];
-    if chance.one_in(2) {
-        dtypes.push(chance.of(&[DType::I64, DType::U64, DType::F64]));
+/// Which numbers a drawn kernel computes with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Numbers {
+    /// All of them.
+    All,
+    /// Those that every device owes exactly: integers, bools, and floats that are small whole numbers, whose sums and
+    /// products need no rounding, however they are ordered or fused. A float that may be rounded otherwise would decide
+    /// branches and indices otherwise.
+    Exact,
+}
+
+impl Numbers {
+    /// The dtypes of one kernel.
+    fn dtypes(self, chance: &mut Chance) -> Vec<DType> {
+        let (first, all, wide): (&[DType], &[DType], &[DType]) = match self {
+            Numbers::All => (&[DType::F32, DType::F32, DType::F64], &DType::ALL, &[DType::I64, DType::U64, DType::F64]),
+            Numbers::Exact => (
+                &[DType::I32, DType::U32, DType::I64],
+                &[DType::I32, DType::U32, DType::I64, DType::U64, DType::Bool],
+                &[DType::I64, DType::U64],
+            ),
+        };
+        let mut dtypes = vec![chance.of(first), chance.of(all), DType::I32, DType::U32];
+        if chance.one_in(2) {
+            dtypes.push(chance.of(wide));
+        }
+        dtypes.push(DType::Bool);
+        dtypes
     }
-    dtypes.push(DType::Bool);
+}
+
+/// Draws a kernel.
+pub(super) fn draw(seed: u64, numbers: Numbers) -> Drawn {
+    let mut chance = Chance(seed);
+    let dtypes = numbers.dtypes(&mut chance);
     let parameters: Vec<DType> = (0..1 + chance.below(3)).map(|_| chance.of(&dtypes)).collect();
     let mut writer = Writer {
         chance: &mut chance,
+        numbers,
         dtypes,
         scope: Vec::new(),
         helpers: Vec::new(),

@@ -19,7 +19,7 @@ impl Emitter<'_> {
         let mut start = start;
         if varies {
             let element = self.function.use_var(self.element);
-            let bytes = self.function.ins().imul_imm_s(element, dtype.bytes() as i64);
+            let bytes = self.function.ins().ishl_imm_u(element, i64::from(dtype.bytes().ilog2()));
             start = self.function.ins().iadd(start, bytes);
         }
         // A bool is stored as a `u32`.
@@ -36,12 +36,9 @@ impl Emitter<'_> {
 
     /// Stores a result of the gang.
     pub(in super::super) fn output(&mut self, index: usize, gang: Gang) {
-        let results = self.context_field(field::RESULTS, self.pointer);
-        let flags = plain().with_aligned().with_readonly();
-        let start = self.function.ins().load(self.pointer, flags, results, 8 * index as i32);
         let element = self.function.use_var(self.element);
-        let bytes = self.function.ins().imul_imm_s(element, gang.dtype.bytes() as i64);
-        let start = self.function.ins().iadd(start, bytes);
+        let bytes = self.function.ins().ishl_imm_u(element, i64::from(gang.dtype.bytes().ilog2()));
+        let start = self.function.ins().iadd(self.results[index], bytes);
         let stored = if gang.dtype == DType::Bool { self.converted(gang, DType::U32) } else { gang };
         let parts = self.parts(stored);
         self.store_parts(start, 0, parts);
@@ -101,9 +98,17 @@ impl Emitter<'_> {
         memory.width as i64 * if memory.varies { self.lanes as i64 } else { 1 }
     }
 
+    /// Where the gang's scratch memory begins.
+    fn scratch(&mut self) -> ir::Value {
+        match &self.workgroup {
+            Some(workgroup) => self.function.use_var(workgroup.frame),
+            None => self.context_field(field::SCRATCH, self.pointer),
+        }
+    }
+
     /// Where a word begins whose index is uniform or none.
     fn address(&mut self, memory: Memory, offset: u32, index: Option<Gang>) -> ir::Value {
-        let scratch = self.context_field(field::SCRATCH, self.pointer);
+        let scratch = self.scratch();
         let stride = self.stride(memory);
         let start = self.function.ins().iadd_imm_s(scratch, memory.at as i64 + i64::from(offset) * stride);
         let Some(index) = index else { return start };
@@ -198,7 +203,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn trash(&mut self) -> ir::Value {
+    pub(super) fn trash(&mut self) -> ir::Value {
         let data = || ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, 8, 3);
         let slot = *self.trash.get_or_insert_with(|| self.function.create_sized_stack_slot(data()));
         self.function.ins().stack_addr(self.pointer, slot, 0)

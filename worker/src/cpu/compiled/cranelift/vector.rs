@@ -87,6 +87,24 @@ impl Emitter<'_> {
         self.function.ins().bitcast(to, flags, value)
     }
 
+    /// `accept` where the mask is set, which is all bits of a lane or none. Of a comparison just made, Cranelift knows
+    /// that; of others it must be told.
+    pub(super) fn blend(&mut self, ty: Type, mask: ir::Value, accept: ir::Value, reject: ir::Value) -> ir::Value {
+        let dfg = &self.function.func.dfg;
+        let is_compared = dfg
+            .value_def(mask)
+            .inst()
+            .is_some_and(|inst| matches!(dfg.insts[inst].opcode(), ir::Opcode::Fcmp | ir::Opcode::Icmp));
+        if is_compared || !self.has_blend {
+            let mask = self.cast(ty, mask);
+            return self.function.ins().bitselect(mask, accept, reject);
+        }
+        let lanes = if ty.lane_bits() == 64 { types::I64X2 } else { types::I32X4 };
+        let [mask, accept, reject] = [mask, accept, reject].map(|value| self.cast(lanes, value));
+        let blended = self.function.ins().blendv(mask, accept, reject);
+        self.cast(ty, blended)
+    }
+
     pub(super) fn uniform(dtype: DType, value: ir::Value) -> Gang {
         Gang { dtype, form: Form::Uniform(value) }
     }

@@ -1,6 +1,6 @@
 //! Which words are read after a frame, or in a loop's continuing part: the words that parked lanes still need.
 
-use super::super::flat::{Base, Block, FrameId, Op, Program, RegisterId, Statement};
+use super::super::flat::{Base, Block, FrameId, Op, Program, RegisterId, Statement, Visited};
 
 /// Loops within loops that are followed exactly: each takes two passes over its body, so the cost doubles with each.
 const EXACT_DEPTH_MAX: usize = 4;
@@ -125,6 +125,7 @@ impl Walk<'_> {
                 }
                 before
             }
+            Statement::Barrier(_) | Statement::Cut => live,
             Statement::Break => exits.at_break.clone(),
             Statement::Continue => exits.at_continue.clone(),
             Statement::Return => exits.at_return.clone(),
@@ -164,24 +165,12 @@ impl Walk<'_> {
     }
 
     fn reads(&self, block: &Block, reads: &mut Set) {
-        for statement in block {
-            match statement {
-                Statement::Evaluate(value) => {
-                    if let Op::Load(place) = self.program.value(*value).op
-                        && let Some(register) = self.program.register(place)
-                    {
-                        reads.insert(register);
-                    }
-                }
-                Statement::If { accept, reject, .. } => {
-                    [accept, reject].iter().for_each(|block| self.reads(block, reads))
-                }
-                Statement::Loop { body, continuing, .. } => {
-                    [body, continuing].iter().for_each(|block| self.reads(block, reads));
-                }
-                Statement::Once { body, .. } | Statement::Call { body, .. } => self.reads(body, reads),
-                Statement::Store { .. } | Statement::Break | Statement::Continue | Statement::Return => {}
+        self.program.visit(block, &mut |visited| {
+            if let Visited::Read(place) = visited
+                && let Some(register) = self.program.register(place)
+            {
+                reads.insert(register);
             }
-        }
+        });
     }
 }

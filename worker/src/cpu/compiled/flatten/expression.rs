@@ -5,13 +5,15 @@ use std::rc::Rc;
 use naga::{BinaryOperator, Expression, Handle, Literal, ScalarKind, TypeInner, UnaryOperator};
 
 use super::super::CompileError;
-use super::super::flat::{Base, Block, Op, Place, ValueId, VariableId};
+use super::super::flat::{Base, Block, Op, Place, Told, ValueId, VariableId};
 use super::{Flat, Flattener, Frame};
 use crate::dtype::DType;
 use crate::interpreter::dtype_of;
 
 /// The most elements of a value that a varying index chooses from without memory.
 const CHOSEN_MAX: u64 = 4;
+/// Operations that are looked through for the most that an index can be.
+const BOUND_DEPTH: u32 = 6;
 
 impl<'a> Flattener<'a> {
     /// What an expression stands for, evaluated here if nothing evaluated it before: it is constant then.
@@ -76,6 +78,12 @@ impl<'a> Flattener<'a> {
                 let base = Base::Variable(VariableId(frame.locals + local.index() as u32));
                 return Ok(Flat::Pointer(Place { base, offset: 0, index: None }));
             }
+            Expression::GlobalVariable(variable) => {
+                let base = self.globals.get(variable.index()).copied().flatten();
+                let base = base.ok_or(CompileError::Operation("this variable"))?;
+                return Ok(Flat::Pointer(Place { base, offset: 0, index: None }));
+            }
+            Expression::ArrayLength(array) => vec![self.array_length(frame, array, out)?],
             Expression::Compose { ref components, .. } => {
                 let mut words = Vec::new();
                 for &component in components {
@@ -94,7 +102,7 @@ impl<'a> Flattener<'a> {
             Expression::Load { pointer } => {
                 let place = self.place(frame, pointer, out)?;
                 let count = self.types.of(frame.info[handle].ty.inner_with(&self.module.types))? as u32;
-                let places = (place.offset..place.offset + count).map(|offset| Place { offset, ..place });
+                let places = (0..count).map(|at| Place { offset: place.offset + at, ..place });
                 places.map(|place| self.load(place, out)).collect::<Result<_, _>>()?
             }
             Expression::Unary { op, expr } => {
@@ -163,7 +171,7 @@ impl<'a> Flattener<'a> {
     }
 
     /// A constant of the module.
-    fn global(&mut self, handle: Handle<Expression>) -> Result<Vec<ValueId>, CompileError> {
+    pub(super) fn global(&mut self, handle: Handle<Expression>) -> Result<Vec<ValueId>, CompileError> {
         match self.module.global_expressions[handle] {
             Expression::Literal(literal) => Ok(vec![self.literal(literal)?]),
             Expression::Constant(constant) => self.global(self.module.constants[constant].init),
@@ -233,6 +241,8 @@ impl<'a> Flattener<'a> {
             TypeInner::Array { base, size: naga::ArraySize::Constant(length), .. } => {
                 (u64::from(length.get()), self.types.of_type(base)?)
             }
+            // The last index is outside every buffer.
+            TypeInner::Array { base, size: naga::ArraySize::Dynamic, .. } => (1 << 32, self.types.of_type(base)?),
             _ => return Err(CompileError::Operation("an index into what has no elements")),
         };
         let index = self.scalar(frame, index, out)?;
@@ -242,8 +252,11 @@ impl<'a> Flattener<'a> {
                 if let Base::Variable(variable) = place.base {
                     self.program.variables[variable.0 as usize].is_indexed = true;
                 }
-                let stride = self.constant(DType::U32, stride)?;
-                let mut sum = self.binary(BinaryOperator::Multiply, index, stride, out)?;
+                let mut sum = index;
+                if stride != 1 {
+                    let stride = self.constant(DType::U32, stride)?;
+                    sum = self.binary(BinaryOperator::Multiply, index, stride, out)?;
+                }
                 if let Some(before) = place.index {
                     sum = self.binary(BinaryOperator::Add, before, sum, out)?;
                 }
@@ -263,12 +276,42 @@ impl<'a> Flattener<'a> {
         if self.program.dtype(index) == signed {
             index = self.emit(Op::Bitcast, unsigned, &[index], out)?;
         }
-        let last = self.constant(unsigned, last)?;
-        index = self.emit(Op::Math(naga::MathFunction::Min), unsigned, &[index, last], out)?;
+        if self.bound(index, BOUND_DEPTH) > last {
+            let last = self.constant(unsigned, last)?;
+            index = self.emit(Op::Math(naga::MathFunction::Min), unsigned, &[index, last], out)?;
+        }
         if unsigned == DType::U64 {
             index = self.emit(Op::Convert, DType::U32, &[index], out)?;
         }
         Ok(index)
+    }
+
+    /// What an unsigned value never exceeds, as its operations tell, `depth` of them deep.
+    fn bound(&self, id: ValueId, depth: u32) -> u64 {
+        let value = self.program.value(id);
+        let most = if value.dtype.bytes() == 4 { u64::from(u32::MAX) } else { u64::MAX };
+        let Some(depth) = depth.checked_sub(1) else { return most };
+        let of = |at: usize| self.bound(value.operands[at], depth);
+        let signed = |at: usize| self.program.dtype(value.operands[at]).is_signed_integer();
+        let found = match value.op {
+            Op::Constant(word) => word,
+            Op::Told(Told::Local(axis)) => u64::from(self.workgroup[axis]) - 1,
+            Op::Told(Told::LocalIndex) => self.workgroup.iter().map(|&size| u64::from(size)).product::<u64>() - 1,
+            Op::Binary(BinaryOperator::And) => of(0).min(of(1)),
+            Op::Binary(_) if signed(0) => most,
+            Op::Binary(BinaryOperator::Add) => of(0).saturating_add(of(1)),
+            Op::Binary(BinaryOperator::Multiply) => of(0).saturating_mul(of(1)),
+            Op::Binary(BinaryOperator::Divide | BinaryOperator::ShiftRight) => of(0),
+            Op::Binary(BinaryOperator::Modulo) => match self.program.value(value.operands[1]).op {
+                Op::Constant(divisor) if divisor > 0 => of(0).min(divisor - 1),
+                _ => of(0),
+            },
+            Op::Math(naga::MathFunction::Min) if !signed(0) => of(0).min(of(1)),
+            Op::Bitcast if !signed(0) || matches!(self.program.value(value.operands[0]).op, Op::Constant(_)) => of(0),
+            _ => most,
+        };
+        // What may have wrapped may be anything.
+        if found > most { most } else { found }
     }
 
     /// An element of a value.

@@ -1,28 +1,40 @@
 //! Branches, loops and the ways out of them, where lanes part and where they do not.
 
-use super::super::builder::{Binary, Builder, Unary};
+use super::super::builder::{Binary, Builder, Memory, Unary};
 use super::super::divergence::{CHEAP_MAX, Part, is_cheap};
-use super::super::flat::{Block, FrameId, Statement, ValueId};
+use super::super::flat::{Base, Block, FrameId, Statement, ValueId};
 use super::Lowering;
 
 /// Where lanes go that leave a frame.
 pub(super) struct Ways<B: Builder> {
     /// Of a divergent frame, those that wait for its end.
-    parked: Option<B::Register>,
+    pub(super) parked: Option<B::Register>,
     /// Of a divergent loop, those that wait for its continuing part.
-    continued: Option<B::Register>,
+    pub(super) continued: Option<B::Register>,
     /// Of a frame that does not diverge, its end.
-    end: Option<B::Block>,
+    pub(super) end: Option<B::Block>,
     /// And of a loop, its continuing part.
-    continuing: Option<B::Block>,
+    pub(super) continuing: Option<B::Block>,
+    /// The same of frames that are in step.
+    pub(super) parked_in: Option<Memory>,
+    pub(super) continued_in: Option<Memory>,
     /// Whether anything jumps to the end, or to the continuing part.
-    is_left: bool,
-    is_continued: bool,
+    pub(super) is_left: bool,
+    pub(super) is_continued: bool,
 }
 
 impl<B: Builder> Ways<B> {
-    fn none() -> Ways<B> {
-        Ways { parked: None, continued: None, end: None, continuing: None, is_left: false, is_continued: false }
+    pub(super) fn none() -> Ways<B> {
+        Ways {
+            parked: None,
+            continued: None,
+            end: None,
+            continuing: None,
+            parked_in: None,
+            continued_in: None,
+            is_left: false,
+            is_continued: false,
+        }
     }
 }
 
@@ -113,7 +125,7 @@ impl<B: Builder> Lowering<'_, B> {
     /// Whether computing a block for nobody is cheaper than a branch round it.
     fn is_straight(&self, block: &Block) -> bool {
         let is_cheap = |statement: &Statement| match statement {
-            Statement::Store { place, .. } => place.index.is_none(),
+            Statement::Store { place, .. } => place.index.is_none() && matches!(place.base, Base::Variable(_)),
             Statement::Break | Statement::Continue | Statement::Return => true,
             _ => is_cheap(self.program, statement),
         };
@@ -188,7 +200,7 @@ impl<B: Builder> Lowering<'_, B> {
     }
 
     /// The entry of `frames` for what is open at `at`: `If`s have none.
-    fn depth_of(&self, at: usize) -> usize {
+    pub(super) fn depth_of(&self, at: usize) -> usize {
         self.open[..at].iter().filter(|(_, part)| !matches!(part, Part::Accept | Part::Reject)).count()
     }
 

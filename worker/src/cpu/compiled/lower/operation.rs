@@ -49,6 +49,15 @@ impl<B: Builder> Lowering<'_, B> {
                 let a = self.canonical(a, dtype);
                 self.builder().reinterpret(a, to)
             }
+            (Op::Told(told), _) => self.builder().told(told),
+            (Op::Length(buffer), _) => self.builder().length(buffer),
+            (Op::Atomic(place, change), operands) => {
+                let outside = self.outside(place).expect("validated: atomics are outside");
+                let (index, mask) = (place.index.map(|index| self.gang(index)), self.mask());
+                let results = self.builder().change(outside, (place.offset, index), change, operands, mask);
+                self.calls.insert(id, results.to_vec());
+                results[0]
+            }
             (Op::Call(helper), operands) => {
                 let results = self.builder().call(self.program.helpers[helper as usize].clone(), operands);
                 let first = results[0];
@@ -94,6 +103,29 @@ impl<B: Builder> Lowering<'_, B> {
         let is_number = self.binary(Binary::Equal, a, a);
         let nan = self.number(dtype, f64::NAN);
         self.select(is_number, a, nan)
+    }
+
+    /// [`Lowering::canonical`] of many lanes of which few are NaN, if any: a branch round it.
+    pub(super) fn canonical_result(&self, a: B::Gang, dtype: DType) -> B::Gang {
+        if !dtype.is_float() || !self.builder().varies(a) {
+            return self.canonical(a, dtype);
+        }
+        let (result, done) = {
+            let mut builder = self.builder();
+            let (result, slow, done) = (builder.register(dtype, true), builder.block(), builder.block());
+            builder.set(result, a);
+            builder.is_rare(slow);
+            let any_nan = builder.any_nan(a);
+            builder.branch(any_nan, slow, done);
+            builder.enter(slow);
+            (result, done)
+        };
+        let canonical = self.canonical(a, dtype);
+        let mut builder = self.builder();
+        builder.set(result, canonical);
+        builder.jump(done);
+        builder.enter(done);
+        builder.get(result)
     }
 
     fn operator(&self, op: BinaryOperator, dtype: DType, a: B::Gang, b: B::Gang) -> B::Gang {

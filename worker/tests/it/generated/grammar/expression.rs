@@ -2,7 +2,7 @@
 
 use gridloom_worker::dtype::DType;
 
-use super::{Name, Ty, Writer};
+use super::{Name, Numbers, Ty, Writer};
 
 impl Writer<'_> {
     pub(super) fn helper_call(&mut self) -> Option<(String, DType)> {
@@ -77,6 +77,9 @@ impl Writer<'_> {
         }
         let (is_float, is_bool) = (dtype.is_float(), dtype == DType::Bool);
         let next = depth - 1;
+        if self.numbers == Numbers::Exact && self.chance.one_in(8) {
+            return self.by_way_of_floats(dtype, next);
+        }
         if is_bool {
             let of = self.dtype();
             return match self.chance.below(5) {
@@ -146,6 +149,27 @@ impl Writer<'_> {
             15 if !matches!(dtype, DType::U32 | DType::U64) => format!("(-{a})"),
             _ => format!("({a} + {})", self.scalar(dtype, next)),
         }
+    }
+
+    /// Small whole numbers, computed with as floats and converted back: no step of it is rounded.
+    fn by_way_of_floats(&mut self, dtype: DType, depth: usize) -> String {
+        let float = self.chance.of(&[DType::F32, DType::F64]);
+        let mut small = || {
+            let from = self.chance.of(&[DType::I32, DType::U32]);
+            let mask = literal(from, 63);
+            format!("{float}({} & {mask})", self.scalar(from, depth))
+        };
+        let [a, b, c] = [small(), small(), small()];
+        let value = match self.chance.below(6) {
+            0 => format!("({a} + {b}) * {c}"),
+            1 => format!("{a} * {b} - {c}"),
+            2 => format!("fma({a}, {b}, {c})"),
+            3 => format!("abs({a} - {b}) + floor({c} * 0.25)"),
+            4 => format!("min({a}, {b}) * max({b}, {c})"),
+            _ => format!("select({a} - {c}, {b}, {a} < {b})"),
+        };
+        // Unsigned numbers are made of what is not negative.
+        if dtype == DType::Bool { format!("({value} > 100.0)") } else { format!("{dtype}(abs({value}))") }
     }
 
     /// A variable's scalar, or rarely a literal.

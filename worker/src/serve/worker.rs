@@ -1,19 +1,22 @@
-//! Where agent, executor and transport meet, and nowhere else.
+//! A worker without its transport.
 //!
 //! A [`Worker`] is an agent with the executor it drives. It has no thread of its own: whoever carries its messages
 //! calls [`Worker::handle`] and then takes what leaves it from [`Worker::poll`]. What its executor finishes comes back
 //! through the sink it was made with, and is handed to [`Worker::handle`] like everything else.
 
+use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{self, Action, Agent, Outward, Part};
+use super::data_root::DataRoot;
+use crate::agent::{self, Action, Agent, Outward, Part, Start};
 use crate::block::Block;
 use crate::cpu::{CpuExecutor, CpuOptions};
-use crate::executor::{self, EventSink, Executor, Operand, Task};
+use crate::executor::{self, EventSink, ExecuteError, Executor, Operand, Task};
 use crate::gpu::{self, Adapter, GpuExecutor, GpuOptions};
+use crate::ids::ArrayId;
 use crate::kernel::{KernelSource, TypedKernel};
 use crate::shape::Region;
 use crate::wire::{DeviceClass, FETCH_BYTES_PER_SECOND, KernelBytes, Register, decode};
@@ -45,6 +48,8 @@ pub struct WorkerOptions {
     pub device: Device,
     /// What all its blocks and work in flight may take.
     pub memory_bytes: u64,
+    /// Which files it may open.
+    pub data_root: DataRoot,
 }
 
 /// A worker: what it decides with and what it computes with.
@@ -54,12 +59,17 @@ pub struct Worker {
     class: DeviceClass,
     is_software: bool,
     memory_bytes: u64,
+    data_root: DataRoot,
+    /// Stages that are not carried out, and why.
+    refused: HashMap<ArrayId, ExecuteError>,
+    /// What time it was told last.
+    now: Duration,
 }
 
 impl Worker {
     /// Starts the executor's threads. Its events go to `sink`, to be brought back by [`executed`].
     pub fn start(options: WorkerOptions, sink: EventSink) -> Result<Worker, StartError> {
-        let WorkerOptions { device, memory_bytes } = options;
+        let WorkerOptions { device, memory_bytes, data_root } = options;
         let is_software = matches!(&device, Device::Gpu(adapter, _) if adapter.info().is_software());
         let (executor, class): (Box<dyn Executor>, DeviceClass) = match device {
             Device::Cpu(options) => (Box::new(CpuExecutor::new(&options, sink)?), DeviceClass::Cpu),
@@ -68,12 +78,14 @@ impl Worker {
                 (Box::new(GpuExecutor::new(&adapter, &options, sink)?), class)
             }
         };
-        Ok(Worker { agent: Agent::new(memory_bytes), executor, class, is_software, memory_bytes })
+        let (agent, refused) = (Agent::new(memory_bytes), HashMap::new());
+        Ok(Worker { agent, executor, class, is_software, memory_bytes, data_root, refused, now: Duration::ZERO })
     }
 
     /// What it says of itself when it registers.
     pub fn register(&self) -> Register {
         Register {
+            name: String::new(),
             slots: self.executor.slots() as u32,
             memory_bytes: self.memory_bytes,
             executor: self.executor.name().to_owned(),
@@ -87,6 +99,7 @@ impl Worker {
 
     /// Takes note of what happened at `now`.
     pub fn handle(&mut self, now: Duration, event: agent::Event<Block>) {
+        self.now = now;
         self.agent.handle(now, event);
     }
 
@@ -101,17 +114,32 @@ impl Worker {
             match action {
                 Action::Out(outward) => return Some(outward),
                 Action::Kernel(kernel) => self.add_kernel(&kernel),
-                Action::Prepare { stage } => self.executor.prepare(stage),
-                Action::Start(start) => self.executor.submit(Task {
-                    token: start.token,
-                    array: start.array,
-                    block: start.block,
-                    operands: start.operands.into_iter().map(operand).collect(),
-                }),
-                Action::Cancel { array } => self.executor.cancel(array),
+                Action::Prepare { stage } => match self.data_root.allows(&stage) {
+                    Ok(()) => self.executor.prepare(stage),
+                    Err(error) => drop(self.refused.insert(stage.array, error)),
+                },
+                Action::Start(start) => self.begin(start),
+                Action::Cancel { array } => {
+                    self.refused.remove(&array);
+                    self.executor.cancel(array);
+                }
             }
         }
         None
+    }
+
+    fn begin(&mut self, start: Start<Block>) {
+        let Start { token, array, block, operands } = start;
+        match self.refused.get(&array) {
+            Some(error) => {
+                let result = Err(error.clone());
+                self.agent.handle(self.now, agent::Event::Finished { token, result, busy: Duration::ZERO });
+            }
+            None => {
+                let operands = operands.into_iter().map(operand).collect();
+                self.executor.submit(Task { token, array, block, operands });
+            }
+        }
     }
 
     /// A kernel that does not compile here is left out: stages that name it then fail, and say so.

@@ -1,0 +1,134 @@
+//! The commands that do not end by themselves: a scheduler, a worker, and a rank that is one of them.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use gridloom_worker::net::identity::{Token, TokenError};
+use gridloom_worker::serve::{DataRoot, Stop};
+
+use super::args::{RankCommand, SchedulerCommand, WorkerArgs, WorkerCommand};
+use super::error::CliError;
+use super::print;
+use super::rank::Rank;
+use super::reach::{Reach, SchedulerFile};
+use crate::client::{ConnectError, find_token};
+use crate::cluster::{RemoteWorkers, SchedulerServer};
+use crate::host;
+use crate::scheduler::Limits;
+
+/// How long a worker whose parent is gone may take to end.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// `gridloom scheduler`.
+pub(super) fn scheduler(args: &SchedulerCommand) -> Result<(), CliError> {
+    let token_file = args.token_file.clone().or_else(Token::default_path).ok_or(ConnectError::NoToken)?;
+    decide(args.listen, token_file, args.scheduler_file.as_deref(), None)
+}
+
+/// `gridloom worker`.
+pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
+    let (reach, stop) = (args.keys.find(args.scheduler.clone())?, Stop::default());
+    if args.with_parent {
+        end_with_parent(stop.clone())?;
+    }
+    work(reach, &args.work, &stop)
+}
+
+/// `gridloom rank`.
+pub(super) fn rank(args: &RankCommand) -> Result<(), CliError> {
+    let Rank { number, job } = Rank::of_process().ok_or(CliError::NoRank)?;
+    let path = &args.scheduler_file;
+    if number == 0 {
+        let mut token_file = path.clone().into_os_string();
+        token_file.push(".token");
+        return decide(args.listen, token_file.into(), Some(path), job);
+    }
+    let file = SchedulerFile::await_of(path, job.as_deref())?;
+    let token = find_token(Some(&file.token_file))?;
+    work(Reach { address: file.address, token }, &args.work, &Stop::default())
+}
+
+/// Opens a scheduler's door, and keeps it open until it is told to end.
+fn decide(
+    listen: SocketAddr,
+    token_file: PathBuf,
+    scheduler_file: Option<&Path>,
+    job: Option<String>,
+) -> Result<(), CliError> {
+    let (stop, stopped) = mpsc::channel();
+    on_signal(move || {
+        // If nobody waits any more, it is ending already.
+        let _ = stop.send(());
+    })?;
+    let token_file = absolute(token_file)?;
+    let server = SchedulerServer::start(listen, Limits::default())?;
+    server.token().write(&token_file).map_err(ConnectError::from)?;
+    let bound = server.address();
+    // An address that stands for all of this machine's means nothing to others.
+    let address = match bound.ip().is_unspecified() {
+        true => format!("{}:{}", host::name(), bound.port()),
+        false => bound.to_string(),
+    };
+    if let Some(path) = scheduler_file {
+        SchedulerFile { address: address.clone(), token_file: token_file.clone(), job }.write(path)?;
+    }
+    print(&format!("scheduler  {address}\ntoken      {}", token_file.display()))?;
+    // There is a sender as long as signals can be caught.
+    let _ = stopped.recv();
+    drop(server);
+    Ok(())
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, ConnectError> {
+    std::path::absolute(&path).map_err(|error| TokenError::File { path, error }.into())
+}
+
+/// Serves a scheduler until it is told to end.
+fn work(Reach { address, token }: Reach, args: &WorkerArgs, stop: &Stop) -> Result<(), CliError> {
+    let usual = RemoteWorkers::new(address, token);
+    let workers = RemoteWorkers {
+        name: args.name.clone().unwrap_or(usual.name),
+        devices: args.device.devices(),
+        threads: args.threads.and_then(|threads| NonZeroUsize::new(threads as usize)),
+        memory_bytes: args.memory_limit,
+        data_root: args.data_root.clone().map_or(DataRoot::None, DataRoot::Beneath),
+        advertise: args.advertise.clone(),
+        lifetime: args.lifetime,
+        block_timeout: args.block_timeout,
+        ..usual
+    };
+    let leaving = stop.clone();
+    on_signal(move || leaving.leave())?;
+    print(&format!("worker     {}\nscheduler  {}", workers.name, workers.scheduler))?;
+    Ok(workers.run(stop)?)
+}
+
+/// Calls `first` at the first signal to end; the second ends the process at once.
+fn on_signal(first: impl Fn() + Send + 'static) -> Result<(), CliError> {
+    let was_told = AtomicBool::new(false);
+    ctrlc::set_handler(move || match was_told.swap(true, Ordering::SeqCst) {
+        false => first(),
+        true => std::process::exit(i32::from(CliError::Interrupted.exit_code())),
+    })?;
+    Ok(())
+}
+
+/// Ends the process when standard input does: whoever started it holds the other end, and has no more use for it. If it
+/// still lives it is told goodbye, for which it would else wait.
+fn end_with_parent(stop: Stop) -> Result<(), CliError> {
+    let watch = move || {
+        // Nothing is ever written there; an error ends it as well.
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        stop.end();
+        thread::sleep(GOODBYE_PATIENCE);
+        std::process::exit(0);
+    };
+    thread::Builder::new().name("gridloom-parent".to_owned()).spawn(watch)?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `gridloom status`: how a cluster stands, as a table or as one JSON object.
+
+use gridloom_worker::net::Traffic;
+use serde_json::{Value, json};
+
+use super::human::{Bytes, Time};
+use crate::client::ClusterStatus;
+use crate::scheduler::WorkerStatus;
+
+/// For people.
+pub(super) fn table(status: &ClusterStatus) -> String {
+    let scheduler = &status.scheduler;
+    let (workers, clients) = (scheduler.workers.len(), scheduler.clients);
+    let (jobs, arrays) = (scheduler.jobs, scheduler.arrays);
+    let mut lines = vec![format!("{workers} workers, {clients} clients, {jobs} jobs, {arrays} arrays")];
+    let head = ["worker", "slots", "memory", "computes with", "address", "state", "held", "to do", "round trip"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(scheduler.workers.iter().map(|worker| row(worker, status.traffic.get(&worker.worker))));
+    if workers > 0 {
+        lines.extend(aligned(&rows));
+    }
+    lines.join("\n")
+}
+
+fn row(worker: &WorkerStatus, traffic: Option<&Traffic>) -> Vec<String> {
+    let register = &worker.register;
+    vec![
+        register.name.clone(),
+        register.slots.to_string(),
+        Bytes(register.memory_bytes as f64).to_string(),
+        register.executor.clone(),
+        register.address.clone(),
+        if worker.is_working { "works" } else { "leaves" }.to_owned(),
+        worker.blocks_held.to_string(),
+        worker.blocks_outstanding.to_string(),
+        traffic.map_or_else(String::new, |traffic| Time(traffic.round_trip).to_string()),
+    ]
+}
+
+/// Lines whose columns stand below each other.
+fn aligned(rows: &[Vec<String>]) -> impl Iterator<Item = String> + '_ {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    rows.iter().map(move |row| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<String>>().join("  ").trim_end().to_owned()
+    })
+}
+
+/// For programs.
+pub(super) fn json(status: &ClusterStatus) -> Value {
+    let worker = |worker: &WorkerStatus| {
+        let register = &worker.register;
+        json!({
+            "id": worker.worker.0,
+            "name": register.name,
+            "address": register.address,
+            "executor": register.executor,
+            "slots": register.slots,
+            "memory_bytes": register.memory_bytes,
+            "is_working": worker.is_working,
+            "blocks_held": worker.blocks_held,
+            "blocks_outstanding": worker.blocks_outstanding,
+            "traffic": status.traffic.get(&worker.worker).map(traffic),
+        })
+    };
+    let scheduler = &status.scheduler;
+    json!({
+        "workers": scheduler.workers.iter().map(worker).collect::<Vec<Value>>(),
+        "clients": scheduler.clients,
+        "jobs": scheduler.jobs,
+        "arrays": scheduler.arrays,
+    })
+}
+
+fn traffic(traffic: &Traffic) -> Value {
+    json!({
+        "round_trip_seconds": traffic.round_trip.as_secs_f64(),
+        "packet_bytes": traffic.packet_bytes,
+        "bytes_sent": traffic.bytes_sent,
+        "bytes_received": traffic.bytes_received,
+        "packets_sent": traffic.packets_sent,
+        "packets_lost": traffic.packets_lost,
+        "congestions": traffic.congestions,
+        "window_bytes": traffic.window_bytes,
+    })
+}

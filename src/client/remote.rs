@@ -1,0 +1,261 @@
+//! A client of a scheduler in another process: messages on a control connection, blocks from and to the workers
+//! themselves.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver as Inbox, Sender};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use gridloom_worker::block::Block;
+use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
+use gridloom_worker::net::identity::{Identity, Role, Token, TokenError};
+use gridloom_worker::net::{
+    Bulk, BulkOptions, Control, Dialer, HANDSHAKE_LIMIT, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, PutError,
+    Received, address_towards,
+};
+use gridloom_worker::wire::{FetchError, WireError};
+
+use super::Client;
+use super::devices::Devices;
+use super::link::{FetchReply, Link, PutReply, Receiver};
+use super::state::State;
+use super::wire::{ClientHears, ClientSays, ClusterStatus};
+use crate::scheduler::{FromClient, PlanFault, ToClient};
+
+/// The environment's token.
+pub(crate) const TOKEN_VARIABLE: &str = "GRIDLOOM_TOKEN";
+/// Where the environment says that a token is.
+const TOKEN_FILE_VARIABLE: &str = "GRIDLOOM_TOKEN_FILE";
+
+/// No connection to a scheduler.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// There is no token that could be shown.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Neither a file nor the environment has a token, and there is no home to look in.
+    #[error("no token: name its file, or set {TOKEN_VARIABLE} or {TOKEN_FILE_VARIABLE}")]
+    NoToken,
+    /// The scheduler cannot be reached, or refuses us.
+    #[error("scheduler {address}: {error}")]
+    Net {
+        /// Where it should be.
+        address: String,
+        /// Why not.
+        error: NetError,
+    },
+}
+
+/// The token of `file`, or else of `GRIDLOOM_TOKEN`, of the file that `GRIDLOOM_TOKEN_FILE` names, or of
+/// `~/.config/gridloom/token`: the first of them that there is.
+///
+/// # Errors
+/// If that one is no token, or a file that others may read.
+pub fn find_token(file: Option<&Path>) -> Result<Token, ConnectError> {
+    let named = || file.map(Path::to_owned);
+    match (named(), std::env::var(TOKEN_VARIABLE)) {
+        (None, Ok(text)) => Ok(text.trim().parse()?),
+        (named, _) => {
+            let of_environment = || std::env::var_os(TOKEN_FILE_VARIABLE).map(PathBuf::from);
+            let path = named.or_else(of_environment).or_else(Token::default_path).ok_or(ConnectError::NoToken)?;
+            Ok(Token::read(&path)?)
+        }
+    }
+}
+
+impl Client {
+    /// Connects to a scheduler with the token that the environment has: see [`find_token`].
+    ///
+    /// # Errors
+    /// If there is no token, or the scheduler does not answer or refuses it.
+    pub fn connect(address: &str) -> Result<Client, ConnectError> {
+        Client::connect_with(address, &find_token(None)?)
+    }
+
+    /// Connects to a scheduler.
+    ///
+    /// # Errors
+    /// If it does not answer, or refuses the token.
+    pub fn connect_with(address: &str, token: &Token) -> Result<Client, ConnectError> {
+        Client::connect_keeping(address, token, Devices::default(), Box::new(()))
+    }
+
+    /// The same, with something that is to live as long as the connection.
+    pub(crate) fn connect_keeping(
+        address: &str,
+        token: &Token,
+        devices: Devices,
+        keeps: Box<dyn Any + Send + Sync>,
+    ) -> Result<Client, ConnectError> {
+        let (state, net) = (Arc::<State>::default(), net_error(address));
+        let (id, link) = RemoteLink::open(address, token, Arc::clone(&state), keeps).map_err(net)?;
+        Ok(Client::with_state(id, state, Box::new(link), devices))
+    }
+
+    /// One that has lost its scheduler already.
+    pub(crate) fn lost(devices: Devices) -> Client {
+        let state = Arc::<State>::default();
+        state.close();
+        Client::with_state(ClientId(0), state, Box::new(NoLink), devices)
+    }
+}
+
+/// Asks a scheduler how its cluster stands.
+///
+/// # Errors
+/// As [`Client::connect_with`].
+pub fn status(address: &str, token: &Token) -> Result<ClusterStatus, ConnectError> {
+    let ask = || {
+        let dialer = Dialer::new()?;
+        let identity = dialer.join(address, token, Role::Client)?;
+        let (told, answer) = mpsc::channel();
+        let hear = move |received| match received {
+            Received::Message(ClientHears::Status(status)) => tell(&told, Ok(status)),
+            Received::Message(ClientHears::Welcome | ClientHears::Message(_)) => {}
+            Received::Closed(error) => tell(&told, Err(error)),
+        };
+        let control: Control<ClientSays> = dialer.connect(address, &identity)?.start(hear);
+        control.send(&ClientSays::Status)?;
+        let status = awaited(&answer, "the scheduler's status");
+        control.send(&ClientSays::Message(FromClient::Close))?;
+        status
+    };
+    ask().map_err(net_error(address))
+}
+
+fn net_error(address: &str) -> impl Fn(NetError) -> ConnectError {
+    move |error| ConnectError::Net { address: address.to_owned(), error }
+}
+
+/// Messages and blocks over QUIC. What is said last still leaves, so the connection ends before its socket.
+struct RemoteLink {
+    state: Arc<State>,
+    control: Control<ClientSays>,
+    bulk: Arc<Bulk>,
+    _dialer: Dialer,
+    _keeps: Box<dyn Any + Send + Sync>,
+}
+
+impl RemoteLink {
+    /// Connects, and returns when it is known who is there.
+    fn open(
+        address: &str,
+        token: &Token,
+        state: Arc<State>,
+        keeps: Box<dyn Any + Send + Sync>,
+    ) -> Result<(ClientId, RemoteLink), NetError> {
+        let dialer = Dialer::new()?;
+        let identity: Arc<Identity> = Arc::new(dialer.join(address, token, Role::Client)?);
+        // Workers beside a scheduler of this machine take the largest packets.
+        let is_near = address_towards(address)?.is_loopback();
+        let packet_bytes_max = if is_near { PACKET_BYTES_LOOPBACK } else { PACKET_BYTES_MAX };
+        let options = BulkOptions { packet_bytes_max, ..BulkOptions::default() };
+        let bulk = Arc::new(Bulk::open(Arc::clone(&identity), options, |_, _, _| {})?);
+        let (welcome, welcomed) = mpsc::channel();
+        let ear = Ear { state: Arc::clone(&state), bulk: Arc::downgrade(&bulk), welcome };
+        let control: Control<ClientSays> =
+            dialer.connect(address, &identity)?.start(move |received| ear.hear(received));
+        let id = ClientId(identity.party().id);
+        dialer.keep_renewed(&control, identity, &bulk);
+        awaited(&welcomed, "the scheduler's welcome")?;
+        Ok((id, RemoteLink { state, control, bulk, _dialer: dialer, _keeps: keeps }))
+    }
+}
+
+impl Link for RemoteLink {
+    /// Who computes for a remote scheduler is not ours to say.
+    fn reinforce(&self, _devices: Devices, _bytes: u64) {}
+
+    fn send(&self, message: FromClient) {
+        let job = match &message {
+            FromClient::Submit { job, .. } => Some(*job),
+            _ => None,
+        };
+        // A connection that has ended has told the state so; a plan that cannot be sent fails its job.
+        if let Err(NetError::Wire(WireError::TooLong { bytes, bytes_max })) =
+            self.control.send(&ClientSays::Message(message))
+            && let Some(job) = job
+        {
+            let error = PlanFault::TooLong { bytes, bytes_max }.into();
+            self.state.receive(ToClient::JobFailed { job, error });
+        }
+    }
+
+    fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
+        self.bulk.fetch(holder, block, field, None, reply);
+    }
+
+    fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
+        self.bulk.put(worker, block, fields, move |stored| {
+            reply(stored.map_err(|error| match error {
+                PutError::Refused { needs, has } => Some((needs, has)),
+                _ => None,
+            }));
+        });
+    }
+}
+
+/// To nobody.
+struct NoLink;
+
+impl Link for NoLink {
+    fn reinforce(&self, _devices: Devices, _bytes: u64) {}
+
+    fn send(&self, _message: FromClient) {}
+
+    fn fetch(&self, _holder: WorkerId, _block: BlockId, _field: u32, reply: FetchReply) {
+        reply(Err(FetchError::Unreachable));
+    }
+
+    fn put(&self, _worker: WorkerId, _block: BlockId, _fields: Vec<Block>, reply: PutReply) {
+        reply(Err(None));
+    }
+}
+
+/// Hears the scheduler, on one of the network's threads.
+struct Ear {
+    state: Arc<State>,
+    bulk: Weak<Bulk>,
+    welcome: Sender<Result<(), NetError>>,
+}
+
+impl Ear {
+    fn hear(&self, received: Received<ClientHears>) {
+        match received {
+            Received::Message(ClientHears::Welcome) => tell(&self.welcome, Ok(())),
+            Received::Message(ClientHears::Message(message)) => {
+                if let Some(bulk) = self.bulk.upgrade() {
+                    meet(&bulk, &message);
+                }
+                self.state.receive(message);
+            }
+            Received::Message(ClientHears::Status(_)) => {}
+            Received::Closed(error) => {
+                tell(&self.welcome, Err(error));
+                self.state.close();
+            }
+        }
+    }
+}
+
+/// Remembers where workers are, and ends what is asked of those that are gone.
+fn meet(bulk: &Bulk, message: &ToClient) {
+    match message {
+        ToClient::WorkerJoined { worker, register } => bulk.meet(*worker, register.address.clone()),
+        ToClient::WorkerLeft { worker } => bulk.forget(*worker),
+        _ => {}
+    }
+}
+
+/// If nobody waits any more, nobody is told.
+fn tell<T>(to: &Sender<T>, what: T) {
+    let _ = to.send(what);
+}
+
+/// What the network's threads are to tell this one soon.
+fn awaited<T>(from: &Inbox<Result<T, NetError>>, what: &'static str) -> Result<T, NetError> {
+    const LIMIT: Duration = HANDSHAKE_LIMIT;
+    from.recv_timeout(LIMIT).unwrap_or(Err(NetError::Timeout { what, limit: LIMIT }))
+}

@@ -1,0 +1,87 @@
+//! What is left of a cluster that is closed, or whose owner is killed: nothing. Counted in a process that does nothing
+//! else, which is this very program told to run one test.
+
+#![allow(clippy::print_stdout, reason = "what a test in a process of its own tells the one that waits for it")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::harness::{PATIENCE, Process, eventually};
+use super::local::cluster;
+use crate::cluster::compute;
+use gridloom::Array;
+
+/// One of the tests below, alone in a process.
+fn alone(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let name = format!("processes::closing::{test}");
+    command.args(["--exact", &name, "--ignored", "--nocapture", "--test-threads=1"]).stdin(Stdio::null());
+    command.env_remove("GRIDLOOM_LOG");
+    command
+}
+
+/// Files, threads and children of this process.
+fn counts() -> [usize; 3] {
+    let entries = |folder: &str| fs::read_dir(folder).unwrap().count();
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let children = children.map(|line| line.split_whitespace().count()).sum();
+    [entries("/proc/self/fd"), entries("/proc/self/task"), children]
+}
+
+#[test]
+fn clusters_leave_nothing_and_say_nothing() {
+    let output = alone("open_and_close_clusters").output().unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{complained}");
+    assert_eq!(complained, "");
+}
+
+/// `GRIDLOOM_CLUSTERS` says how many; 20 by default.
+#[test]
+#[ignore = "counts what its process has, and so needs one of its own"]
+fn open_and_close_clusters() {
+    let count = std::env::var("GRIDLOOM_CLUSTERS").map_or(20, |count| count.parse().unwrap());
+    let one = || {
+        let cluster = cluster(1);
+        let client = cluster.client();
+        let sum = compute(&client, &Array::ones([100]).chunks([10]).sum(()));
+        assert_eq!(sum, compute(&client, &Array::full((), 100.0)));
+        client.close().unwrap();
+    };
+    // What is made once for the process and kept.
+    one();
+    let (before, begun) = (counts(), Instant::now());
+    (0..count).for_each(|_| one());
+    println!("{count} clusters in {:?}", begun.elapsed());
+    assert_eq!(counts(), before, "files, threads, children");
+}
+
+#[test]
+fn workers_end_with_their_parent() {
+    let mut owner = Process::start(&mut alone("own_a_cluster_until_killed"));
+    let mut lines = BufReader::new(owner.0.stdout.take().unwrap()).lines();
+    let ids = lines.find_map(|line| Some(line.unwrap().strip_prefix("workers ")?.to_owned())).unwrap();
+    let folders: Vec<String> = ids.split_whitespace().map(|id| format!("/proc/{id}")).collect();
+    assert!(folders.len() == 2 && folders.iter().all(|folder| fs::exists(folder).unwrap()));
+    let begun = Instant::now();
+    drop(owner);
+    eventually("the workers are gone", || folders.iter().all(|folder| is_gone(folder)));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// Whether a process has ended: its new parent may take its time to take it off the list.
+fn is_gone(folder: &str) -> bool {
+    fs::read_to_string(format!("{folder}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[test]
+#[ignore = "waits until it is killed"]
+fn own_a_cluster_until_killed() {
+    let cluster = cluster(2);
+    let ids: Vec<String> = cluster.process_ids().iter().map(u32::to_string).collect();
+    println!("\nworkers {}", ids.join(" "));
+    std::thread::sleep(PATIENCE);
+}

@@ -1,0 +1,115 @@
+//! A local cluster whose workers are processes.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use gridloom::{Array, Future, Kernel, LocalCluster, Reduce, Value};
+use ndarray::Array1;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::harness::{eventually, expected, slow};
+use crate::cluster::{compute, expressions};
+
+pub(super) fn cluster(workers: usize) -> LocalCluster {
+    let options = LocalCluster::options().processes(true).workers(workers).memory_limit(256 << 20);
+    options.threads(NonZeroUsize::MIN).start().unwrap()
+}
+
+#[test]
+fn processes_give_the_bits_of_one_process() {
+    let embedded = LocalCluster::options().start().unwrap().client();
+    let cluster = cluster(2);
+    assert_eq!(cluster.process_ids().len(), 2);
+    let client = cluster.client();
+    for (name, array) in expressions() {
+        assert_eq!(compute(&client, &array).bytes(), compute(&embedded, &array).bytes(), "{name}");
+    }
+}
+
+#[test]
+fn futures_stay_on_the_processes_and_data_is_brought_to_them() {
+    let cluster = cluster(2);
+    let client = cluster.client();
+    let inc = Kernel::element("fn inc(x: i64) -> i64 { return x + 1; }").unwrap();
+    let incremented = client.map(&inc, 0..100i64).unwrap();
+    let total: i64 = client.submit(Reduce::Sum, &incremented).unwrap().wait().unwrap();
+    assert_eq!(total, 5050);
+    let data = Array1::from_iter((0..300_000).map(f64::from));
+    let scattered = client.scatter(&data).unwrap();
+    let sum: f64 = client.compute(&scattered.array().sum(())).unwrap().wait().unwrap();
+    assert_eq!(sum, data.sum());
+    client.close().unwrap();
+}
+
+#[test]
+fn scaling_processes_keeps_what_they_hold() {
+    let cluster = cluster(1);
+    let client = cluster.client();
+    let x = client.persist(&Array::random([100, 100]).chunks([10, 10])).unwrap().wait().unwrap();
+    let before = compute(&client, &x);
+    cluster.scale(3).unwrap();
+    assert_eq!(client.wait_for_workers(3, Duration::from_secs(10)), 3);
+    let held = client.persist(&(&x + 1.0)).unwrap();
+    client.wait(std::slice::from_ref(&held)).unwrap();
+    cluster.scale(1).unwrap();
+    assert_eq!((cluster.workers(), cluster.process_ids().len()), (1, 1));
+    assert_eq!(compute(&client, &x), before);
+    let sum: f64 = client.compute(&(&held.array() - &x).sum(())).unwrap().wait().unwrap();
+    assert!((sum - 1e4).abs() < 1e-6, "{sum}");
+}
+
+/// Kills the youngest process while a job runs, as soon as some of it is done.
+fn kill_amid(cluster: &LocalCluster, future: &Future<Value>) {
+    eventually("some of it is done", || future.progress().is_some_and(|(done, _)| done > 4));
+    let (done, total) = future.progress().unwrap();
+    assert!(done < total, "the fault comes too late to be one");
+    kill(*cluster.process_ids().last().unwrap());
+}
+
+/// Three workers, of which one dies every 700 ms: a mean life of 2 s. `GRIDLOOM_CHAOS_BLOCKS=9000` is a job of a minute on
+/// two cores.
+#[test]
+fn a_job_outlives_many_workers() {
+    let blocks = std::env::var("GRIDLOOM_CHAOS_BLOCKS").map_or(700, |blocks| blocks.parse().unwrap());
+    let array = slow(blocks);
+    let expected = expected(&array);
+    let cluster = cluster(3);
+    let future: Future<Value> = cluster.client().compute(&array).unwrap();
+    // Its blocks are taken as they come: what stayed on the workers would be lost with them.
+    let waiting = std::thread::spawn(move || future.wait());
+    let mut deaths = 0;
+    while !waiting.is_finished() {
+        std::thread::sleep(Duration::from_millis(700));
+        // The oldest of them, so that none lives on.
+        kill(cluster.process_ids()[0]);
+        cluster.scale(3).unwrap();
+        deaths += 1;
+    }
+    eprintln!("{deaths} workers died over {blocks} blocks");
+    assert!(deaths >= 3, "too short a job for its faults");
+    assert_eq!(waiting.join().unwrap().unwrap().bytes(), expected.bytes());
+}
+
+fn kill(process: u32) {
+    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_job_survives_its_workers() {
+    let array = slow(200);
+    let expected = expected(&array);
+    let cluster = cluster(3);
+    let client = cluster.client();
+    let kept = client.persist(&Array::random([1000]).chunks([10])).unwrap().wait().unwrap();
+    let sum = compute(&client, &kept.sum(()));
+    for left in [2, 1] {
+        let future: Future<Value> = client.compute(&array).unwrap();
+        kill_amid(&cluster, &future);
+        assert_eq!(future.wait().unwrap().bytes(), expected.bytes());
+        assert_eq!(cluster.workers(), left);
+    }
+    // What the dead held is made again by who lives.
+    assert_eq!(compute(&client, &kept.sum(())), sum);
+    cluster.scale(2).unwrap();
+    assert_eq!(cluster.workers(), 2);
+}

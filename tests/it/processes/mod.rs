@@ -1,0 +1,8 @@
+//! Clusters of real processes: the binary itself as scheduler, worker and client, killed, stopped and refused. Every
+//! answer is compared with the embedded cluster's, bit for bit, and every fault is seen to have struck.
+
+mod closing;
+mod command;
+mod failure;
+mod harness;
+mod local;

@@ -1,0 +1,124 @@
+//! A worker in a process of its own: it joins, serves one registration after the other, and ends when it is told to or
+//! has had no scheduler for [`REDIAL_FOR`].
+//!
+//! A registration that ends takes everything with it: blocks, connections, threads. The next one has a new id, and
+//! begins with nothing.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::registration::{End, Registration};
+use super::stop::Stop;
+use super::worker::{StartError, WorkerOptions};
+use crate::net::identity::Token;
+use crate::net::{Dialer, NetError, Refusal};
+
+/// How long a worker looks for its scheduler before it gives up.
+pub const REDIAL_FOR: Duration = Duration::from_secs(60);
+
+/// Between two times that it looks.
+const REDIAL_PAUSE: Duration = Duration::from_millis(200);
+
+/// How a [`RemoteWorker`] is made.
+#[derive(Clone, Debug)]
+pub struct RemoteOptions {
+    /// Where the scheduler is.
+    pub scheduler: String,
+    /// What lets it join.
+    pub token: Token,
+    /// What people call it.
+    pub name: String,
+    /// Where peers reach it, `host` or `host:port`, if not at the address from which it reaches the scheduler.
+    pub advertise: Option<String>,
+    /// When it leaves by itself.
+    pub lifetime: Option<Duration>,
+    /// What it computes with.
+    pub worker: WorkerOptions,
+}
+
+/// Why a worker ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// It may not join, or not be reached where it says.
+    #[error("scheduler {address}: {error}")]
+    Net {
+        /// Where the scheduler is.
+        address: String,
+        /// Why not.
+        error: NetError,
+    },
+    /// It cannot compute here.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// No scheduler for [`REDIAL_FOR`].
+    #[error("no scheduler at {address} for {} s: {last}", REDIAL_FOR.as_secs())]
+    SchedulerGone {
+        /// Where it should be.
+        address: String,
+        /// What was wrong last.
+        last: NetError,
+    },
+}
+
+/// A worker that has not begun.
+pub struct RemoteWorker {
+    options: RemoteOptions,
+    dialer: Dialer,
+    stop: Stop,
+    begun: Instant,
+}
+
+impl RemoteWorker {
+    /// Opens a socket. It ends when `stop` says so.
+    ///
+    /// # Errors
+    /// If the system has none.
+    pub fn new(options: RemoteOptions, stop: Stop) -> Result<RemoteWorker, NetError> {
+        Ok(RemoteWorker { options, dialer: Dialer::new()?, stop, begun: Instant::now() })
+    }
+
+    /// Serves until it is told to end, by the scheduler or by its stop.
+    ///
+    /// # Errors
+    /// If it is refused, or finds no scheduler.
+    pub fn run(&self) -> Result<(), RemoteError> {
+        let mut since = Instant::now();
+        while self.stop.wish().is_none() {
+            let last = match Registration::begin(&self.options, &self.dialer, &self.stop) {
+                Ok(registration) => match registration.serve(self.left()) {
+                    End::Told => return Ok(()),
+                    End::SchedulerGone(error) => {
+                        tracing::warn!(%error, scheduler = self.options.scheduler, "the scheduler is gone");
+                        since = Instant::now();
+                        error
+                    }
+                },
+                Err(RemoteError::Net { error, .. }) if may_pass(&error) => error,
+                Err(error) => return Err(error),
+            };
+            if since.elapsed() > REDIAL_FOR {
+                return Err(RemoteError::SchedulerGone { address: self.options.scheduler.clone(), last });
+            }
+            thread::sleep(REDIAL_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// What is left of its lifetime.
+    fn left(&self) -> Option<Duration> {
+        self.options.lifetime.map(|lifetime| lifetime.saturating_sub(self.begun.elapsed()))
+    }
+}
+
+/// Whether who dials again may find another answer.
+fn may_pass(error: &NetError) -> bool {
+    matches!(
+        error,
+        NetError::Timeout { .. }
+            | NetError::Lost
+            | NetError::Closed
+            | NetError::Quic { .. }
+            | NetError::Refused(Refusal::Busy | Refusal::Retired | Refusal::Slow)
+    )
+}
