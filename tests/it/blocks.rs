@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gridloom::client::ClientError;
 use gridloom::scheduler::JobError;
-use gridloom::{Array, Client, DType, Kernel, LocalCluster, Value};
+use gridloom::{Array, Client, DType, Future, Kernel, LocalCluster, Value};
 use gridloom_worker::executor::ExecuteError;
 use ndarray::{Array1, Array2, ArrayD, Axis, s};
 
@@ -64,8 +64,9 @@ fn a_stencil_within_blocks() {
         for input in
             [&lazy, &recut, &computed, &Array::from_ndarray(&x.t().to_owned()).chunks([columns, rows]).transpose()]
         {
-            let found: Array2<f64> = client.compute(&input.map_blocks(&stencil)).unwrap().wait().unwrap();
-            assert_eq!(found, expected, "{rows} {columns}");
+            let future: Future<Array2<f64>> = client.compute(&input.map_blocks(&stencil)).unwrap();
+            assert_eq!(future.computers().to_string(), "cpu cranelift: 2 workers, 2 slots");
+            assert_eq!(future.wait().unwrap(), expected, "{rows} {columns}");
         }
         let held = client.persist(&lazy).unwrap().wait().unwrap();
         let sum: f64 = client.compute(&(held.map_blocks(&stencil) * 2.0).sum(())).unwrap().wait().unwrap();
