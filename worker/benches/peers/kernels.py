@@ -122,7 +122,7 @@ def of_gridloom(binary, name):
 
 
 def shorter(a, b):
-    return {key: min(time_taken, b.get(key, math.inf)) for key, time_taken in a.items()}
+    return b | {key: min(time_taken, b.get(key, math.inf)) for key, time_taken in a.items()}
 
 
 def main():
