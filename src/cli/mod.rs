@@ -106,6 +106,11 @@ fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// One line on standard error. If nobody can be told, it is done all the same.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "warning: {text}");
+}
+
 fn exit(done: Result<(), CliError>) -> ExitCode {
     let Err(error) = done else { return ExitCode::SUCCESS };
     let mut stderr = io::stderr().lock();

@@ -14,6 +14,7 @@ use super::output::{NpyOutput, Output};
 use super::progress::Progress;
 use super::reach::Reach;
 use super::report::Report;
+use super::warn;
 use super::work::Work;
 use crate::array::Array;
 use crate::client::{Blocks, Client, Future, JobHandle};
@@ -51,7 +52,11 @@ fn run_interruptible(
     let job = future.job();
     let cancelled = job.clone();
     interrupt.on_press(move || cancelled.cancel());
-    let devices = future.computers().lines();
+    let computers = future.computers();
+    if computers.has_software_gpu() {
+        warn("there is no real GPU: a software one computes, rightly and slowly");
+    }
+    let devices = computers.lines();
     let corners = with_progress(&job, || collect(&work.array, future.blocks(), file, interrupt))?;
     let wall = started.elapsed();
     client.close()?;

@@ -41,17 +41,26 @@ pub struct NoDevice {
 
 /// The executors of some workers, with how many workers and slots of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Computers(BTreeMap<String, (usize, u64)>);
+pub struct Computers {
+    executors: BTreeMap<String, (usize, u64)>,
+    has_software_gpu: bool,
+}
 
 impl Computers {
     fn of<'a>(workers: impl IntoIterator<Item = &'a Register>) -> Computers {
         let mut computers = Computers::default();
         for worker in workers {
-            let (count, slots) = computers.0.entry(worker.executor.clone()).or_default();
+            let (count, slots) = computers.executors.entry(worker.executor.clone()).or_default();
             *count += 1;
             *slots += u64::from(worker.slots);
+            computers.has_software_gpu |= worker.is_software;
         }
         computers
+    }
+
+    /// Whether a GPU among them computes on a CPU: right, and slow.
+    pub fn has_software_gpu(&self) -> bool {
+        self.has_software_gpu
     }
 
     /// One line per executor, such as `cpu cranelift: 2 workers, 4 slots`.
@@ -60,11 +69,11 @@ impl Computers {
         let line = |(name, &(workers, slots)): (&String, &(usize, u64))| {
             format!("{name}: {}, {}", counted(workers as u64, "worker"), counted(slots, "slot"))
         };
-        self.0.iter().map(line).collect()
+        self.executors.iter().map(line).collect()
     }
 
     fn sentence(&self) -> String {
-        match self.0.len() {
+        match self.executors.len() {
             0 => "is none that may be used".to_owned(),
             _ => format!("is {}", self.lines().join("; ")),
         }

@@ -154,10 +154,16 @@ fn devices_are_chosen_and_named() {
 #[allow(clippy::print_stderr, reason = "a skipped test says why")]
 fn a_gpu_computes_what_the_cpu_does() {
     let folder = Folder::new();
-    if folder.json("doctor --json")["gpus"].as_array().unwrap().is_empty() {
+    let doctor = folder.json("doctor --json");
+    let gpus = doctor["gpus"].as_array().unwrap();
+    if gpus.is_empty() {
         assert!(std::env::var_os("GRIDLOOM_REQUIRE_GPU").is_none(), "GRIDLOOM_REQUIRE_GPU is set, and there is no GPU");
         return eprintln!("skipped: no GPU here; `gridloom doctor` says what is missing");
     }
+    let warning = match gpus.iter().all(|gpu| gpu["kind"] == "software") {
+        true => "warning: there is no real GPU: a software one computes, rightly and slowly\n",
+        false => "",
+    };
     folder.write("mix.wgsl", "fn mix(x: u32) -> u32 { return (x ^ (x >> 7u)) * 2654435761u; }");
     for work in [
         "map mix.wgsl random:300x70:u32?seed=3 --chunks 64,33 -o out.npy",
@@ -165,8 +171,12 @@ fn a_gpu_computes_what_the_cpu_does() {
         "reduce sum random:1000x33:u32 --axis 0 --map mix.wgsl --chunks 100,33",
         "reduce argmin random:12345:f32",
     ] {
-        let on = |device: &str| folder.json(&format!("{work} --device {device} --json"));
-        let (cpu, gpu) = (on("cpu"), on("gpu"));
+        let on = |device: &str, warning: &str| -> Json {
+            let output = folder.run(&format!("{work} --device {device} --json"));
+            assert_eq!((output.status.code(), &text(&output.stderr)[..]), (Some(0), warning), "{work}");
+            serde_json::from_str(&text(&output.stdout)).unwrap()
+        };
+        let (cpu, gpu) = (on("cpu", ""), on("gpu", warning));
         assert!(gpu["devices"][0].as_str().unwrap().starts_with("gpu "), "{work}: {gpu}");
         assert_eq!((&cpu["values"], &cpu["summary"]), (&gpu["values"], &gpu["summary"]), "{work}");
     }
