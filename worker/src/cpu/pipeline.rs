@@ -185,20 +185,28 @@ fn reduce_block(
         }
         ElementProgram::Compiled(code) => {
             let mut lanes = Tiles::new(map, code, &readers, task.block);
-            let mut tiles: Vec<Vec<u64>> = code.results().iter().map(|_| vec![0; reduce::TILE]).collect();
-            for run in block.sweep() {
+            let mut tiles: Vec<Vec<u64>> = code.results().iter().map(|_| vec![0; 2 * reduce::TILE]).collect();
+            let mut sweep = block.sweep().peekable();
+            while let Some(first) = sweep.next() {
                 check(stop)?;
-                let length = (run.end - run.start) as usize;
+                // Two runs at once, if they are neighbours: a call has its price.
+                let start = first.start;
+                let second = sweep.next_if(|run| run.start == first.end);
+                let length = (second.as_ref().unwrap_or(&first).end - start) as usize;
                 let targets = tiles.iter_mut().map(|tile| bytemuck::cast_slice_mut(&mut tile[..]));
-                lanes.run(run.start, length, stop, &mut targets.collect::<Few<&mut [u8]>>())?;
-                match code.results() {
-                    &[dtype] => with_element!(dtype, T => {
-                        block.feed::<T>(run, &bytemuck::cast_slice(&tiles[0])[..length]);
-                    }),
-                    dtypes => {
-                        let words: Vec<Vec<u64>> =
-                            dtypes.iter().zip(&tiles).map(|(&dtype, tile)| words(dtype, tile, length)).collect();
-                        block.feed_words(run, &words);
+                lanes.run(start, length, stop, &mut targets.collect::<Few<&mut [u8]>>())?;
+                for run in [Some(first), second].into_iter().flatten() {
+                    let part = (run.start - start) as usize..(run.end - start) as usize;
+                    match code.results() {
+                        &[dtype] => with_element!(dtype, T => {
+                            block.feed::<T>(run, &bytemuck::cast_slice(&tiles[0])[part]);
+                        }),
+                        dtypes => {
+                            let results = dtypes.iter().zip(&tiles);
+                            let words: Vec<Vec<u64>> =
+                                results.map(|(&dtype, tile)| words(dtype, tile, part.clone())).collect();
+                            block.feed_words(run, &words);
+                        }
                     }
                 }
             }
@@ -209,9 +217,9 @@ fn reduce_block(
 }
 
 /// Stored elements as words.
-fn words(dtype: DType, tile: &[u64], length: usize) -> Vec<u64> {
+fn words(dtype: DType, tile: &[u64], part: Range<usize>) -> Vec<u64> {
     with_element!(dtype, T => {
-        bytemuck::cast_slice::<u64, T>(tile)[..length].iter().map(|value| value.to_word()).collect()
+        bytemuck::cast_slice::<u64, T>(tile)[part].iter().map(|value| value.to_word()).collect()
     })
 }
 

@@ -9,7 +9,7 @@ use naga::Handle;
 
 use super::CodeGenerator;
 use super::block::Runner;
-use super::compiled::{self, BlockCode, Code, CompileError};
+use super::compiled::{self, BlockCode, Code, CompileError, Results};
 use super::function::CompiledFunction;
 use super::interpreted::Interpreted;
 use super::tiles::is_uniform;
@@ -19,7 +19,7 @@ use crate::ids::KernelHash;
 use crate::interpreter::{BlockInterpreter, Interpreter};
 use crate::kernel::{TypedKernel, compose};
 use crate::reduce::{Function, Reducer};
-use crate::stage::{Map, Reduction};
+use crate::stage::{ChunkStep, Map, ReduceOp, Reduction};
 
 /// Programs whose code is kept for later stages; beyond, all that no stage uses is let go.
 const CODES_MAX: usize = 256;
@@ -35,8 +35,8 @@ pub(super) enum ElementProgram {
 /// What code is the code of.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
-    /// A program by its hash, and which of its leaves are uniform.
-    Program([u8; 32], Vec<bool>),
+    /// A program by its hash, which of its leaves are uniform, and what becomes of its results.
+    Program([u8; 32], Vec<bool>, Results),
     /// A function by its kernel's hash and its place in the kernel's module.
     Function(KernelHash, usize),
 }
@@ -95,8 +95,12 @@ impl Programs {
         }
         let uniform: Vec<bool> = map.leaves.iter().map(is_uniform).collect();
         let leaves: Vec<(DType, bool)> = leaves.into_iter().zip(uniform.iter().copied()).collect();
-        let code = self.codes.code(Key::Program(composed.hash(), uniform), || {
-            compiled::compile(&composed.module, &composed.info, composed.function, &leaves)
+        let results = match &map.reduce {
+            Some(ChunkStep { reduction, .. }) if !matches!(reduction.op, ReduceOp::User(_)) => Results::Reduced,
+            _ => Results::Kept,
+        };
+        let code = self.codes.code(Key::Program(composed.hash(), uniform, results), || {
+            compiled::compile(&composed.module, &composed.info, composed.function, &leaves, results)
         });
         code.map(ElementProgram::Compiled).map_err(|error| self.unsupported(&error))
     }
@@ -123,7 +127,7 @@ impl Programs {
     ) -> Result<Box<dyn Function>, ExecuteError> {
         let (module, info) = (kernel.module(), kernel.info());
         let code = self.codes.code(Key::Function(kernel.hash(), function.index()), || {
-            compiled::compile(module, info, function, &compiled::parameters(module, function)?)
+            compiled::compile(module, info, function, &compiled::parameters(module, function)?, Results::Kept)
         });
         Ok(Box::new(CompiledFunction::new(code.map_err(|error| self.unsupported(&error))?)))
     }

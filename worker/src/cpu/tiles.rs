@@ -39,8 +39,8 @@ struct Tile<'a> {
     reader: &'a LeafReader,
     dtype: DType,
     is_uniform: bool,
-    /// Whether the whole block lies in memory.
-    in_place: bool,
+    /// The whole block, if it lies in memory.
+    in_place: Option<&'a [u8]>,
     /// Else the tile's elements, in as many bytes as they take.
     staged: Vec<u64>,
 }
@@ -50,11 +50,11 @@ impl<'a> Tiles<'a> {
         let region: Region = map.region(block);
         let elements = region.shape().elements();
         let tile = |(leaf, reader): (&Leaf, &'a LeafReader)| {
-            let in_place = bytes_of(reader, leaf.dtype, 0, elements as usize).is_some();
+            let in_place = bytes_of(reader, leaf.dtype, elements as usize);
             Tile { reader, dtype: leaf.dtype, is_uniform: is_uniform(leaf), in_place, staged: Vec::new() }
         };
         let leaves: Vec<Tile<'a>> = map.leaves.iter().zip(readers).map(tile).collect();
-        let in_place = leaves.iter().all(|tile| tile.in_place || tile.is_uniform);
+        let in_place = leaves.iter().all(|tile| tile.in_place.is_some() || tile.is_uniform);
         let at = code.uses_at().then(|| At::new(&region, &map.block_index(block)));
         let at_words = at.as_ref().map_or([0; AT_WORDS], At::uniform);
         let scratch = vec![0; code.scratch_words()];
@@ -102,7 +102,10 @@ impl<'a> Tiles<'a> {
         results: &mut [&mut [u8]],
     ) -> Result<(), ExecuteError> {
         let leaves = self.leaves.iter().map(|tile| tile.bytes(start, elements.clone())).collect::<Few<&[u8]>>();
-        let at_index = self.at_index.each_ref().map(|index| index.get(elements.clone()).unwrap_or(&[]));
+        let at_index = match self.at {
+            Some(_) => self.at_index.each_ref().map(|index| index.get(elements.clone()).unwrap_or(&[])),
+            None => Default::default(),
+        };
         let widths = self.code.results().iter().map(|dtype| dtype.bytes() as usize);
         let bytes = |width: usize| elements.start * width..elements.end * width;
         let mut results: Few<&mut [u8]> =
@@ -149,7 +152,7 @@ fn stopped(_: Stopped) -> ExecuteError {
 impl Tile<'_> {
     /// Reads the elements if they do not lie in memory.
     fn stage(&mut self, start: u64, length: usize) -> Result<(), ExecuteError> {
-        if self.in_place || self.is_uniform && !self.staged.is_empty() {
+        if self.in_place.is_some() || self.is_uniform && !self.staged.is_empty() {
             return Ok(());
         }
         let length = if self.is_uniform { 1 } else { length };
@@ -161,13 +164,13 @@ impl Tile<'_> {
 
     /// Elements of the tile that begins at `start`.
     fn bytes(&self, start: u64, elements: Range<usize>) -> &[u8] {
-        if self.in_place
-            && let Some(bytes) = bytes_of(self.reader, self.dtype, start + elements.start as u64, elements.len())
-        {
-            return bytes;
+        let width = self.dtype.bytes() as usize;
+        if let Some(block) = self.in_place {
+            let first = start as usize + elements.start;
+            return &block[first * width..(first + elements.len()) * width];
         }
         let from = if self.is_uniform { 0 } else { elements.start };
-        &bytemuck::cast_slice(&self.staged)[from * self.dtype.bytes() as usize..]
+        &bytemuck::cast_slice(&self.staged)[from * width..]
     }
 
     /// The first `count` elements of the tile, the last again and again until there are `lanes`.
@@ -180,7 +183,7 @@ impl Tile<'_> {
     }
 }
 
-/// Elements that lie side by side in memory.
-fn bytes_of(reader: &LeafReader, dtype: DType, start: u64, length: usize) -> Option<&[u8]> {
-    with_element!(dtype, T => reader.contiguous::<T>(start, length).map(bytemuck::cast_slice))
+/// A block's elements, if they lie side by side in memory.
+fn bytes_of(reader: &LeafReader, dtype: DType, length: usize) -> Option<&[u8]> {
+    with_element!(dtype, T => reader.contiguous::<T>(0, length).map(bytemuck::cast_slice))
 }

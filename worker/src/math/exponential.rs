@@ -14,14 +14,14 @@ pub fn exp<F: Real>(x: F) -> F {
 /// 2^x.
 pub fn exp2<F: Real>(x: F) -> F {
     let x = clamp(x, F::CONSTANTS.exp2_range);
-    let (k, shifted) = nearest_integer(x);
-    exp2_reduced(x - k, shifted)
+    let (k, exponent) = nearest_exponent(x);
+    exp2_reduced(x - k, exponent)
 }
 
-/// 2^(k + r), for |r| <= 1/2 and k the integer in the low bits of `shifted`.
-pub(super) fn exp2_reduced<F: Real>(r: F, shifted: F) -> F {
+/// 2^(k + r), for |r| <= 1/2 and the `exponent` of k.
+pub(super) fn exp2_reduced<F: Real>(r: F, exponent: F) -> F {
     let power = r.fma(horner(r, F::CONSTANTS.exp2), r.constant(1.0));
-    scale(power, shifted, 0)
+    scale(power, exponent, 0)
 }
 
 /// Hyperbolic sine.
@@ -54,36 +54,42 @@ pub fn tanh<F: Real>(x: F) -> F {
 fn exp_shifted<F: Real>(x: F, shift: i64) -> F {
     let constants = F::CONSTANTS;
     let x = clamp(x, constants.exp_range);
-    let (k, shifted) = nearest_integer(x * x.constant(constants.log2_e[0]));
+    let (k, exponent) = nearest_exponent(x * x.constant(constants.log2_e[0]));
     let r = k.fma(x.constant(-constants.ln2[0]), x);
     let r = k.fma(x.constant(-constants.ln2[1]), r);
     let power = (r * r).fma(horner(r, constants.exp), r) + x.constant(1.0);
-    scale(power, shifted, shift)
+    scale(power, exponent, shift)
 }
 
 /// The nearest integer, and the same number moved so that the integer is in its low bits.
 pub(super) fn nearest_integer<F: Real>(x: F) -> (F, F) {
-    let rounder = x.constant(F::CONSTANTS.rounder());
+    moved(x, 0)
+}
+
+/// The nearest integer k, and a number whose low bits are k + 2 (bias + 1): that is positive.
+pub(super) fn nearest_exponent<F: Real>(x: F) -> (F, F) {
+    moved(x, 2 * (F::CONSTANTS.bias + 1))
+}
+
+/// The nearest integer, and a number whose low bits are that plus an even `offset`.
+fn moved<F: Real>(x: F, offset: u64) -> (F, F) {
+    let rounder = x.constant(F::CONSTANTS.rounder() + offset as f64);
     let shifted = x + rounder;
     (shifted - rounder, shifted)
 }
 
 /// x within the range; NaN stays NaN.
 fn clamp<F: Real>(x: F, [low, high]: [f64; 2]) -> F {
-    let (low, high) = (x.constant(low), x.constant(high));
-    let x = F::select(x.is_less(low), low, x);
-    F::select(high.is_less(x), high, x)
+    x.or_greater(x.constant(low)).or_less(x.constant(high))
 }
 
-/// power * 2^(k + shift), k being the low bits of `shifted`.
-fn scale<F: Real>(power: F, shifted: F, shift: i64) -> F {
+/// power * 2^(k + shift), for the `exponent` of k.
+fn scale<F: Real>(power: F, exponent: F, shift: i64) -> F {
     let Constants { bias, mantissa_bits, .. } = F::CONSTANTS;
-    let bits = shifted.bits();
-    // k + 2 (bias + 1) is positive, so half of it needs no signed shift.
-    let offset = (2 * (bias + 1)).wrapping_add_signed(shift);
-    let doubled = (bits + bits.constant(offset)) & bits.constant(4 * (bias + 1) - 1);
-    let (one, half) = (bits.constant(1), doubled >> 1);
-    let first = (half - one) << mantissa_bits;
-    let second = (doubled - half - one) << mantissa_bits;
+    let bits = exponent.bits();
+    let doubled = bits & bits.constant(4 * (bias + 1) - 1);
+    let half = doubled >> 1;
+    let first = (half - bits.constant(1)) << mantissa_bits;
+    let second = (doubled - half - bits.constant(1u64.wrapping_add_signed(-shift))) << mantissa_bits;
     power * first.real() * second.real()
 }

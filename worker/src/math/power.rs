@@ -3,7 +3,7 @@
 //! The exponent may be as large as 1024, so log2 |x| must be known to 64 bits or so: it is computed as the sum of two
 //! floats. For f32, the plain functions in f64 know enough.
 
-use super::exponential::{exp2, exp2_reduced, nearest_integer};
+use super::exponential::{exp2, exp2_reduced, nearest_exponent};
 use super::logarithm::{log2, split};
 use super::polynomial::horner;
 use super::real::{Bits, Double, Real, Single};
@@ -22,12 +22,11 @@ pub fn pow_double<F: Double>(x: F, y: F) -> F {
     // Beyond, the result is 0 or infinite, and the rest may not be finite.
     let bound = x.constant(1200.0);
     let is_beyond = bound.is_less(product.abs());
-    let product = F::select(bound.is_less(product), bound, product);
-    let product = F::select(product.is_less(-bound), -bound, product);
+    let product = product.or_less(bound).or_greater(-bound);
     let rest = F::select(is_beyond, x.constant(0.0), rest);
 
-    let (k, shifted) = nearest_integer(product);
-    with_special_cases(x, y, exp2_reduced((product - k) + rest, shifted))
+    let (k, exponent) = nearest_exponent(product);
+    with_special_cases(x, y, exp2_reduced((product - k) + rest, exponent))
 }
 
 /// x^y from |x|^y.

@@ -43,6 +43,14 @@ pub trait Real:
     fn is_equal(self, other: Self) -> Self::Mask;
     /// `accept` where the mask is set, else `reject`.
     fn select(mask: Self::Mask, accept: Self, reject: Self) -> Self;
+    /// `other` where that is less, else `self`: also where either is NaN.
+    fn or_less(self, other: Self) -> Self {
+        Self::select(other.is_less(self), other, self)
+    }
+    /// `other` where that is greater, else `self`: also where either is NaN.
+    fn or_greater(self, other: Self) -> Self {
+        Self::select(self.is_less(other), other, self)
+    }
     /// `self`, but `slow(argument)` where the mask is set: rarely, so each of these may be a call.
     fn patched(self, mask: Self::Mask, argument: Self, slow: fn(Self::Scalar) -> Self::Scalar) -> Self;
 }

@@ -115,6 +115,8 @@ impl<O: Operation> Engine<O> {
             1 => 0,
             _ => (geometry.lanes * geometry.tile) as usize,
         };
+        // Long rows are units one by one.
+        let units = if geometry.row > SEGMENT as u64 { 0 } else { TILE };
         Engine {
             operation,
             expected: geometry.sweep(),
@@ -130,8 +132,8 @@ impl<O: Operation> Engine<O> {
             first: vec![O::A::default(); width],
             second: vec![O::B::default(); width],
             tile: Tree::new(),
-            unit_first: vec![O::A::default(); TILE],
-            unit_second: vec![O::B::default(); TILE],
+            unit_first: vec![O::A::default(); units],
+            unit_second: vec![O::B::default(); units],
         }
     }
 

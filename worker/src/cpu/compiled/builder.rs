@@ -45,6 +45,10 @@ pub(super) enum Binary {
     NotEqual,
     Less,
     LessEqual,
+    /// The second where it is less, else the first: also where either is NaN.
+    OrLess,
+    /// The second where it is greater, else the first.
+    OrGreater,
 }
 
 /// A variable in memory: `words` of every lane, or of all at once.
@@ -144,8 +148,8 @@ pub(super) trait Builder {
 
     /// Whether any lane of a mask is set: uniform.
     fn any(&mut self, mask: Self::Gang) -> Self::Gang;
-    /// Whether any lane of a gang of floats is NaN: uniform. It may be true of a gang without one.
-    fn any_nan(&mut self, a: Self::Gang) -> Self::Gang;
+    /// Whether a lane of these floats is NaN is told when the function ends.
+    fn note_nans(&mut self, a: Self::Gang);
     fn block(&mut self) -> Self::Block;
     /// Begins a block that everything that leads to it already jumps to.
     fn enter(&mut self, block: Self::Block);

@@ -14,12 +14,12 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
 use smallvec::SmallVec;
 
-use super::CompileError;
 use super::cranelift::{Emitter, Pointees, Table};
 use super::divergence::Divergence;
 use super::flat::{Op, Program};
 use super::helper::{fma_double, fma_single};
 use super::lower::lower;
+use super::{CompileError, Results};
 use crate::dtype::DType;
 use crate::interpreter::{StopFlag, Stopped};
 use crate::shape::RANK_MAX;
@@ -58,6 +58,16 @@ pub(super) mod field {
     pub(in super::super) const ELEMENTS: i32 = offset_of!(Context, elements) as i32;
 }
 
+/// What the code of an element program returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Done = 0,
+    /// The stop flag was raised.
+    Stopped = 1,
+    /// Done, and there are NaNs of all kinds among the results.
+    Nans = 2,
+}
+
 type Entry = unsafe extern "C" fn(*const Context) -> u32;
 
 /// The machine code of a program.
@@ -93,23 +103,23 @@ pub(in super::super) struct Call<'a, 'r> {
 }
 
 impl Code {
-    /// Compiles a program for gangs of `lanes`.
+    /// Compiles a program for gangs of `lanes` and masks of a width.
     pub(super) fn new(
         program: &Program,
         divergence: &Divergence,
         leaves: &[(DType, bool)],
-        lanes: usize,
-        mask_width: usize,
+        results: Results,
+        (lanes, mask_width): (usize, usize),
     ) -> Result<Code, CompileError> {
         let tables = program.tables.iter().map(|(dtype, words)| (*dtype, words.clone().into_boxed_slice())).collect();
         let mut scratch_bytes = 0;
         let machine = Machine::new((lanes, mask_width), tables, |mut emitter| {
-            let gangs = emitter.begin(leaves.len(), program.results.len());
+            let gangs = emitter.begin(leaves, program.results.len(), results);
             let cell = RefCell::new(emitter);
-            let results;
-            (results, scratch_bytes) = lower(program, divergence, &cell);
+            let made;
+            (made, scratch_bytes) = lower(program, divergence, results, &cell);
             let mut emitter = cell.into_inner();
-            for (index, result) in results.into_iter().enumerate() {
+            for (index, result) in made.into_iter().enumerate() {
                 emitter.output(index, result);
             }
             emitter.end(gangs);
@@ -183,15 +193,15 @@ impl Code {
         for (axis, index) in at_index.iter().enumerate() {
             assert!(!self.uses_index(axis) || index.len() >= elements, "every element's index");
         }
-        let leaves: Few<*const u8> = leaves.iter().map(|leaf| leaf.as_ptr()).collect();
-        let results: Few<*mut u8> = results.iter_mut().map(|result| result.as_mut_ptr()).collect();
+        let leaves_at: Few<*const u8> = leaves.iter().map(|leaf| leaf.as_ptr()).collect();
+        let results_at: Few<*mut u8> = results.iter_mut().map(|result| result.as_mut_ptr()).collect();
         let at_index = at_index.map(|index| index.as_ptr());
         let context = Context {
-            leaves: leaves.as_ptr(),
+            leaves: leaves_at.as_ptr(),
             at_index: at_index.as_ptr(),
             at_words: at_words.as_ptr(),
             common: Common { scratch: scratch.as_mut_ptr().cast(), stop: stop.shared().as_ptr().cast() },
-            results: results.as_ptr(),
+            results: results_at.as_ptr(),
             elements: elements as u64,
         };
         // SAFETY: the lowering reads `elements` elements (or one) of each leaf and index, writes as many of each result,
@@ -199,7 +209,32 @@ impl Code {
         // have that much, none of those written is shared, and loads and stores need no alignment. The flag is an
         // atomic byte that is only read, by a load that cannot tear. The code was made for this very CPU.
         let status = unsafe { (self.entry)(&context) };
-        if status == 0 { Ok(()) } else { Err(Stopped) }
+        if status == Status::Stopped as u32 {
+            return Err(Stopped);
+        }
+        if status == Status::Nans as u32 {
+            for (result, &dtype) in results.iter_mut().zip(&self.results) {
+                make_nans_one(dtype, &mut result[..bytes(dtype, elements)]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The canonical NaN for any NaN.
+fn make_nans_one(dtype: DType, bytes: &mut [u8]) {
+    macro_rules! each {
+        ($float:ident) => {
+            for stored in bytes.as_chunks_mut().0 {
+                let value = $float::from_ne_bytes(*stored);
+                *stored = if value.is_nan() { $float::NAN } else { value }.to_ne_bytes();
+            }
+        };
+    }
+    match dtype {
+        DType::F32 => each!(f32),
+        DType::F64 => each!(f64),
+        _ => {}
     }
 }
 

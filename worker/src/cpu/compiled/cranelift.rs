@@ -14,10 +14,12 @@ use cranelift_codegen::ir::{self, AbiParam, BlockArg, InstBuilder, MemFlagsData,
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 
+use super::Results;
 use super::builder::{Binary, Builder, Memory, Outside, Unary, Word};
-use super::code::field;
+use super::code::{Status, field};
 use super::flat::{Change, Told};
 use super::helper::{Helper, LANES_MAX, Slot, Slots, WORDS_MAX, call_helper};
+use super::prefetch::{self, prefetch};
 use crate::dtype::DType;
 use gang::{Form, Gang, PARTS_MAX, Parts, lane_type, vector_type};
 use workgroup::Workgroup;
@@ -43,6 +45,8 @@ pub(super) struct Emitter<'f> {
     stop: ir::Value,
     /// The gang's first element.
     element: Variable,
+    /// Bits are set once there was a NaN that is to be told of.
+    nans: Option<Variable>,
     /// Where a raised stop flag leads.
     stopped: ir::Block,
     slots: Option<StackSlot>,
@@ -57,10 +61,13 @@ pub(super) struct Emitter<'f> {
 /// A table of constants, and what they are.
 pub(super) type Table = (DType, Box<[u64]>);
 
-/// The loop over a call's gangs.
+/// The loop over a call's gangs, in strips if leaves are asked for early.
 pub(super) struct Gangs {
+    strip: Option<ir::Block>,
     body: ir::Block,
     end: ir::Block,
+    /// The strip's end, and the call's.
+    until: ir::Value,
     elements: ir::Value,
 }
 
@@ -110,6 +117,7 @@ impl<'f> Emitter<'f> {
             results: Vec::new(),
             stop,
             element,
+            nans: None,
             stopped,
             slots: None,
             trash: None,
@@ -119,36 +127,89 @@ impl<'f> Emitter<'f> {
         }
     }
 
-    /// Begins the loop over the call's gangs: what is emitted next is done for each.
-    pub(super) fn begin(&mut self, leaves: usize, results: usize) -> Gangs {
+    /// Begins the loop over the call's gangs: what is emitted next is done for each. A leaf is a dtype, and whether it is
+    /// uniform.
+    pub(super) fn begin(&mut self, dtypes: &[(DType, bool)], count: usize, results: Results) -> Gangs {
         let mut word = |start, offset| self.function.ins().load(self.pointer, fixed(), start, offset);
-        let [leaves, results] = [(field::LEAVES, leaves), (field::RESULTS, results)].map(|(offset, count)| {
+        let [leaves, outs] = [(field::LEAVES, dtypes.len()), (field::RESULTS, count)].map(|(offset, count)| {
             let starts = word(self.context, offset);
             (0..count as i32).map(|at| word(starts, 8 * at)).collect()
         });
-        (self.leaves, self.results) = (leaves, results);
+        (self.leaves, self.results) = (leaves, outs);
         let (body, end) = (self.block(), self.block());
         let zero = self.function.ins().iconst(types::I64, 0);
         self.function.def_var(self.element, zero);
+        self.nans = (results == Results::Kept).then(|| {
+            let (nans, zero) = (self.function.declare_var(types::I64X2), self.function.ins().splat(types::I64X2, zero));
+            self.function.def_var(nans, zero);
+            nans
+        });
         let elements = self.context_field(field::ELEMENTS, types::I64);
-        self.function.ins().brif(elements, body, no_arguments(), end, no_arguments());
+        let strip = (results == Results::Reduced).then(|| self.block());
+        self.function.ins().brif(elements, strip.unwrap_or(body), no_arguments(), end, no_arguments());
+        let until = match strip {
+            Some(strip) => {
+                self.enter_loop(strip);
+                let until = self.begin_strip(dtypes, elements);
+                self.jump(body);
+                until
+            }
+            None => elements,
+        };
         self.enter_loop(body);
-        Gangs { body, end, elements }
+        Gangs { strip, body, end, until, elements }
+    }
+
+    /// Asks for leaves further on. Gives where the strip ends.
+    fn begin_strip(&mut self, leaves: &[(DType, bool)], elements: ir::Value) -> ir::Value {
+        let varying = || leaves.iter().enumerate().filter(|(_, leaf)| !leaf.1).map(|(at, leaf)| (at, leaf.0.bytes()));
+        let together: u64 = varying().map(|(_, width)| width).sum();
+        let strip = (prefetch::BYTES / together.max(1)).next_multiple_of(self.lanes as u64) as i64;
+        let element = self.function.use_var(self.element);
+        for (at, width) in varying() {
+            let bytes = self.function.ins().imul_imm_s(element, width as i64);
+            let start = self.function.ins().iadd(self.leaves[at], bytes);
+            let start = self.function.ins().iadd_imm_s(start, prefetch::AHEAD as i64);
+            let bytes = self.function.ins().iconst(types::I64, strip * width as i64);
+            self.call_native(prefetch as *const (), &[start, bytes]);
+        }
+        let until = self.function.ins().iadd_imm_s(element, strip);
+        self.function.ins().umin(until, elements)
     }
 
     /// Ends the loop, and the function.
-    pub(super) fn end(&mut self, Gangs { body, end, elements }: Gangs) {
+    pub(super) fn end(&mut self, Gangs { strip, body, end, until, elements }: Gangs) {
         let element = self.function.use_var(self.element);
         let next = self.function.ins().iadd_imm_s(element, self.lanes as i64);
         self.function.def_var(self.element, next);
-        let goes_on = self.function.ins().icmp(IntCC::UnsignedLessThan, next, elements);
-        self.function.ins().brif(goes_on, body, no_arguments(), end, no_arguments());
+        let after = if strip.is_some() { self.block() } else { end };
+        let goes_on = self.function.ins().icmp(IntCC::UnsignedLessThan, next, until);
+        self.function.ins().brif(goes_on, body, no_arguments(), after, no_arguments());
         self.seal(body);
-        for (block, status) in [(end, 0), (self.stopped, 1)] {
-            self.enter(block);
-            let status = self.function.ins().iconst(types::I32, status);
-            self.function.ins().return_(&[status]);
+        if let Some(strip) = strip {
+            self.enter(after);
+            let goes_on = self.function.ins().icmp(IntCC::UnsignedLessThan, next, elements);
+            self.function.ins().brif(goes_on, strip, no_arguments(), end, no_arguments());
+            self.seal(strip);
         }
+        self.enter(end);
+        let status = match self.nans {
+            Some(nans) => {
+                let nans = self.function.use_var(nans);
+                let any = self.function.ins().vany_true(nans);
+                let (noted, none) = (self.status(Status::Nans), self.status(Status::Done));
+                self.function.ins().select(any, noted, none)
+            }
+            None => self.status(Status::Done),
+        };
+        self.function.ins().return_(&[status]);
+        self.enter(self.stopped);
+        let status = self.status(Status::Stopped);
+        self.function.ins().return_(&[status]);
+    }
+
+    fn status(&mut self, status: Status) -> ir::Value {
+        self.function.ins().iconst(types::I32, status as i64)
     }
 
     /// Hands over the function, and what the code points to.
@@ -250,9 +311,9 @@ impl Builder for Emitter<'_> {
                 Self::uniform(dtype, self.function.ins().bxor(a, one))
             }
             Unary::Not => self.map(dtype, a, |it, a| it.function.ins().bnot(a)),
-            Unary::Negate if is_float => self.map(dtype, a, |it, a| it.function.ins().fneg(a)),
+            Unary::Negate if is_float => self.flip_sign(a),
             Unary::Negate => self.map(dtype, a, |it, a| it.function.ins().ineg(a)),
-            Unary::Abs if is_float => self.map(dtype, a, |it, a| it.function.ins().fabs(a)),
+            Unary::Abs if is_float => self.clear_sign(a),
             Unary::Abs => self.map(dtype, a, |it, a| it.function.ins().iabs(a)),
             Unary::Sqrt => self.map(dtype, a, |it, a| it.function.ins().sqrt(a)),
             Unary::Floor => self.map(dtype, a, |it, a| it.function.ins().floor(a)),
@@ -317,6 +378,12 @@ impl Builder for Emitter<'_> {
             Binary::Equal | Binary::NotEqual if dtype == DType::Bool => {
                 let differs = self.binary(Binary::Xor, a, b);
                 if op == Binary::NotEqual { differs } else { self.unary(Unary::Not, differs) }
+            }
+            Binary::OrLess | Binary::OrGreater if is_float => self.zip(dtype, a, b, |it, a, b| it.better(op, a, b)),
+            Binary::OrLess | Binary::OrGreater => {
+                let (less, greater) = if op == Binary::OrLess { (b, a) } else { (a, b) };
+                let is_better = self.binary(Binary::Less, less, greater);
+                self.select(is_better, b, a)
             }
             Binary::Equal | Binary::NotEqual | Binary::Less | Binary::LessEqual => {
                 self.zip(DType::Bool, a, b, |it, a, b| it.compare(op, dtype, a, b))
@@ -523,13 +590,16 @@ impl Builder for Emitter<'_> {
         self.function.ins().jump(block, no_arguments());
     }
 
-    fn any_nan(&mut self, a: Gang) -> Gang {
-        let parts = self.parts(a);
-        let (&first, rest) = parts.values().split_first().expect("a gang has parts");
-        // A sum with a NaN is NaN. One of two infinities may be as well.
-        let sum = rest.iter().fold(first, |sum, &part| self.function.ins().fadd(sum, part));
-        let is_nan = self.function.ins().fcmp(FloatCC::Unordered, sum, sum);
-        Self::uniform(DType::Bool, self.function.ins().vany_true(is_nan))
+    fn note_nans(&mut self, a: Gang) {
+        let (parts, variable) = (self.parts(a), self.nans.expect("it was said that NaNs may be noted"));
+        let mut nans = self.function.use_var(variable);
+        // A pair is unordered if either is NaN.
+        for pair in parts.values().chunks(2) {
+            let is_nan = self.function.ins().fcmp(FloatCC::Unordered, pair[0], pair[pair.len() - 1]);
+            let is_nan = self.cast(types::I64X2, is_nan);
+            nans = self.function.ins().bor(nans, is_nan);
+        }
+        self.function.def_var(variable, nans);
     }
 
     fn branch(&mut self, condition: Gang, accept: ir::Block, reject: ir::Block) {

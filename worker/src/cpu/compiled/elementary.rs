@@ -130,6 +130,12 @@ macro_rules! real {
             fn select(mask: Self::Mask, accept: Self, reject: Self) -> Self {
                 accept.of(accept.builder.borrow_mut().select(mask.gang, accept.gang, reject.gang))
             }
+            fn or_less(self, other: Self) -> Self {
+                self.binary(Binary::OrLess, other)
+            }
+            fn or_greater(self, other: Self) -> Self {
+                self.binary(Binary::OrGreater, other)
+            }
             fn patched(self, mask: Self::Mask, argument: Self, slow: fn($float) -> $float) -> Self {
                 let helper = Helper {
                     function: Function::$function(slow),

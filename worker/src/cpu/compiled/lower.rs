@@ -14,6 +14,7 @@ mod step;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 
+use super::Results;
 use super::builder::{Builder, Memory, Outside};
 use super::divergence::{Divergence, Open, Part};
 use super::flat::{Base, Block, FrameId, Op, Place, Program, RegisterId, Statement, ValueId};
@@ -22,10 +23,12 @@ use crate::dtype::DType;
 use control::Ways;
 use phase::Kept;
 
-/// Emits a program once, for one gang; gives its results, and the bytes of scratch memory that it takes.
+/// Emits a program once, for one gang; gives its results, and the bytes of scratch memory that it takes. If only one NaN
+/// may be among the results, which are many and rarely NaN, they are noted, and the caller sees to them.
 pub(super) fn lower<B: Builder>(
     program: &Program,
     divergence: &Divergence,
+    results: Results,
     builder: &RefCell<B>,
 ) -> (Vec<B::Gang>, u64) {
     let mut lowering = Lowering::new(program, divergence, builder);
@@ -37,12 +40,19 @@ pub(super) fn lower<B: Builder>(
             builder.borrow_mut().enter(unreachable);
         }
     }
-    let results = program.results.iter().map(|&result| {
+    let gangs = program.results.iter().map(|&result| {
         let dtype = program.dtype(result);
         let gang = lowering.gang(result);
-        lowering.canonical_result(gang, dtype)
+        if !dtype.is_float() || results == Results::Reduced {
+            return gang;
+        }
+        if !builder.borrow().varies(gang) {
+            return lowering.canonical(gang, dtype);
+        }
+        builder.borrow_mut().note_nans(gang);
+        gang
     });
-    (results.collect(), lowering.memory_max)
+    (gangs.collect(), lowering.memory_max)
 }
 
 /// What lowering a block kernel leaves beside code.

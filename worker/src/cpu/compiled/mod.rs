@@ -23,6 +23,7 @@ mod helper;
 mod invocations;
 mod lower;
 mod phases;
+mod prefetch;
 
 use naga::valid::ModuleInfo;
 use naga::{Function, Handle, Module};
@@ -67,6 +68,16 @@ const LANES_MIN: usize = 4;
 /// Words of `At` that say where in the array an element is: they differ from lane to lane.
 const AT_INDEX: std::ops::RangeInclusive<u32> = 1..=8;
 
+/// What becomes of the results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Results {
+    /// They are kept: a NaN is the canonical one.
+    Kept,
+    /// A tile of them is reduced by what takes one NaN for another. Nobody reads memory while it does: the code asks for
+    /// the next tile early.
+    Reduced,
+}
+
 /// Compiles a function of a validated module. The words of its parameters are `leaves`, each of which may be uniform;
 /// one more parameter is `At`.
 pub(super) fn compile(
@@ -74,6 +85,7 @@ pub(super) fn compile(
     info: &ModuleInfo,
     function: Handle<Function>,
     leaves: &[(DType, bool)],
+    results: Results,
 ) -> Result<Code, CompileError> {
     let program = flatten::flatten(module, info, function, leaves.len())?;
     let varies = |op| match op {
@@ -88,9 +100,9 @@ pub(super) fn compile(
     let vectors = if divergence.has_divergence() { 2 } else { 4 };
     let lanes = (vectors * if wide_values == 0 { 4 } else { 2 }).max(LANES_MIN);
     let mask_width = if 2 * wide_values > program.values.len() { 8 } else { 4 };
-    let code = Code::new(&program, &divergence, leaves, lanes, mask_width)?;
+    let code = Code::new(&program, &divergence, leaves, results, (lanes, mask_width))?;
     match code.scratch_words() * 8 > SCRATCH_BYTES_MAX && lanes > LANES_MIN {
-        true => Code::new(&program, &divergence, leaves, LANES_MIN, mask_width),
+        true => Code::new(&program, &divergence, leaves, results, (LANES_MIN, mask_width)),
         false => Ok(code),
     }
 }

@@ -8,6 +8,11 @@ use super::gang::{Form, Gang, Parts, vector_type};
 use super::{Emitter, VECTOR_BYTES};
 use crate::dtype::DType;
 
+/// The sign bit of floats.
+fn sign(dtype: DType) -> u64 {
+    if dtype == DType::F32 { 1 << 31 } else { 1 << 63 }
+}
+
 impl Emitter<'_> {
     /// A uniform gang as one number.
     pub(super) fn scalar(&mut self, gang: Gang) -> ir::Value {
@@ -190,6 +195,36 @@ impl Emitter<'_> {
             1 => Self::uniform(dtype, lanes[0]),
             _ => self.joined_lanes(dtype, &lanes),
         }
+    }
+
+    /// Floats with the other sign. (`fneg` would make the mask of signs again for every vector.)
+    pub(super) fn flip_sign(&mut self, a: Gang) -> Gang {
+        if !a.varies() {
+            return self.map(a.dtype, a, |it, a| it.function.ins().fneg(a));
+        }
+        let signs = Gang { dtype: a.dtype, form: Form::Constant(sign(a.dtype)) };
+        self.zip(a.dtype, a, signs, |it, a, signs| it.function.ins().bxor(a, signs))
+    }
+
+    /// Floats without their sign, likewise.
+    pub(super) fn clear_sign(&mut self, a: Gang) -> Gang {
+        if !a.varies() {
+            return self.map(a.dtype, a, |it, a| it.function.ins().fabs(a));
+        }
+        let others = Gang { dtype: a.dtype, form: Form::Constant(sign(a.dtype) - 1) };
+        self.zip(a.dtype, a, others, |it, a, others| it.function.ins().band(a, others))
+    }
+
+    /// [`Binary::OrLess`] or [`Binary::OrGreater`] of floats: in this form Cranelift has one instruction for it.
+    pub(super) fn better(&mut self, op: Binary, a: ir::Value, b: ir::Value) -> ir::Value {
+        let (less, greater) = if op == Binary::OrLess { (b, a) } else { (a, b) };
+        let is_better = self.function.ins().fcmp(FloatCC::LessThan, less, greater);
+        let ty = self.function.func.dfg.value_type(a);
+        if !ty.is_vector() {
+            return self.function.ins().select(is_better, b, a);
+        }
+        let mask = self.cast(ty, is_better);
+        self.function.ins().bitselect(mask, b, a)
     }
 
     pub(super) fn compare(&mut self, op: Binary, dtype: DType, a: ir::Value, b: ir::Value) -> ir::Value {

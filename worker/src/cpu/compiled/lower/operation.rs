@@ -105,29 +105,6 @@ impl<B: Builder> Lowering<'_, B> {
         self.select(is_number, a, nan)
     }
 
-    /// [`Lowering::canonical`] of many lanes of which few are NaN, if any: a branch round it.
-    pub(super) fn canonical_result(&self, a: B::Gang, dtype: DType) -> B::Gang {
-        if !dtype.is_float() || !self.builder().varies(a) {
-            return self.canonical(a, dtype);
-        }
-        let (result, done) = {
-            let mut builder = self.builder();
-            let (result, slow, done) = (builder.register(dtype, true), builder.block(), builder.block());
-            builder.set(result, a);
-            builder.is_rare(slow);
-            let any_nan = builder.any_nan(a);
-            builder.branch(any_nan, slow, done);
-            builder.enter(slow);
-            (result, done)
-        };
-        let canonical = self.canonical(a, dtype);
-        let mut builder = self.builder();
-        builder.set(result, canonical);
-        builder.jump(done);
-        builder.enter(done);
-        builder.get(result)
-    }
-
     fn operator(&self, op: BinaryOperator, dtype: DType, a: B::Gang, b: B::Gang) -> B::Gang {
         let divide = match op {
             BinaryOperator::Add => return self.binary(Binary::Add, a, b),
@@ -175,18 +152,8 @@ impl<B: Builder> Lowering<'_, B> {
         self.select(is_bad, one, b)
     }
 
-    fn smaller(&self, a: B::Gang, b: B::Gang) -> B::Gang {
-        let is_less = self.binary(Binary::Less, b, a);
-        self.select(is_less, b, a)
-    }
-
-    fn larger(&self, a: B::Gang, b: B::Gang) -> B::Gang {
-        let is_less = self.binary(Binary::Less, a, b);
-        self.select(is_less, b, a)
-    }
-
     fn between(&self, a: B::Gang, low: B::Gang, high: B::Gang) -> B::Gang {
-        self.smaller(self.larger(a, low), high)
+        self.binary(Binary::OrLess, self.binary(Binary::OrGreater, a, low), high)
     }
 
     fn convert(&self, a: B::Gang, from: DType, to: DType) -> B::Gang {
@@ -207,7 +174,7 @@ impl<B: Builder> Lowering<'_, B> {
         };
         // The largest float that is not above the integers' largest; NaN stays.
         let limit = self.number(from, limit);
-        let a = self.smaller(a, limit);
+        let a = self.binary(Binary::OrLess, a, limit);
         self.builder().convert(a, to)
     }
 
@@ -215,8 +182,8 @@ impl<B: Builder> Lowering<'_, B> {
         match (function, operands) {
             (MathFunction::Abs, &[a]) if matches!(dtype, DType::U32 | DType::U64) => a,
             (MathFunction::Abs, &[a]) => self.unary(Unary::Abs, a),
-            (MathFunction::Min, &[a, b]) => self.smaller(a, b),
-            (MathFunction::Max, &[a, b]) => self.larger(a, b),
+            (MathFunction::Min, &[a, b]) => self.binary(Binary::OrLess, a, b),
+            (MathFunction::Max, &[a, b]) => self.binary(Binary::OrGreater, a, b),
             (MathFunction::Clamp, &[a, low, high]) => self.between(a, low, high),
             (MathFunction::Sign, &[a]) => self.sign(dtype, a),
             (MathFunction::CountLeadingZeros, &[a]) => self.unary(Unary::LeadingZeros, a),
