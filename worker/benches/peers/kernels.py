@@ -102,7 +102,8 @@ def of_numba(kernel, parameters, millions):
     total = (8 if parameters == 2 else 32) * MILLION
     for size, count, turns in [("large", millions * MILLION, 1), ("L2", 32 << 10, total // (32 << 10))]:
         out = np.empty(1 if kernel is summed else count, np.float32)
-        inputs = [ramp(count, period) for period in (4096, 1 << 22)[:parameters]]
+        periods = (256, count) if size == "L2" else (4096, 1 << 22)
+        inputs = [ramp(count, period) for period in periods[:parameters]]
         for threads in (1, 2):
             numba.set_num_threads(threads)
             times[size, threads] = milliseconds(lambda: kernel(*inputs, out), turns)
