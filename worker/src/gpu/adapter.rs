@@ -111,6 +111,28 @@ impl Adapter {
     pub fn info(&self) -> &AdapterInfo {
         &self.info
     }
+
+    /// The same GPU as if it had no numbers of 64 bits but these: what other GPUs lack can be tried on it.
+    pub fn limited(mut self, has_f64: bool, has_i64: bool) -> Adapter {
+        let features = &mut self.info.features;
+        (features.f64, features.i64) = (features.f64 && has_f64, features.i64 && has_i64);
+        self
+    }
+}
+
+impl AdapterFeatures {
+    /// Whether the engine computes with its f64: it moves them by their bits, which takes 64-bit integers too.
+    pub(super) fn has_f64(self) -> bool {
+        self.f64 && self.i64
+    }
+
+    /// What is asked of the driver.
+    pub(super) fn wanted(self) -> wgpu::Features {
+        let mut wanted = wgpu::Features::empty();
+        wanted.set(wgpu::Features::SHADER_F64, self.f64);
+        wanted.set(wgpu::Features::SHADER_INT64, self.i64);
+        wanted
+    }
 }
 
 impl AdapterInfo {

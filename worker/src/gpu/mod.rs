@@ -27,6 +27,7 @@ mod foresee;
 mod job;
 mod leaf;
 mod map;
+mod numbers;
 mod origin;
 mod pace;
 mod params;
