@@ -1,12 +1,22 @@
 //! Which GPUs of this machine workers compute on.
 
-use gridloom_worker::gpu::{self, Adapter, AdapterInfo, Visibility};
+use std::time::Duration;
+
+use gridloom_worker::gpu::{self, Adapter, AdapterInfo, GpuOptions, Visibility};
 
 use super::ClusterError;
 use crate::client::Devices;
 
 /// Blocks in flight on a GPU: the device computes one while the host feeds it others.
-pub(super) const GPU_SLOTS: usize = 3;
+const GPU_SLOTS: usize = 3;
+
+/// How a worker computes on a GPU: in as much of its memory as was `asked`, else in most of its own, else in as much as
+/// the worker's `share` of the host's; never in more than it has.
+pub(super) fn gpu_options(info: &AdapterInfo, block_timeout: Duration, asked: Option<u64>, share: u64) -> GpuOptions {
+    let usable = info.usable_bytes();
+    let memory_bytes = asked.or(usable).unwrap_or(share).min(usable.unwrap_or(u64::MAX));
+    GpuOptions { slots: GPU_SLOTS, block_timeout, memory_bytes }
+}
 
 /// Whether it is worth looking: to look at software GPUs takes time and memory, and some of them speak on standard error.
 pub(super) fn may_have_real() -> bool {
