@@ -167,9 +167,12 @@ impl fmt::Display for Gpu {
         let bus = pci_bus_id.as_deref().unwrap_or("no PCI bus id");
         let hidden = if self.is_visible { "" } else { ", hidden by the environment" };
         writeln!(f, "gpu {index:<6} {name} ({kind}), {bus}, {backend}, {driver}{hidden}")?;
-        match memory_bytes.zip(self.info.usable_bytes()).map(|(own, usable)| [own, usable].map(|it| Bytes(it as f64))) {
-            Some([own, usable]) => writeln!(f, "           {own} of memory, of which a worker uses up to {usable}")?,
-            None => writeln!(f, "           of its memory a worker uses as much as its share of the host's")?,
+        match (memory_bytes, self.info.usable_bytes()) {
+            (Some(own), Some(usable)) => {
+                let (own, usable) = (Bytes(*own as f64), Bytes(usable as f64));
+                writeln!(f, "           {own} of memory, of which a worker uses up to {usable}")?;
+            }
+            _ => writeln!(f, "           of its memory a worker uses as much as its share of the host's")?,
         }
         let offered =
             [(features.f64, "f64"), (features.i64, "i64"), (features.f16, "f16"), (features.subgroup, "subgroups")];

@@ -141,15 +141,15 @@ fn means(value: DType) -> Steps {
 
 fn moments(value: DType) -> Steps {
     // The squares of f64 distances may be more than f64 holds, and nothing is left to take from infinity.
-    let is_wild = value == DType::F64;
-    let lift = match is_wild {
+    let may_overflow = value == DType::F64;
+    let lift = match may_overflow {
         true => "return Acc(u64_of_u32(1u), x, F64());".to_owned(),
         false => format!("return Run(1u, f64_of_{value}(x), F64(), F64());"),
     };
     Steps {
         declared: "struct Acc { count: U64, mean: F64, m2: F64 }".to_owned(),
         lift,
-        run: (!is_wild).then_some(DISTANCES),
+        run: (!may_overflow).then_some(DISTANCES),
         combine: JOIN_MOMENTS.to_owned(),
         seal: "return Acc(a.count, canonical(a.mean), canonical(a.m2));",
         bytes: 24,
@@ -157,9 +157,9 @@ fn moments(value: DType) -> Steps {
     }
 }
 
-/// The distances of elements from the first, and their squares: no division for each of them. What is taken from the
-/// squares in the end is less than they are, but at most as many times the rest as there are elements in a run, since
-/// the first is one of them: 64 elements cost 6 bits of the 53.
+/// Sums of the distances from a run's first element and of their squares, so that no element costs a division. What is
+/// taken off the squares in the end is at most as many times what remains as a run has elements, since the first is one
+/// of them: 64 elements cost 6 of f64's 53 bits.
 const DISTANCES: Run = Run {
     declared: "struct Run { count: u32, first: F64, sum: F64, squares: F64 }",
     gather: "let distance = f64_difference(b.first, a.first);

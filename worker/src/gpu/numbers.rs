@@ -106,23 +106,18 @@ mod tests {
         for pattern in patterns.flat_map(|pattern: u32| [pattern, pattern | 1 << 31]) {
             assert_eq!(narrow.of(&[u64::from(pattern)]), bits(f64::from(f32::from_bits(pattern))), "{pattern:x}");
         }
-        for shift in 0..64 {
-            for word in [
-                1u64 << shift,
-                u64::MAX >> shift,
-                0x8000_0000_0000_0400 >> shift,
-                0x0020_0000_0000_0001 << (shift % 11),
-                0,
-            ] {
-                let [low, high] = [word & 0xffff_ffff, word >> 32];
-                let (mut unsigned, mut signed) = (Called::new("f64_of_u64", false), Called::new("f64_of_i64", false));
-                assert_eq!(unsigned.of(&[low, high]), bits(word as f64), "{word}");
-                assert_eq!(signed.of(&[low, high]), bits(word as i64 as f64), "{}", word as i64);
-                assert_eq!(Called::new("f64_of_u64", true).of(&[word]), bits(word as f64), "{word}");
-                assert_eq!(Called::new("f64_of_i64", true).of(&[word]), bits(word as i64 as f64), "{}", word as i64);
-                assert_eq!(Called::new("f64_of_u32", false).of(&[low]), bits(low as f64), "{low}");
-                assert_eq!(Called::new("f64_of_i32", false).of(&[low]), bits(f64::from(low as i32)), "{}", low as i32);
-            }
+        let [mut u64_words, mut i64_words, mut u32_word, mut i32_word] =
+            ["f64_of_u64", "f64_of_i64", "f64_of_u32", "f64_of_i32"].map(|name| Called::new(name, false));
+        let [mut u64_native, mut i64_native] = ["f64_of_u64", "f64_of_i64"].map(|name| Called::new(name, true));
+        // Single bits, all bits from one down, and a half of the last place that is kept, alone and not.
+        let half = 1u64 << 63 | 1 << 10;
+        let words = |shift: u32| [1 << shift, u64::MAX >> shift, half >> shift, (1 << 53 | 1) << (shift % 11), 0];
+        for word in (0..64).flat_map(words) {
+            let (low, high, signed) = (word & 0xffff_ffff, word >> 32, word as i64);
+            assert_eq!([u64_words.of(&[low, high]), u64_native.of(&[word])], [bits(word as f64); 2], "{word}");
+            assert_eq!([i64_words.of(&[low, high]), i64_native.of(&[word])], [bits(signed as f64); 2], "{signed}");
+            assert_eq!(u32_word.of(&[low]), bits(low as f64), "{low}");
+            assert_eq!(i32_word.of(&[low]), bits(f64::from(low as i32)), "{}", low as i32);
         }
     }
 
@@ -135,7 +130,7 @@ mod tests {
         let [mut is_less, mut is_less_signed] = ["u64_is_less", "i64_is_less"].map(|name| Called::new(name, false));
         for (a, b) in words.into_iter().flat_map(|a| words.map(|b| (a, b))) {
             assert_eq!([narrow.of(&[a, b]), wide.of(&[a, b])], [a * b; 2], "{a} {b}");
-            // Each word pair once as (low, high) on either side.
+            // High and low words, on the right the other way round.
             let (left, right) = (a << 32 | b, b << 32 | a);
             assert_eq!(product.of(&[b, a, a, b]), left.wrapping_mul(right), "{left} {right}");
             assert_eq!(is_less.of(&[b, a, a, b]), u64::from(left < right), "{left} {right}");

@@ -30,10 +30,10 @@ static GPU: Shared = LazyLock::new(|| {
     }
     Some(Mutex::new(machine))
 });
-/// The same GPU as if it had no f64, as Metal's have none; and as if it had no 64-bit integers either.
+/// The same GPU as if it had no numbers of 64 bits; and as if it had no f64 alone, as Metal's have none.
 static LESSER_GPUS: [Shared; 2] = [
-    LazyLock::new(|| Some(Mutex::new(of_gpu(&adapter()?.limited(false, true))))),
     LazyLock::new(|| Some(Mutex::new(of_gpu(&adapter()?.limited(false, false))))),
+    LazyLock::new(|| Some(Mutex::new(of_gpu(&adapter()?.limited(false, true))))),
 ];
 
 fn of_gpu(adapter: &Adapter) -> Machine {
@@ -89,15 +89,15 @@ pub(crate) fn check(name: &str, work: &Work, tolerance: Tolerance) {
     check_lesser_gpus(name, work, &expected, tolerance);
 }
 
-/// GPUs that lack numbers of 64 bits give what is `expected`, or refuse by name the values that they lack.
+/// GPUs that lack numbers of 64 bits refuse by name the values that they lack, up to the first that has them: it gives
+/// what is `expected`.
 #[track_caller]
 pub(crate) fn check_lesser_gpus(name: &str, work: &Work, expected: &[Vec<Block>], tolerance: Tolerance) {
     let known = |hash| work.kernels.iter().find(|kernel| kernel.hash() == hash).unwrap().requirements();
     let needed = Requirements::of_stage(&work.stage, &known);
     for mut gpu in LESSER_GPUS.iter().filter_map(|gpu| gpu.as_ref()).map(lock) {
         if gpu.executor.offers().meets(needed) {
-            check_on(&mut gpu, name, work, expected, tolerance);
-            continue;
+            return check_on(&mut gpu, name, work, expected, tolerance);
         }
         let error = gpu.run(work).unwrap_err();
         let ExecuteError::Unsupported { what, .. } = &error else { panic!("{name}: {error:?}") };
