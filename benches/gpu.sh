@@ -1,38 +1,70 @@
 #!/usr/bin/env bash
-# What a real GPU does with Gridloom, in under 8 minutes: doctor, rates beside the device's own copy bandwidth, the
-# README's command, conformance. Writes doctor.json, gpu.json, readme.json, conformance.txt and, for people, gpu.md.
+# What a real GPU does with Gridloom, in under 8 minutes without the build: doctor, rates beside the device's own copy
+# bandwidth, the README's command, conformance. Writes doctor.json, gpu.json, readme.json, conformance.txt and, for
+# people, gpu.md. A step that fails is told there, and the others are run all the same.
 #
-#   benches/gpu.sh [FOLDER]             into target/gpu by default; without a real GPU it says so and measures nothing
-#   benches/gpu.sh --rehearse [FOLDER]  all steps on whatever GPU there is, software too: small, and not built for speed
+#   benches/gpu.sh [OUT]                    into target/gpu by default; without a real GPU it says so and measures nothing
+#   benches/gpu.sh --rehearse [OUT]         all steps on whatever GPU there is, software too: small, and not built for speed
+#   benches/gpu.sh --pack FOLDER            builds what is run into FOLDER, for a machine with a GPU and without Rust
+#   benches/gpu.sh --packed FOLDER [OUT]    runs it there
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-profile=release build=release rows=10000 software=()
-if [ "${1:-}" = --rehearse ]; then
-  profile=dev build=debug rows=8 software=(--software)
-  shift
+mode=measure
+case "${1:-}" in --rehearse | --pack | --packed) mode="${1#--}" && shift ;; esac
+profile=release rows=10000 software=()
+if [ "$mode" = rehearse ]; then
+  profile=dev rows=8 software=(--software)
 fi
-out="$(realpath -m "${1:-target/gpu}")"
-mkdir -p "$out"
-rm -f "$out"/{doctor,gpu,readme}.json "$out"/{gpu.md,conformance.txt}
 # Vulkan's loader asks where sockets are, and complains.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}" CARGO_TERM_COLOR=never
 
+# Builds an executable, as cargo is told, and says where it is.
+built() {
+  cargo "$@" --profile "$profile" --no-run 2>&1 | tee /dev/stderr | sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
+}
+
+if [ "$mode" = packed ]; then
+  folder="$(realpath "$1")" && shift
+  gridloom="$folder/gridloom" bench="$folder/bench" conformance="$folder/conformance"
+else
+  cargo build --profile "$profile"
+  gridloom="$PWD/target/${profile/dev/debug}/gridloom"
+  bench="$PWD/$(built test -p gridloom-worker --bench gpu)"
+  conformance="$PWD/$(built test -p gridloom-worker --test it)"
+fi
+if [ "$mode" = pack ]; then
+  mkdir -p "$1"
+  strip -o "$1/gridloom" "$gridloom"
+  strip -o "$1/bench" "$bench"
+  strip -o "$1/conformance" "$conformance"
+  du -h "$1"/*
+  exit
+fi
+
+out="$(realpath -m "${1:-target/gpu}")"
+mkdir -p "$out"
+rm -f "$out"/{doctor,gpu,readme}.json "$out"/{gpu.md,conformance.txt}
+SECONDS=0 failed=0
+
 say() { printf '%s\n' "$*" | tee -a "$out/gpu.md"; }
-# Runs a command, and keeps what it prints as a block of text.
+# Runs a command for at most so many seconds, and tells if it fails. What it prints goes where the caller says.
+try() {
+  timeout "$@" && return
+  say "FAILED ($?): ${*:2}" >&2
+  failed=1
+}
+# The same, and what it prints is kept as a block of text.
 quote() {
   say '```'
-  "$@" 2>&1 | tee -a "$out/gpu.md"
+  try "$@" > >(tee -a "$out/gpu.md") 2>&1
   say '```'
 }
 
-cargo build --profile "$profile" --quiet
-gridloom="target/$build/gridloom"
-"$gridloom" doctor --json >"$out/doctor.json"
-quote "$gridloom" doctor
-cargo bench --quiet --profile "${profile/release/bench}" -p gridloom-worker --bench gpu -- \
-  "${software[@]}" --json "$out/gpu.json" | tee -a "$out/gpu.md"
-if [ ! -e "$out/gpu.json" ]; then
+try 60 "$gridloom" doctor --json >"$out/doctor.json"
+quote 60 "$gridloom" doctor
+try 180 "$bench" "${software[@]}" --json "$out/gpu.json" > >(tee -a "$out/gpu.md")
+if [ ! -e "$out/gpu.json" ] && [ "$failed" = 0 ]; then
   printf '%ds: no real GPU, nothing was measured\n' "$SECONDS"
   exit
 fi
@@ -41,11 +73,13 @@ fi
 command=(reduce mean "random:${rows}x1000x1000" --axis -1 --device gpu)
 say
 say "\`gridloom ${command[*]}\`:"
-quote "$gridloom" "${command[@]}"
-"$gridloom" "${command[@]}" --json >"$out/readme.json"
+quote 60 "$gridloom" "${command[@]}"
+try 60 "$gridloom" "${command[@]}" --json >"$out/readme.json"
 
-GRIDLOOM_REQUIRE_GPU=1 cargo test --quiet --profile "$profile" -p gridloom-worker --test it conformance 2>&1 |
-  tee "$out/conformance.txt"
+cd worker
+GRIDLOOM_REQUIRE_GPU=1 try 240 "$conformance" conformance >"$out/conformance.txt" 2>&1
 say
-say "conformance: $(grep '^test result' "$out/conformance.txt")"
+say "conformance: $(grep '^test result' "$out/conformance.txt" || echo 'no result')"
+grep -E '(FAILED|panicked at)' "$out/conformance.txt" | head -40 | tee -a "$out/gpu.md" || true
 printf '%ds, all in %s\n' "$SECONDS" "$out"
+exit "$failed"

@@ -12,6 +12,10 @@ fn wide_sum(a: Wide, b: Wide) -> Wide {
     return Wide(low, a.y + b.y + select(0u, 1u, low < a.x));
 }
 
+fn wide_is_less(a: Wide, b: Wide) -> bool {
+    return a.y < b.y || (a.y == b.y && a.x < b.x);
+}
+
 fn wide_times(a: Wide, b: u32) -> Wide {
     let product = wide_product(a.x, b);
     return Wide(product.x, product.y + a.y * b);

@@ -155,7 +155,8 @@ impl fmt::Display for Doctor {
 
 impl fmt::Display for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AdapterInfo { index, name, backend, driver, pci_bus_id, kind, features, limits, .. } = &self.info;
+        let AdapterInfo { index, name, backend, driver, pci_bus_id, kind, memory_bytes, features, limits, .. } =
+            &self.info;
         let kind = match kind {
             AdapterKind::Discrete => "discrete",
             AdapterKind::Integrated => "integrated",
@@ -166,6 +167,13 @@ impl fmt::Display for Gpu {
         let bus = pci_bus_id.as_deref().unwrap_or("no PCI bus id");
         let hidden = if self.is_visible { "" } else { ", hidden by the environment" };
         writeln!(f, "gpu {index:<6} {name} ({kind}), {bus}, {backend}, {driver}{hidden}")?;
+        match (memory_bytes, self.info.usable_bytes()) {
+            (Some(own), Some(usable)) => {
+                let (own, usable) = (Bytes(*own as f64), Bytes(usable as f64));
+                writeln!(f, "           {own} of memory, of which a worker uses up to {usable}")?;
+            }
+            _ => writeln!(f, "           of its memory a worker uses as much as its share of the host's")?,
+        }
         let offered =
             [(features.f64, "f64"), (features.i64, "i64"), (features.f16, "f16"), (features.subgroup, "subgroups")];
         let words = |wanted: bool| -> String {
@@ -201,6 +209,7 @@ mod tests {
             driver: "driver 1.2".to_owned(),
             pci_bus_id: Some("0000:01:00.0".to_owned()),
             kind: AdapterKind::Discrete,
+            memory_bytes: Some(100_000_000_000),
             vendor: 1,
             device: 2,
             features: AdapterFeatures { i64: true, f16: true, ..AdapterFeatures::default() },
@@ -215,6 +224,7 @@ mod tests {
         };
         let gpu = Gpu { info, is_visible: false };
         let expected = "gpu 0      Card (discrete), 0000:01:00.0, vulkan, driver 1.2, hidden by the environment
+           100 GB of memory, of which a worker uses up to 85.0 GB
            has i64 f16, lacks f64 subgroups; fields of blocks up to 1.00 GB, 8 at once
            workgroups of up to 1024 invocations (1024x1024x64) with 49.0 kB";
         assert_eq!(gpu.to_string(), expected);

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
-use gridloom_worker::gpu::GpuOptions;
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
 use gridloom_worker::serve::{DataRoot, Device, Worker, WorkerOptions};
 
 use super::budget::Budget;
 use super::engine::{Engine, Input};
-use super::gpus::{GPU_SLOTS, usable_gpus};
+use super::gpus::{gpu_options, usable_gpus};
 use super::{ClusterError, ClusterOptions, HAND_OVER_PATIENCE, Machines, lock};
 use crate::client::link::{FetchReply, Link, PutReply};
 use crate::client::{Client, Devices, GPU_BYTES_MIN};
@@ -86,7 +85,8 @@ impl Embedded {
         for adapter in adapters {
             let id = WorkerId(self.next_worker.fetch_add(1, Ordering::Relaxed));
             let memory_bytes = self.options.memory_bytes.unwrap_or(share);
-            let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout: self.options.block_timeout, memory_bytes };
+            let block_timeout = self.options.block_timeout;
+            let gpu = gpu_options(adapter.info(), block_timeout, self.options.memory_bytes, share);
             let device = Device::Gpu(adapter, gpu);
             self.start_machine(id, WorkerOptions { device, memory_bytes, data_root: DataRoot::Anywhere })?;
             gpus.workers.push(id);

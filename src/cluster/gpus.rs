@@ -1,12 +1,25 @@
 //! Which GPUs of this machine workers compute on.
 
-use gridloom_worker::gpu::{self, Adapter, AdapterInfo, Visibility};
+use std::time::Duration;
+
+use gridloom_worker::gpu::{self, Adapter, AdapterInfo, GpuOptions, Visibility};
 
 use super::ClusterError;
 use crate::client::Devices;
 
 /// Blocks in flight on a GPU: the device computes one while the host feeds it others.
-pub(super) const GPU_SLOTS: usize = 3;
+const GPU_SLOTS: usize = 3;
+
+/// How a worker computes on a GPU: in as much of its memory as was `asked`, else in most of its own, else in as much as
+/// the worker's `share` of the host's; never in more than it has.
+pub(super) fn gpu_options(info: &AdapterInfo, block_timeout: Duration, asked: Option<u64>, share: u64) -> GpuOptions {
+    let memory_bytes = ledger_bytes(info.usable_bytes(), asked, share);
+    GpuOptions { slots: GPU_SLOTS, block_timeout, memory_bytes }
+}
+
+fn ledger_bytes(usable: Option<u64>, asked: Option<u64>, share: u64) -> u64 {
+    asked.or(usable).unwrap_or(share).min(usable.unwrap_or(u64::MAX))
+}
 
 /// Whether it is worth looking: to look at software GPUs takes time and memory, and some of them speak on standard error.
 pub(super) fn may_have_real() -> bool {
@@ -34,5 +47,19 @@ pub(super) fn usable_gpus(devices: Devices) -> Result<Vec<Adapter>, ClusterError
             Ok(software)
         }
         _ => Ok(real),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ledger_bytes;
+
+    #[test]
+    fn a_gpu_never_uses_more_than_it_has_or_was_allowed() {
+        assert_eq!(ledger_bytes(Some(80), None, 10), 80);
+        assert_eq!(ledger_bytes(Some(80), Some(20), 10), 20);
+        assert_eq!(ledger_bytes(Some(80), Some(200), 100), 80);
+        assert_eq!(ledger_bytes(None, None, 10), 10);
+        assert_eq!(ledger_bytes(None, Some(20), 10), 20);
     }
 }

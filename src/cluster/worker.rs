@@ -6,13 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
-use gridloom_worker::gpu::GpuOptions;
+use gridloom_worker::gpu::Adapter;
 use gridloom_worker::net::NetError;
 use gridloom_worker::net::identity::Token;
 use gridloom_worker::serve::{DataRoot, Device, RemoteError, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
 
 use super::budget::Budget;
-use super::gpus::{GPU_SLOTS, usable_gpus};
+use super::gpus::{gpu_options, usable_gpus};
 use super::{BLOCK_TIMEOUT, ClusterError};
 use crate::client::Devices;
 use crate::host;
@@ -100,8 +100,9 @@ impl RemoteWorkers {
         let (block_timeout, code_generator) = (self.block_timeout, CodeGenerator::default());
         let slots = self.threads.map_or_else(host::cores, NonZeroUsize::get);
         let cpu = has_cpu.then(|| Device::Cpu(CpuOptions { slots, block_timeout, code_generator }));
-        let gpu = GpuOptions { slots: GPU_SLOTS, block_timeout, memory_bytes };
-        let devices = cpu.into_iter().chain(gpus.into_iter().map(|adapter| Device::Gpu(adapter, gpu.clone())));
+        let gpu = |adapter: &Adapter| gpu_options(adapter.info(), block_timeout, self.memory_bytes, memory_bytes);
+        let gpus = gpus.into_iter().map(|adapter| Device::Gpu(adapter.clone(), gpu(&adapter)));
+        let devices = cpu.into_iter().chain(gpus);
         let options = devices.map(|device| WorkerOptions { device, memory_bytes, data_root: self.data_root.clone() });
         Ok(options.collect())
     }

@@ -1,5 +1,5 @@
-//! The GPU executor beside the device's own copy bandwidth: map, sum, mean, and random numbers with their mean, in runs
-//! of blocks that stay on the device. `benches/gpu.sh` runs it and keeps what it prints.
+//! The GPU executor beside the device's own copy bandwidth: map, sum, mean, variance, and random numbers with their mean,
+//! in runs of blocks that stay on the device; and reductions again as GPUs without 64-bit numbers do them. `benches/gpu.sh` runs it and keeps what it prints.
 //! `cargo bench -p gridloom-worker --bench gpu [-- --json FILE] [--software]`
 
 #![allow(clippy::print_stdout, reason = "its output is for people")]
@@ -56,7 +56,7 @@ fn main() -> Outcome<()> {
 
 /// One line of the table.
 struct Row {
-    work: &'static str,
+    work: String,
     seconds: f64,
     elements: u64,
     /// Bytes that the work must read and write.
@@ -94,53 +94,68 @@ impl Row {
 struct Size {
     blocks: u64,
     block_elements: u64,
+    /// Of each of two buffers that are copied: more than any cache holds.
+    copied_bytes: u64,
     memory_bytes: u64,
 }
 
+impl Size {
+    fn of(adapter: &Adapter) -> Size {
+        match adapter.info().is_software() {
+            true => Size { blocks: 4, block_elements: 1 << 20, copied_bytes: 4 << 20, memory_bytes: 1 << 30 },
+            // The largest blocks that "auto" makes.
+            false => Size { blocks: 16, block_elements: 32 << 20, copied_bytes: 1 << 30, memory_bytes: 16 << 30 },
+        }
+    }
+}
+
 fn measure(adapter: &Adapter) -> Outcome<Vec<Row>> {
-    let size = match adapter.info().is_software() {
-        true => Size { blocks: 4, block_elements: 1 << 20, memory_bytes: 1 << 30 },
-        false => Size { blocks: 32, block_elements: 16 << 20, memory_bytes: 16 << 30 },
-    };
+    let size = Size::of(adapter);
     let options = GpuOptions { slots: 4, block_timeout: Duration::from_secs(60), memory_bytes: size.memory_bytes };
-    let floor = copy_bytes_per_second(adapter, &options, 4 * size.block_elements)?;
-    let (sender, events) = channel();
-    let executor = GpuExecutor::new(adapter, &options, Box::new(move |event| drop(sender.send(event))))?;
-    let mut bench = Bench { executor, events };
+    let floor = copy_bytes_per_second(adapter, &options, size.copied_bytes)?;
     let whole = Shape::new(&[size.blocks * size.block_elements / ROW, ROW])?;
     let grid = Grid::regular(&whole, &[size.block_elements / ROW, ROW]);
-    let numbers = leaf(random(DType::F32, &whole), &whole);
-    let held = bench.run(&stage(&grid, numbers, None, None), &[])?.1;
     let resident = leaf(Source::Array { array: id(1), field: 0, grid: grid.clone() }, &whole);
     let polynomial = "fn f(x: f32) -> f32 { return 2*x*x + 3*x + 1; }";
     let source = KernelSource { kind: KernelKind::Element, text: polynomial.to_owned(), entry: None, t: None };
     let kernel = Arc::new(TypedKernel::compile(source)?);
-    bench.executor.add_kernel(kernel.clone());
 
     let elements = size.blocks * size.block_elements;
-    let mean = |axes: [bool; 2]| Some((ReduceOp::Mean, axes.to_vec()));
-    let sum = Some((ReduceOp::Sum, vec![true, true]));
-    let works = [
-        ("map 2x^2+3x+1, f32, resident", stage(&grid, resident.clone(), Some(&kernel), None), 8 * elements),
-        ("sum, f32, resident", stage(&grid, resident.clone(), None, sum.clone()), 4 * elements),
-        ("sum of the map, f32, resident", stage(&grid, resident.clone(), Some(&kernel), sum), 4 * elements),
-        (
-            "mean over the last axis, f32, resident",
-            stage(&grid, resident.clone(), None, mean([false, true])),
-            4 * elements,
-        ),
-        ("mean over the first axis, f32, resident", stage(&grid, resident, None, mean([true, false])), 4 * elements),
-        ("random f32", stage(&grid, leaf(random(DType::F32, &whole), &whole), None, None), 4 * elements),
-        ("mean of random f32", stage(&grid, leaf(random(DType::F32, &whole), &whole), None, mean([false, true])), 0),
-        ("mean of random f64", stage(&grid, leaf(random(DType::F64, &whole), &whole), None, mean([false, true])), 0),
+    let [all, last, first] = [[true, true], [false, true], [true, false]].map(|axes| axes.to_vec());
+    let variance = ReduceOp::Var { ddof: 0.0 };
+    let of_resident = |reduce| stage(&grid, resident.clone(), None, Some(reduce));
+    let reductions = [
+        ("sum, f32, resident", of_resident((ReduceOp::Sum, all.clone())), 4 * elements),
+        ("mean over the last axis, f32, resident", of_resident((ReduceOp::Mean, last.clone())), 4 * elements),
+        ("mean over the first axis, f32, resident", of_resident((ReduceOp::Mean, first)), 4 * elements),
+        ("variance, f32, resident", of_resident((variance, all.clone())), 4 * elements),
     ];
+    let of_random = |dtype, reduce: Option<_>| stage(&grid, leaf(random(dtype, &whole), &whole), None, reduce);
+    let mapped = |reduce: Option<_>| stage(&grid, resident.clone(), Some(&kernel), reduce);
+    let others = [
+        ("map 2x^2+3x+1, f32, resident", mapped(None), 8 * elements),
+        ("sum of the map, f32, resident", mapped(Some((ReduceOp::Sum, all))), 4 * elements),
+        ("random f32", of_random(DType::F32, None), 4 * elements),
+        ("mean of random f32", of_random(DType::F32, Some((ReduceOp::Mean, last.clone()))), 0),
+        ("mean of random f64", of_random(DType::F64, Some((ReduceOp::Mean, last))), 0),
+    ];
+
+    let numbers = of_random(DType::F32, None);
     let mut rows = Vec::new();
-    for (work, stage, bytes) in works {
-        let mut shortest = Duration::MAX;
-        for _ in 0..TURNS {
-            shortest = shortest.min(bench.run(&stage, &held)?.0);
-        }
-        rows.push(Row { work, seconds: shortest.as_secs_f64(), elements, bytes, copy_bytes_per_second: floor });
+    let mut add = |bench: &mut Bench, work: String, stage: &Arc<Stage>, bytes: u64| -> Outcome<()> {
+        let seconds = bench.shortest(stage)?.as_secs_f64();
+        rows.push(Row { work, seconds, elements, bytes, copy_bytes_per_second: floor });
+        Ok(())
+    };
+    let mut bench = Bench::new(adapter, &options, &kernel, &numbers)?;
+    for (work, stage, bytes) in others.iter().chain(&reductions) {
+        add(&mut bench, (*work).to_owned(), stage, *bytes)?;
+    }
+    // One after the other: each takes its memory.
+    drop(bench);
+    let mut bench = Bench::new(&adapter.clone().limited(false, false), &options, &kernel, &numbers)?;
+    for (work, stage, bytes) in &reductions {
+        add(&mut bench, format!("{work}, as without 64-bit numbers"), stage, *bytes)?;
     }
     Ok(rows)
 }
@@ -148,16 +163,36 @@ fn measure(adapter: &Adapter) -> Outcome<Vec<Row>> {
 struct Bench {
     executor: GpuExecutor,
     events: Receiver<Event>,
+    /// What is resident.
+    held: Vec<Block>,
 }
 
 impl Bench {
-    /// All blocks of a stage, field 0, and how long they took. `held` are those of the array that it reads.
-    fn run(&mut self, stage: &Arc<Stage>, held: &[Block]) -> Outcome<(Duration, Vec<Block>)> {
+    /// On one GPU, which makes `numbers` and keeps them.
+    fn new(adapter: &Adapter, options: &GpuOptions, kernel: &Arc<TypedKernel>, numbers: &Arc<Stage>) -> Outcome<Bench> {
+        let (sender, events) = channel();
+        let mut executor = GpuExecutor::new(adapter, options, Box::new(move |event| drop(sender.send(event))))?;
+        executor.add_kernel(Arc::clone(kernel));
+        let mut bench = Bench { executor, events, held: Vec::new() };
+        bench.held = bench.run(numbers)?.1;
+        Ok(bench)
+    }
+
+    fn shortest(&mut self, stage: &Arc<Stage>) -> Outcome<Duration> {
+        let mut shortest = Duration::MAX;
+        for _ in 0..TURNS {
+            shortest = shortest.min(self.run(stage)?.0);
+        }
+        Ok(shortest)
+    }
+
+    /// All blocks of a stage, field 0, and how long they took. What it reads is held.
+    fn run(&mut self, stage: &Arc<Stage>) -> Outcome<(Duration, Vec<Block>)> {
         self.executor.prepare(Arc::clone(stage));
         let begun = Instant::now();
         for block in 0..stage.blocks() {
             let operands = stage.reads(block).into_iter().map(|read| {
-                let data = held[read.block as usize].clone();
+                let data = self.held[read.block as usize].clone();
                 let region = read.region.unwrap_or_else(|| Region::whole(&data.shape));
                 Operand { data, region }
             });

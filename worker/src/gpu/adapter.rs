@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::memory::own_bytes;
+
 /// What a GPU is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +71,8 @@ pub struct AdapterInfo {
     pub pci_bus_id: Option<String>,
     /// What it is.
     pub kind: AdapterKind,
+    /// Bytes of memory of its own; `None` where it has the host's, or its driver does not say.
+    pub memory_bytes: Option<u64>,
     /// The PCI vendor.
     pub vendor: u32,
     /// The PCI device.
@@ -86,12 +90,19 @@ pub struct Adapter {
     pub(super) handle: wgpu::Adapter,
 }
 
+/// Of what a driver says may be used now, other processes' use considered, in percent.
+const BUDGET_PERCENT: u8 = 95;
+/// Of a GPU's own memory, in percent: displays, drivers and other processes have the rest.
+const USABLE_PERCENT: u64 = 85;
+
 /// Every GPU of this machine, each behind one driver only: Vulkan, then Metal, then DX12.
 pub fn adapters() -> Vec<Adapter> {
     let mut description = wgpu::InstanceDescriptor::new_without_display_handle();
     description.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     // Layers that check what we do belong to debugging, and forbid buffers over 4 GiB.
     description.flags = wgpu::InstanceFlags::empty();
+    // A buffer that others' memory leaves no room for is refused, before the device is lost over it.
+    description.memory_budget_thresholds.for_resource_creation = Some(BUDGET_PERCENT);
     let instance = wgpu::Instance::new(description);
     let mut handles = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     handles.sort_by_key(|handle| rank(handle.get_info().backend));
@@ -111,12 +122,39 @@ impl Adapter {
     pub fn info(&self) -> &AdapterInfo {
         &self.info
     }
+
+    /// The same GPU as if it had no numbers of 64 bits but these: what other GPUs lack can be tried on it.
+    pub fn limited(mut self, has_f64: bool, has_i64: bool) -> Adapter {
+        let features = &mut self.info.features;
+        (features.f64, features.i64) = (features.f64 && has_f64, features.i64 && has_i64);
+        self
+    }
+}
+
+impl AdapterFeatures {
+    /// Whether the engine computes with its f64: it moves them by their bits, which takes 64-bit integers too.
+    pub(super) fn has_f64(self) -> bool {
+        self.f64 && self.i64
+    }
+
+    /// What is asked of the driver.
+    pub(super) fn wanted(self) -> wgpu::Features {
+        let mut wanted = wgpu::Features::empty();
+        wanted.set(wgpu::Features::SHADER_F64, self.f64);
+        wanted.set(wgpu::Features::SHADER_INT64, self.i64);
+        wanted
+    }
 }
 
 impl AdapterInfo {
     /// Whether it computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.kind == AdapterKind::Software
+    }
+
+    /// What buffers may take of its own memory, if it has any: most of it.
+    pub fn usable_bytes(&self) -> Option<u64> {
+        self.memory_bytes.map(|own| own / 100 * USABLE_PERCENT)
     }
 
     /// What devices must have in common to give the same bits: backend, vendor, device, driver and features.
@@ -140,19 +178,21 @@ fn rank(backend: wgpu::Backend) -> u8 {
 fn describe(index: usize, handle: &wgpu::Adapter) -> AdapterInfo {
     let info = handle.get_info();
     let (features, limits) = (handle.features(), handle.limits());
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+        wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+        wgpu::DeviceType::Cpu => AdapterKind::Software,
+        wgpu::DeviceType::Other => AdapterKind::Unknown,
+    };
     AdapterInfo {
         index,
         name: info.name,
         backend: info.backend.to_str().to_owned(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         pci_bus_id: Some(info.device_pci_bus_id.to_lowercase()).filter(|id| !id.is_empty()),
-        kind: match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
-            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
-            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
-            wgpu::DeviceType::Cpu => AdapterKind::Software,
-            wgpu::DeviceType::Other => AdapterKind::Unknown,
-        },
+        kind,
+        memory_bytes: own_bytes(handle, kind),
         vendor: info.vendor,
         device: info.device,
         features: AdapterFeatures {

@@ -51,10 +51,9 @@ impl Gpu {
         // Within what clocks can add.
         let block_timeout = block_timeout.min(Duration::from_secs(1 << 32));
         let info = adapter.info().clone();
-        let useful = wgpu::Features::SHADER_F64 | wgpu::Features::SHADER_INT64;
         let description = wgpu::DeviceDescriptor {
             label: Some("gridloom"),
-            required_features: adapter.handle.features() & useful,
+            required_features: info.features.wanted(),
             required_limits: adapter.handle.limits(),
             ..wgpu::DeviceDescriptor::default()
         };
@@ -91,8 +90,7 @@ impl Gpu {
     pub(super) fn offers(&self) -> Requirements {
         let AdapterInfo { features, limits, .. } = &self.info;
         Requirements {
-            // The engine moves f64 by its bits.
-            f64: features.f64 && features.i64,
+            f64: features.has_f64(),
             int64: features.i64,
             f64_math: false,
             int64_math: false,

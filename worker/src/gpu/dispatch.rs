@@ -126,7 +126,7 @@ impl<'a> Dispatch<'a> {
         let Dispatch { of, shader, params, fills } = self;
         let element = of.program.map(|program| (ELEMENT, &program.module, program.function));
         let code = Code::Engine {
-            text: shader.text(engine.gpu.info.features.i64),
+            text: shader.text(engine.gpu.info.features),
             kernels: of.program.map(Composed::hash).into_iter().chain(of.user.map(UserReduction::hash)).collect(),
             splices: element.into_iter().chain(of.user.into_iter().flat_map(UserReduction::splices)).collect(),
         };

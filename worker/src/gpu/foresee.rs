@@ -2,7 +2,7 @@
 
 use crate::block::{Block, Buffer, BufferMut, Item, Remote, RemoteError};
 use crate::executor::{Operand, Task, TaskToken};
-use crate::shape::Region;
+use crate::shape::{Region, Shape};
 use crate::stage::{Map, Read, Source, Stage};
 
 /// The task of `block`, whose operands have their shapes and no bytes: enough for the structure of its dispatches.
@@ -22,11 +22,32 @@ fn foreseen(stage: &Stage, map: &Map, block: u64) -> Task {
     Task { token: TaskToken(block), array: stage.array, block, operands }
 }
 
-/// The tasks whose structures most blocks have: the first block's, and the last one's, which may be smaller.
+/// Blocks that are foreseen: three along each of two axes.
+const FORESEEN_MAX: u64 = 9;
+
+/// The tasks whose structures nearly all blocks have: along each axis the first block's, which has no neighbour before
+/// it, one's in the middle, and the last one's, which may be smaller. Where many axes make too many of them, some are
+/// left out between the first and the last.
 pub(super) fn tasks(stage: &Stage, map: &Map) -> impl Iterator<Item = Task> {
-    let last = stage.blocks().checked_sub(1);
-    let blocks = last.into_iter().flat_map(|last| std::iter::once(0).chain((last > 0).then_some(last)));
-    blocks.map(|block| foreseen(stage, map, block))
+    let counts = map.grid.block_counts();
+    let counts: Shape = map.output_order().iter().map(|&axis| counts[axis]).collect();
+    let places: Vec<Vec<u64>> = counts.iter().map(|&count| places(count)).collect();
+    let lengths: Shape = places.iter().map(|places| places.len() as u64).collect();
+    let all = lengths.elements();
+    let number = all.min(FORESEEN_MAX);
+    (0..number).map(move |at| {
+        let chosen = lengths.index_at(at * (all - 1) / (number - 1).max(1));
+        let index: Shape = chosen.iter().zip(&places).map(|(&at, places)| places[at as usize]).collect();
+        foreseen(stage, map, counts.linear(&index))
+    })
+}
+
+/// The first, a middle and the last of so many.
+fn places(count: u64) -> Vec<u64> {
+    let Some(last) = count.checked_sub(1) else { return Vec::new() };
+    let mut places = vec![0, count / 2, last];
+    places.dedup();
+    places
 }
 
 /// So many bytes that are not there yet.

@@ -55,7 +55,7 @@ impl LeafInput {
         };
         let address = Address { base: part.base, steps: part.steps.clone() };
         let made = |origin, data| LeafInput { dtype, origin, address: address.clone(), data, fill: None };
-        let has_wide = gpu.info.features.f64 && gpu.info.features.i64;
+        let features = gpu.info.features;
         match &part.values {
             Values::Memory(buffer) => {
                 if let Some(there) = buffer.held_by::<DeviceBytes>().and_then(|bytes| bytes.buffer_on(gpu)) {
@@ -71,15 +71,15 @@ impl LeafInput {
             }
             Values::Constant(value) => made(Origin::Constant, words(*value).to_vec()),
             Values::Iota { start, .. } if dtype == DType::Bool => made(Origin::Constant, words(*start).to_vec()),
-            Values::Iota { start, step } if dtype != DType::F32 || has_wide => {
+            Values::Iota { start, step } if dtype != DType::F32 || features.i64 => {
                 made(Origin::Iota, [words(*start), words(*step)].concat())
             }
-            Values::Linspace { start, stop, step, last } if dtype.is_float() && has_wide => {
+            Values::Linspace { start, stop, step, last } if dtype.is_float() && features.has_f64() => {
                 let numbers = [*start, *stop, *step].map(|number| halves(number.to_bits()));
                 made(Origin::Linspace, [numbers.as_flattened(), &halves(*last)].concat())
             }
             Values::Uniform(philox) => made(Origin::Uniform, [philox.key(), halves(philox.stream())].concat()),
-            Values::Normal(philox) if has_wide => {
+            Values::Normal(philox) if features.has_f64() => {
                 made(Origin::Normal, [philox.key(), halves(philox.stream())].concat())
             }
             Values::Iota { .. } | Values::Linspace { .. } | Values::Normal(_) | Values::Npy(_) => {

@@ -44,6 +44,7 @@ struct Reduction {
     accumulator: Accumulator,
     /// The kernel of a user's.
     user: Option<UserReduction>,
+    /// What a user's kernel needs. What is built in computes with whatever the device has.
     needed: Requirements,
 }
 
@@ -82,9 +83,8 @@ impl Reduction {
             let (user, accumulator) = UserReduction::new(&kernel).ok_or_else(unsupported)?;
             return Ok(Reduction { reducer, accumulator, user: Some(user), needed: kernel.requirements() });
         }
-        let (op, input) = (reduction.op, reduction.inputs[0]);
-        let (accumulator, needed) = (Accumulator::built_in(op, input), Requirements::of_reduction(op, input));
-        Ok(Reduction { reducer, accumulator, user: None, needed })
+        let accumulator = Accumulator::built_in(reduction.op, reduction.inputs[0]);
+        Ok(Reduction { reducer, accumulator, user: None, needed: Requirements::default() })
     }
 }
 
@@ -232,7 +232,7 @@ impl MapStage {
         let Reduction { accumulator, user, .. } = reduction;
         let count = from.div_ceil(SERIAL_CHUNK);
         let code = Code::Engine {
-            text: fold_text(accumulator),
+            text: fold_text(accumulator, self.engine.gpu.info.features),
             kernels: user.iter().map(UserReduction::hash).collect(),
             splices: user.iter().flat_map(UserReduction::splices).collect(),
         };

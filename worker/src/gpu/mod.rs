@@ -20,6 +20,7 @@ mod accumulate;
 mod adapter;
 mod bandwidth;
 mod block;
+mod bounded;
 mod device;
 mod diagnose;
 mod dispatch;
@@ -27,6 +28,8 @@ mod foresee;
 mod job;
 mod leaf;
 mod map;
+mod memory;
+mod numbers;
 mod origin;
 mod pace;
 mod params;
@@ -118,7 +121,7 @@ impl GpuExecutor {
         &self.engine.gpu.info
     }
 
-    /// How many pipelines it has compiled. Most stages need no more once they are prepared.
+    /// How many pipelines it has. Nearly all stages need no more once they are prepared.
     pub fn pipelines(&self) -> usize {
         self.engine.pipelines.count()
     }

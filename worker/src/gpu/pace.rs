@@ -4,11 +4,11 @@
 //! Nothing is known of a pipeline at first, so its first dispatch is small. How long a dispatch took then says how much
 //! fits. It never decides what is computed: workgroups have the same numbers however they are dispatched.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::bounded::Bounded;
 use super::pipeline::Pipeline;
 
 /// What a dispatch should take at most.
@@ -17,6 +17,11 @@ const TURN: Duration = Duration::from_millis(100);
 const FIRST_ELEMENTS: u64 = 1 << 20;
 /// How many times as much as before may be dispatched: the elements to come may be harder than those that were measured.
 const GROWTH_MAX: u64 = 16;
+/// Pipelines whose pace is remembered.
+const PACES_MAX: usize = 1024;
+
+/// Workgroups that fit, by pipeline.
+type Fitting = Bounded<Pipeline, u64, PACES_MAX>;
 
 /// Workgroups in a line.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +34,7 @@ pub(super) struct Line {
 
 /// What is known of each pipeline.
 pub(super) struct Pace {
-    /// Workgroups that fit, by pipeline.
-    fitting: Mutex<HashMap<Pipeline, u64>>,
+    fitting: Mutex<Fitting>,
     /// The most that are dispatched at once whatever fits.
     groups_max: AtomicU64,
 }
@@ -56,11 +60,11 @@ impl Pace {
     /// Takes note of how long so many workgroups took.
     pub(super) fn note(&self, pipeline: &Pipeline, line: Line, groups: u64, took: Duration) {
         let mut fitting = self.lock();
-        let known = fitting.entry(pipeline.clone()).or_insert_with(|| line.first());
-        *known = next(*known, groups, took);
+        let known = fitting.get(pipeline).copied().unwrap_or_else(|| line.first());
+        fitting.insert(pipeline.clone(), next(known, groups, took));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Pipeline, u64>> {
+    fn lock(&self) -> MutexGuard<'_, Fitting> {
         self.fitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

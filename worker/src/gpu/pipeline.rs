@@ -1,6 +1,5 @@
 //! Pipelines, made once for each structure.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use naga::{Function, Handle, Module};
@@ -8,6 +7,7 @@ use naga::{Function, Handle, Module};
 use crate::executor::ExecuteError;
 use crate::kernel::splice;
 
+use super::bounded::Bounded;
 use super::device::{Gpu, Refused};
 use super::shader::ENTRY;
 
@@ -51,9 +51,12 @@ pub(super) struct Bound {
 /// The engine's text, and the kernels that are spliced in; no text, and a block kernel.
 type Key = (String, Vec<[u8; 32]>);
 
-/// All of a device's.
+/// Pipelines that are kept: more than the structures and kernels that are in use at a time.
+const PIPELINES_MAX: usize = 1024;
+
+/// A device's, the latest of them.
 #[derive(Default)]
-pub(super) struct Pipelines(Mutex<HashMap<Key, Result<Pipeline, ExecuteError>>>);
+pub(super) struct Pipelines(Mutex<Bounded<Key, Result<Pipeline, ExecuteError>, PIPELINES_MAX>>);
 
 impl Pipelines {
     /// The pipeline of this code, whose bindings are buffers that it only reads, or not. Others that want one wait

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::executor::ExecuteError;
 
+use super::bounded::Bounded;
 use super::device::{Gpu, Refused};
 use super::pipeline::{Bound, Pipeline};
 
@@ -57,7 +58,7 @@ struct State {
     /// Bytes of buffers that wait.
     idle: u64,
     free: HashMap<(Use, u64), Vec<wgpu::Buffer>>,
-    groups: HashMap<(Pipeline, Vec<Bound>), wgpu::BindGroup>,
+    groups: Bounded<(Pipeline, Vec<Bound>), wgpu::BindGroup, BIND_GROUPS_MAX>,
 }
 
 /// A buffer for one block; dropped, it waits for the next.
@@ -144,11 +145,7 @@ impl Pool {
             return Ok(known.clone());
         }
         let group = pipeline.bind(&self.gpu, &key.1)?;
-        let mut state = self.lock();
-        if state.groups.len() >= BIND_GROUPS_MAX {
-            state.groups.clear();
-        }
-        state.groups.insert(key, group.clone());
+        self.lock().groups.insert(key, group.clone());
         Ok(group)
     }
 

@@ -127,6 +127,7 @@ mod tests {
             driver: String::new(),
             pci_bus_id: Some(bus.to_owned()).filter(|bus| !bus.is_empty()),
             kind,
+            memory_bytes: None,
             vendor,
             device: 0,
             features: AdapterFeatures::default(),

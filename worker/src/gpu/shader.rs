@@ -9,6 +9,8 @@ use std::fmt::Write;
 use crate::dtype::DType;
 
 use super::accumulate::Accumulator;
+use super::adapter::AdapterFeatures;
+use super::numbers::numbers;
 use super::origin::{LeafShader, Origin, is_wide, stored};
 use super::params::{at_at, place_at};
 use super::space::AXES_WORDS;
@@ -20,12 +22,9 @@ pub(super) const TREE_CHUNK: u64 = 64 * GROUP;
 /// Elements that one invocation reduces alone, and partials that it combines.
 pub(super) const SERIAL_CHUNK: u64 = 64;
 
-const PRELUDE: &str = include_str!("../../../shaders/prelude.wgsl");
-/// What the prelude multiplies with, on devices without and with 64-bit integers: the same product.
-const PRODUCT: &str = include_str!("../../../shaders/product.wgsl");
-const PRODUCT64: &str = include_str!("../../../shaders/product64.wgsl");
+/// What every shader begins with.
+pub(super) const PRELUDE: &str = include_str!("../../../shaders/prelude.wgsl");
 const PHILOX: &str = include_str!("../../../shaders/philox.wgsl");
-const WIDE: &str = include_str!("../../../shaders/wide.wgsl");
 const RANDOM64: &str = include_str!("../../../shaders/random64.wgsl");
 const AT: &str = "struct At { rank: u32, index: array<u32, 8>, block: array<u32, 8>, shape: array<u32, 8> }\n";
 
@@ -69,14 +68,11 @@ pub(super) struct Shader<'a> {
 }
 
 impl Shader<'_> {
-    /// The text of the whole module, stubs included. `has_int64` says that the device has 64-bit integers.
-    pub(super) fn text(&self, has_int64: bool) -> String {
-        let mut text = [PRELUDE, if has_int64 { PRODUCT64 } else { PRODUCT }].concat();
+    /// The text of the whole module for a device with these features, stubs included.
+    pub(super) fn text(&self, features: AdapterFeatures) -> String {
+        let mut text = [PRELUDE, &numbers(features, self.uses_floats())].concat();
         let is_random = |leaf: &LeafShader| matches!(leaf.origin, Origin::Uniform | Origin::Normal);
         let is_random64 = |leaf: &LeafShader| leaf.origin == Origin::Normal || is_random(leaf) && is_wide(leaf.dtype);
-        if self.uses_wide() {
-            text.push_str(WIDE);
-        }
         if self.leaves.iter().any(is_random) {
             text.push_str(PHILOX);
         }
@@ -99,18 +95,15 @@ impl Shader<'_> {
         text
     }
 
-    /// Whether anything has 64 bits. Devices that lack them have the shaders without.
-    fn uses_wide(&self) -> bool {
-        let makes_wide = |leaf: &LeafShader| {
-            is_wide(leaf.dtype)
-                || matches!(leaf.origin, Origin::Linspace | Origin::Normal)
-                || leaf.origin == Origin::Iota && leaf.dtype == DType::F32
-        };
-        let is_sink_wide = match self.sink {
+    /// Whether floats of 64 bits are computed with.
+    fn uses_floats(&self) -> bool {
+        let makes_floats =
+            |leaf: &LeafShader| leaf.dtype == DType::F64 || matches!(leaf.origin, Origin::Linspace | Origin::Normal);
+        let is_sink_of_floats = match self.sink {
             Sink::Store => false,
-            Sink::Serial(accumulator, _) | Sink::Tree(accumulator, _) => accumulator.is_wide,
+            Sink::Serial(accumulator, _) | Sink::Tree(accumulator, _) => accumulator.uses_floats,
         };
-        is_sink_wide || self.leaves.iter().any(makes_wide) || self.results.iter().any(|&dtype| is_wide(dtype))
+        is_sink_of_floats || self.leaves.iter().any(makes_floats) || self.results.contains(&DType::F64)
     }
 
     /// The binding of a leaf's buffer: the parameters come first.
@@ -189,7 +182,7 @@ impl Shader<'_> {
     }
 
     fn serial(&self, accumulator: &Accumulator, place: Place) -> String {
-        let Accumulator { text, combine, seal, .. } = accumulator;
+        let Accumulator { text, gather, end, seal, .. } = accumulator;
         let (lift, output) = (self.lift(accumulator, place), self.output());
         let body = format!(
             "    let results = params[0];
@@ -197,13 +190,13 @@ impl Shader<'_> {
     if id >= results * params[2] {{ return; }}
     let k = id % results;
     let first = id / results * {SERIAL_CHUNK}u;
-    let end = min(first + {SERIAL_CHUNK}u, extent);
-    var sum: Acc;
-    for (var at = first; at < end; at += 1u) {{
+    let last = min(first + {SERIAL_CHUNK}u, extent);
+    var run: Run;
+    for (var at = first; at < last; at += 1u) {{
         {lift}
-        if at == first {{ sum = lifted; }} else {{ sum = {combine}(sum, lifted); }}
+        if at == first {{ run = lifted; }} else {{ run = {gather}(run, lifted); }}
     }}
-    partials[id] = {seal}(sum);
+    partials[id] = {seal}({end}(run));
 "
         );
         let partials = format!("@group(0) @binding({output}) var<storage, read_write> partials: array<Acc>;\n");
@@ -211,7 +204,7 @@ impl Shader<'_> {
     }
 
     fn tree(&self, accumulator: &Accumulator, place: Place) -> String {
-        let Accumulator { text, combine, seal, .. } = accumulator;
+        let Accumulator { text, gather, end, combine, seal, .. } = accumulator;
         let (lift, output) = (self.lift(accumulator, place), self.output());
         let body = format!(
             "    let results = params[0];
@@ -220,13 +213,13 @@ impl Shader<'_> {
     let k = id % results;
     let first = id / results * {TREE_CHUNK}u;
     let count = min({TREE_CHUNK}u, extent - first);
-    var sum: Acc;
+    var run: Run;
     for (var taken = lane; taken < count; taken += {GROUP}u) {{
         let at = first + taken;
         {lift}
-        if taken == lane {{ sum = lifted; }} else {{ sum = {combine}(sum, lifted); }}
+        if taken == lane {{ run = lifted; }} else {{ run = {gather}(run, lifted); }}
     }}
-    lanes[lane] = sum;
+    lanes[lane] = {end}(run);
     workgroupBarrier();
     for (var half = {half}u; half > 0u; half /= 2u) {{
         if lane < half && lane + half < count {{ lanes[lane] = {combine}(lanes[lane], lanes[lane + half]); }}
@@ -245,8 +238,8 @@ var<workgroup> lanes: array<Acc, {GROUP}>;\n"
 }
 
 /// The text of the level above: [`SERIAL_CHUNK`] partials of a result become one.
-pub(super) fn fold_text(accumulator: &Accumulator) -> String {
-    let Accumulator { text, combine, seal, is_wide, .. } = accumulator;
+pub(super) fn fold_text(accumulator: &Accumulator, features: AdapterFeatures) -> String {
+    let Accumulator { text, combine, seal, uses_floats, .. } = accumulator;
     let body = format!(
         "    let results = params[0];
     let partials = params[1];
@@ -263,8 +256,8 @@ pub(super) fn fold_text(accumulator: &Accumulator) -> String {
     );
     let variables = "@group(0) @binding(1) var<storage, read> lower: array<Acc>;
 @group(0) @binding(2) var<storage, read_write> upper: array<Acc>;\n";
-    let wide = if *is_wide { WIDE } else { "" };
-    [PRELUDE, PRODUCT, wide, text, variables, &entry("let id = invocation(group, groups, lane);", &body)].concat()
+    let numbers = numbers(features, *uses_floats);
+    [PRELUDE, &numbers, text, variables, &entry("let id = invocation(group, groups, lane);", &body)].concat()
 }
 
 fn entry(number: &str, body: &str) -> String {
@@ -300,66 +293,53 @@ fn at_function(record: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
     use super::*;
-    use crate::interpreter::{Interpreter, StopFlag};
     use crate::stage::ReduceOp;
 
     #[track_caller]
-    fn check(text: &str) {
+    fn check(text: &str, features: AdapterFeatures) {
         let module =
             naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(text)));
-        let capabilities = Capabilities::FLOAT64 | Capabilities::SHADER_INT64;
+        let mut capabilities = Capabilities::default();
+        capabilities.set(Capabilities::FLOAT64, features.has_f64());
+        capabilities.set(Capabilities::SHADER_INT64, features.i64);
         if let Err(error) = Validator::new(ValidationFlags::all(), capabilities).validate(&module) {
             panic!("{}", error.emit_to_string(text));
         }
     }
 
-    #[test]
-    fn every_file_is_valid_after_the_prelude_and_those_it_names() {
-        for product in [PRODUCT, PRODUCT64] {
-            for files in [&[][..], &[PHILOX], &[WIDE], &[WIDE, PHILOX, RANDOM64]] {
-                check(&[&[PRELUDE, product], files].concat().concat());
-            }
-        }
+    /// Devices with all numbers of 64 bits, with integers alone, and with none.
+    fn kinds() -> [AdapterFeatures; 3] {
+        let features = |(f64, i64)| AdapterFeatures { f64, i64, ..AdapterFeatures::default() };
+        [(true, true), (false, true), (false, false)].map(features)
     }
 
-    /// By the definition, and against Rust's product.
-    #[test]
-    fn both_products_of_words_are_whole() {
-        for product in [PRODUCT, PRODUCT64] {
-            let module = naga::front::wgsl::parse_str(&["alias Wide = vec2<u32>;\n", product].concat()).unwrap();
-            let (function, _) = module.functions.iter().next().unwrap();
-            let mut interpreter = Interpreter::new(Arc::new(module), function).unwrap();
-            let words = [0, 1, 2, 0xffff, 0x1_0000, 0x1_0001, 0xd251_1f53, 0xcd9e_8d57, 0x8000_0000, u32::MAX];
-            for (a, b) in words.into_iter().flat_map(|a| words.map(|b| (u64::from(a), u64::from(b)))) {
-                let mut found = [0; 2];
-                interpreter.call(&[a, b], &StopFlag::new(), &mut found).unwrap();
-                assert_eq!(found, [(a * b) & 0xffff_ffff, (a * b) >> 32], "{a} {b}");
-            }
-        }
+    /// Whether such a device has a dtype.
+    fn has(features: AdapterFeatures, dtype: DType) -> bool {
+        if dtype == DType::F64 { features.has_f64() } else { features.i64 || !is_wide(dtype) }
     }
 
     #[test]
     fn every_origin_is_valid_for_the_dtypes_it_makes() {
         use Origin::{Buffer, Constant, Iota, Linspace, Normal, Uniform};
-        for dtype in DType::ALL {
+        let kinds = kinds().into_iter().flat_map(|features| DType::ALL.map(|dtype| (features, dtype)));
+        for (features, dtype) in kinds.filter(|&(features, dtype)| has(features, dtype)) {
             for (origin, makes) in [
                 (Buffer, true),
                 (Constant, true),
-                (Iota, true),
-                (Linspace, dtype.is_float()),
+                (Iota, features.i64 || dtype != DType::F32),
+                (Linspace, features.has_f64() && dtype.is_float()),
                 (Uniform, dtype.is_float() || dtype == DType::U32),
-                (Normal, dtype.is_float()),
+                (Normal, features.has_f64() && dtype.is_float()),
             ] {
                 for is_linear in [false, true].into_iter().filter(|_| makes) {
                     let leaf = LeafShader { dtype, origin, is_linear };
                     let leaves = vec![leaf, leaf];
                     let results = vec![dtype, DType::Bool];
-                    check(&Shader { leaves, results, is_identity: false, uses_at: true, sink: Sink::Store }.text(true));
+                    let shader = Shader { leaves, results, is_identity: false, uses_at: true, sink: Sink::Store };
+                    check(&shader.text(features), features);
                 }
             }
         }
@@ -379,18 +359,18 @@ mod tests {
             ReduceOp::ArgMin,
             ReduceOp::ArgMax,
         ];
-        for (op, dtype) in ops.into_iter().flat_map(|op| DType::ALL.map(|dtype| (op, dtype))) {
+        let works = ops.into_iter().flat_map(|op| DType::ALL.map(|dtype| (op, dtype)));
+        for ((op, dtype), features) in works.flat_map(|work| kinds().map(|features| (work, features))) {
             let accumulator = Accumulator::built_in(op, dtype);
             let places: &[Place] = if op.is_arg() { &[Place::Linear, Place::Strided] } else { &[Place::Unused] };
-            for &place in places {
+            for &place in places.iter().filter(|_| has(features, dtype)) {
                 for sink in [Sink::Serial(&accumulator, place), Sink::Tree(&accumulator, place)] {
                     let leaves = vec![LeafShader { dtype, origin: Origin::Buffer, is_linear: true }];
-                    check(
-                        &Shader { leaves, results: vec![dtype], is_identity: true, uses_at: false, sink }.text(false),
-                    );
+                    let shader = Shader { leaves, results: vec![dtype], is_identity: true, uses_at: false, sink };
+                    check(&shader.text(features), features);
                 }
+                check(&fold_text(&accumulator, features), features);
             }
-            check(&fold_text(&accumulator));
         }
     }
 }

@@ -30,7 +30,7 @@ impl UserReduction {
         let parameters = functions.signature.parameters.iter().enumerate();
         let parameters: Vec<String> = parameters.map(|(at, parameter)| format!("x{at}: {}", parameter.dtype)).collect();
         let text = format!(
-            "{}alias Acc = {};\nfn {LIFT}({}) -> Acc {{ return Acc(); }}\nfn {COMBINE}(a: Acc, b: Acc) -> Acc {{ return a; }}\n",
+            "{}alias Acc = {};\nalias Run = Acc;\nfn {LIFT}({}) -> Acc {{ return Acc(); }}\nfn {COMBINE}(a: Acc, b: Acc) -> Acc {{ return a; }}\n",
             structs(&module)?,
             type_text(&module, functions.accumulator)?,
             parameters.join(", ")
@@ -38,10 +38,12 @@ impl UserReduction {
         let accumulator = Accumulator {
             text,
             lift: LIFT,
+            gather: COMBINE,
+            end: "",
             combine: COMBINE,
             seal: "",
             bytes: u64::from(functions.signature.accumulator.bytes),
-            is_wide: false,
+            uses_floats: false,
             uses_place: false,
             takes_bool: true,
         };

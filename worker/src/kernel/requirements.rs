@@ -90,20 +90,10 @@ impl Requirements {
         let steps = map.program.steps.iter().map(|step| kernel(step.kernel));
         let reduction = map.reduce.iter().map(|ChunkStep { reduction, .. }| match reduction.op {
             ReduceOp::User(hash) => kernel(hash),
-            op => Requirements::of_reduction(op, reduction.inputs[0]),
+            // What is built in needs nothing beyond the values: devices without f64 add in words.
+            _ => Requirements::default(),
         });
         leaves.chain(steps).chain(reduction).fold(block, Requirements::bitor)
-    }
-
-    /// What a built-in reduction of values of `input` accumulates in.
-    pub(crate) fn of_reduction(op: ReduceOp, input: DType) -> Requirements {
-        let f64 = match op {
-            ReduceOp::Sum | ReduceOp::Prod => input.is_float(),
-            ReduceOp::Mean | ReduceOp::Var { .. } | ReduceOp::Std { .. } => true,
-            _ => false,
-        };
-        let is_narrow = matches!(op, ReduceOp::Min | ReduceOp::Max) && input.bytes() < 8;
-        Requirements { f64, int64: !is_narrow, ..Requirements::default() }
     }
 
     /// What values of a dtype need.

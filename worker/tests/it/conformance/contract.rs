@@ -16,7 +16,7 @@ use gridloom_worker::wire::DeviceClass;
 use super::executors::{adapter, gpu, gpu_options};
 use super::harness::{Array, Machine, Work, element, map, shape};
 use super::maps::{self, small};
-use super::{blocks, reductions};
+use super::{blocks, reductions, sources};
 
 /// A GPU of its own: what is done to it must not be felt by the others.
 fn own_gpu(options: &GpuOptions) -> Option<Machine> {
@@ -189,7 +189,13 @@ fn pipelines_are_compiled_while_a_stage_is_prepared() {
     let (sender, events) = channel();
     let sink = Box::new(move |event| drop(sender.send(event)));
     let mut executor = GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap();
-    for work in [doubled(1000, 300), maps::views(DType::I32), reductions::largest_of_rows(), blocks::computed()] {
+    for work in [
+        doubled(1000, 300),
+        maps::views(DType::I32),
+        reductions::largest_of_rows(),
+        blocks::computed(),
+        sources::constant_between_arrays(),
+    ] {
         let before = executor.pipelines();
         work.kernels.iter().for_each(|kernel| executor.add_kernel(kernel.clone()));
         executor.prepare(work.stage.clone());

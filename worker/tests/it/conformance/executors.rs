@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuExecutor, CpuOptions};
+use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::gpu::{Adapter, GpuExecutor, GpuOptions, adapters};
+use gridloom_worker::kernel::Requirements;
 
 use super::harness::{Machine, Work};
 use super::tolerance::{SOFTWARE_EXCEPTIONS, Tolerance, compare};
@@ -21,13 +23,22 @@ static DEFINITION: LazyLock<Mutex<Machine>> = LazyLock::new(|| cpu(CodeGenerator
 static CRANELIFT: LazyLock<Mutex<Machine>> = LazyLock::new(|| cpu(CodeGenerator::Cranelift, "cpu cranelift"));
 static GPU: Shared = LazyLock::new(|| {
     let adapter = adapter()?;
-    let machine = Machine::new(|sink| Box::new(GpuExecutor::new(&adapter, &gpu_options(), sink).unwrap()));
+    let machine = of_gpu(&adapter);
     eprintln!("conformance on {}", machine.executor.name());
     if adapter.info().is_software() {
         SOFTWARE_EXCEPTIONS.iter().for_each(|(what, why)| eprintln!("  not asked of it: {what} ({why})"));
     }
     Some(Mutex::new(machine))
 });
+/// The same GPU as if it had no numbers of 64 bits; and as if it had no f64 alone, as Metal's have none.
+static LESSER_GPUS: [Shared; 2] = [
+    LazyLock::new(|| Some(Mutex::new(of_gpu(&adapter()?.limited(false, false))))),
+    LazyLock::new(|| Some(Mutex::new(of_gpu(&adapter()?.limited(false, true))))),
+];
+
+fn of_gpu(adapter: &Adapter) -> Machine {
+    Machine::new(|sink| Box::new(GpuExecutor::new(adapter, &gpu_options(), sink).unwrap()))
+}
 
 /// The CPU's executor with one code generator, which its name tells.
 fn cpu(code_generator: CodeGenerator, name: &str) -> Mutex<Machine> {
@@ -74,6 +85,23 @@ pub(crate) fn check(name: &str, work: &Work, tolerance: Tolerance) {
     check_on(&mut lock(&CRANELIFT), name, work, &expected, Tolerance::Bits);
     if let Some(mut gpu) = gpu() {
         check_on(&mut gpu, name, work, &expected, tolerance);
+    }
+    check_lesser_gpus(name, work, &expected, tolerance);
+}
+
+/// GPUs that lack numbers of 64 bits refuse by name the values that they lack, up to the first that has them: it gives
+/// what is `expected`.
+#[track_caller]
+pub(crate) fn check_lesser_gpus(name: &str, work: &Work, expected: &[Vec<Block>], tolerance: Tolerance) {
+    let known = |hash| work.kernels.iter().find(|kernel| kernel.hash() == hash).unwrap().requirements();
+    let needed = Requirements::of_stage(&work.stage, &known);
+    for mut gpu in LESSER_GPUS.iter().filter_map(|gpu| gpu.as_ref()).map(lock) {
+        if gpu.executor.offers().meets(needed) {
+            return check_on(&mut gpu, name, work, expected, tolerance);
+        }
+        let error = gpu.run(work).unwrap_err();
+        let ExecuteError::Unsupported { what, .. } = &error else { panic!("{name}: {error:?}") };
+        assert!(what.contains(&format!("needs {needed}")), "{name}: {what}");
     }
 }
 

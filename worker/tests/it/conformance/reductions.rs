@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gridloom_worker::block::Item;
+use gridloom_worker::block::{Block, BufferMut, Item};
 use gridloom_worker::dtype::DType;
 use gridloom_worker::grid::Grid;
 use gridloom_worker::kernel::{KernelKind, KernelSource, TypedKernel};
@@ -10,7 +10,7 @@ use gridloom_worker::reduce::{accumulator, result_dtypes};
 use gridloom_worker::shape::Shape;
 use gridloom_worker::stage::{Body, ChunkStep, Distribution, Fold, Leaf, Map, Program, ReduceOp, Reduction};
 
-use super::executors::{check, defined};
+use super::executors::{check, check_lesser_gpus, defined};
 use super::harness::{Array, Work, element, id, map, shape, work};
 use super::maps::small;
 use super::sources;
@@ -134,6 +134,83 @@ fn floats_at_the_edges() {
         check_reduction(op, DType::F32, &shape(&[255, 8]), &[false, true], |index| narrow[pick(index)]);
         check_reduction(op, DType::F64, &shape(&[255, 8]), &[false, true], |index| wide[pick(index)]);
     }
+}
+
+/// What f32 does not hold, and what f64 makes of it: sums beyond f32's range that come back, numbers that only f64 keeps
+/// beside others, subnormal ones, infinities and NaN. Software Vulkan takes inf - inf for 0 in floats, but not in words.
+#[test]
+fn floats_at_the_edges_are_added_without_f64() {
+    let rows: [&[f32]; 8] = [
+        &[3e38, 3e38, 3e38, -3e38, -3e38, 1.0],
+        &[1e9, 1.0, -1e9, 0.5],
+        &[1e-45, -1e-38, 2e-45, 0.0],
+        &[-0.0, -0.0],
+        &[f32::INFINITY, 1.0, -3e38],
+        &[f32::INFINITY, 2.0, f32::NEG_INFINITY],
+        &[1.0, f32::NAN, f32::INFINITY],
+        &[16_777_216.0, 1.0, 1.0, 1.0, -0.1],
+    ];
+    for op in OPERATIONS.into_iter().filter(|&op| !is_exact(op, DType::F32)) {
+        // Products of many are infinite, or nothing, or neither: it depends on what comes first.
+        for length in [1, 6, 300, 20_000].into_iter().filter(|&length| op != ReduceOp::Prod || length < 10) {
+            let whole = shape(&[rows.len() as u64, length]);
+            let grid = Grid::regular(&whole, &whole);
+            let word = |index: u64| {
+                let row = rows[(index / length) as usize];
+                u64::from(row[(index % length) as usize % row.len()].to_bits())
+            };
+            let array = Array::new(1, DType::F32, grid.clone(), word);
+            let reduction = Reduction { op, inputs: vec![DType::F32] };
+            let work = reduced(grid, array.leaf(), reduction, &[false, true], true, vec![array]);
+            let name = format!("{op:?} of {length} at the edges");
+            check_lesser_gpus(&name, &work, &defined(&work), Tolerance::Ulps(1));
+        }
+    }
+}
+
+/// f32 without f64: the very bits of f64 that are added on the host in the same order.
+#[test]
+fn sums_without_f64_are_sums_of_f64() {
+    for length in [1, 63, 64, 65, 255, 257, 16_384, 16_385, 70_000] {
+        // Of all sizes, so that every addition rounds.
+        let value = |index: u64| {
+            let size = (index * 2_654_435_761 % 41) as i32 - 20;
+            (index as f32 * 0.7).sin() * 2f32.powi(size)
+        };
+        let whole = shape(&[length]);
+        let grid = Grid::regular(&whole, &whole);
+        let array = Array::new(1, DType::F32, grid.clone(), |index| u64::from(value(index).to_bits()));
+        let reduction = Reduction { op: ReduceOp::Sum, inputs: vec![DType::F32] };
+        let work = reduced(grid, array.leaf(), reduction, &[true], false, vec![array]);
+        let values: Vec<f64> = (0..length).map(|index| f64::from(value(index))).collect();
+        let mut buffer = BufferMut::zeroed(8);
+        buffer.bytes_mut().copy_from_slice(&sum_by_lanes(&values).to_le_bytes());
+        let expected = vec![vec![Block::new(Item::Partial { bytes: 8 }, shape(&[]), buffer.freeze())]];
+        check_lesser_gpus(&format!("sum of {length} in order"), &work, &expected, Tolerance::Exact);
+    }
+}
+
+/// The tree of a GPU: chunks of 256 lanes that are halved, and what chunks give in runs of 64; few elements in a row.
+fn sum_by_lanes(values: &[f64]) -> f64 {
+    let in_order = |values: &[f64]| values.iter().copied().reduce(|a, b| a + b).unwrap();
+    if values.len() <= 64 {
+        return in_order(values);
+    }
+    let chunk = |chunk: &[f64]| {
+        let lane = |lane: usize| chunk[lane..].iter().copied().step_by(256).reduce(|a, b| a + b).unwrap();
+        let mut lanes: Vec<f64> = (0..chunk.len().min(256)).map(lane).collect();
+        for half in (0..8).rev().map(|bit| 1 << bit) {
+            for upper in half..lanes.len().min(2 * half) {
+                lanes[upper - half] += lanes[upper];
+            }
+        }
+        lanes[0]
+    };
+    let mut sums: Vec<f64> = values.chunks(64 * 256).map(chunk).collect();
+    while sums.len() > 1 {
+        sums = sums.chunks(64).map(in_order).collect();
+    }
+    sums[0]
 }
 
 /// Places of arg-reductions are those of the array, whatever the block; and folds on the host join what blocks gave.

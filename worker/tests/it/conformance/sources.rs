@@ -9,7 +9,7 @@ use gridloom_worker::stage::{Distribution, Leaf, Piece, Random, Source};
 use gridloom_worker::view::{AxisRead, View};
 
 use super::executors::check;
-use super::harness::{Array, map, shape};
+use super::harness::{Array, Work, map, shape};
 use super::maps::small;
 use super::tolerance::Tolerance;
 
@@ -131,6 +131,21 @@ fn literals() {
         };
         check_source(&format!("literal {dtype}"), dtype, make, Tolerance::Exact);
     }
+}
+
+/// An array, a constant and an array, a block each: the first and the last block look alike, and that between does not.
+pub(crate) fn constant_between_arrays() -> Work {
+    let grid = Grid::regular(&shape(&[100]), &[100]);
+    let arrays: Vec<Array> = [1, 2].map(|id| Array::new(id, DType::I32, grid.clone(), small(DType::I32))).into();
+    let of = |array: &Array| Source::Array { array: array.id, field: 0, grid: array.grid.clone() };
+    let sources = [of(&arrays[0]), Source::Constant(Scalar::I32(7)), of(&arrays[1])];
+    let piece = |(at, source): (i64, Source)| {
+        let domain = Region { start: shape(&[100 * at as u64]), end: shape(&[100 * at as u64 + 100]) };
+        let axes = vec![AxisRead::Along { axis: 0, start: -100 * at, step: 1 }];
+        Piece { source, view: View { domain, axes } }
+    };
+    let leaf = Leaf { dtype: DType::I32, pieces: (0..).zip(sources).map(piece).collect() };
+    map(Grid::regular(&shape(&[300]), &[100]), vec![leaf], None, arrays)
 }
 
 /// The members of a concatenation along an axis, cut so that blocks of the space straddle the seams.
