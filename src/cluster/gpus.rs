@@ -8,6 +8,20 @@ use crate::client::Devices;
 /// Blocks in flight on a GPU: the device computes one while the host feeds it others.
 pub(super) const GPU_SLOTS: usize = 3;
 
+/// What one GPU is called among those of this machine, by this process and its children.
+pub(super) fn name_of(info: &AdapterInfo) -> String {
+    info.pci_bus_id.clone().unwrap_or_else(|| info.index.to_string())
+}
+
+/// The GPU that is called so.
+pub(super) fn gpu_of_name(name: &str) -> Result<Adapter, ClusterError> {
+    let adapters = gpu::adapters();
+    let infos: Vec<AdapterInfo> = adapters.iter().map(|adapter| adapter.info().clone()).collect();
+    let alone = Visibility { gridloom: Some(name.to_owned()), ..Visibility::default() };
+    let found = alone.select(&infos)?.first().map(|&at| adapters[at].clone());
+    found.ok_or(ClusterError::NoGpu { missing: Vec::new() })
+}
+
 /// Whether it is worth looking: to look at software GPUs takes time and memory, and some of them speak on standard error.
 pub(super) fn may_have_real() -> bool {
     !cfg!(target_arch = "x86_64") || !gpu::missing().contains(&gpu::Missing::Hardware)

@@ -15,7 +15,7 @@ use super::stop::{Stop, Wish};
 use super::worker::{Worker, executed};
 use crate::agent::{Answer, Event, FetchId, Outward, Part, ReplyTo};
 use crate::block::Block;
-use crate::executor;
+use crate::executor::{self, ExecuteError};
 use crate::net::identity::Role;
 use crate::net::{
     Bulk, BulkOptions, Control, Dialer, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Question, Received, Reply,
@@ -26,12 +26,17 @@ use crate::wire::{FetchError, Register, ToScheduler, ToWorker};
 /// What is expected of a fetch over QUIC, at ordinary packets. A hint for placement.
 const FETCH_BYTES_PER_SECOND: u64 = 400 << 20;
 
+/// How long after the first failure on a lost device the one that lost it may come.
+const BLAME_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Why a registration ended.
 pub(super) enum End {
     /// It was told to.
     Told,
     /// There is nobody to tell it anything.
     SchedulerGone(NetError),
+    /// There is nothing to compute with.
+    DeviceLost(ExecuteError),
 }
 
 /// What comes.
@@ -89,6 +94,15 @@ impl Registration {
 
     /// Serves until the end. After `lifetime` it leaves by itself.
     pub(super) fn serve(mut self, lifetime: Option<Duration>) -> End {
+        let end = self.run(lifetime);
+        if let End::DeviceLost(_) = end {
+            // To close it would wait for its work, and what hangs never ends. It is left to the process's end.
+            std::mem::forget(self.worker);
+        }
+        end
+    }
+
+    fn run(&mut self, lifetime: Option<Duration>) -> End {
         let mut leaves = lifetime.map(|lifetime| self.inbox.now() + lifetime);
         loop {
             let due = self.worker.next_timeout().into_iter().chain(leaves).min();
@@ -128,12 +142,35 @@ impl Registration {
                 // The holder has cut it.
                 Event::Fetched { fetch, result: result.map(|data| Part { data, region: None }) }
             }
-            Some(Input::Executed(event)) => executed(event),
+            Some(Input::Executed(event)) => match self.worker.check() {
+                Ok(()) => executed(event),
+                Err(lost) => {
+                    self.blame(event);
+                    return Some(End::DeviceLost(lost));
+                }
+            },
             Some(Input::Wish(Wish::Leave)) => Event::Leave,
             Some(Input::Wish(Wish::End)) => return Some(End::Told),
         };
         self.tell(event);
         None
+    }
+
+    /// The device was lost before `event`. If a block is to blame, that is said, and its job fails. Of what merely met
+    /// with it nothing is said: whoever misses this worker has it done by others.
+    fn blame(&mut self, event: executor::Event) {
+        let until = self.inbox.now() + BLAME_PATIENCE;
+        let mut next = Some(Input::Executed(event));
+        while let Some(input) = next {
+            if let Input::Executed(event @ executor::Event { result: Err(ExecuteError::Deadline { .. }), .. }) = input {
+                self.tell(executed(event));
+                break;
+            }
+            next = self.inbox.next(Some(until));
+        }
+        while let Some(outward) = self.worker.poll() {
+            self.carry(outward);
+        }
     }
 
     fn tell(&mut self, event: Event<Block>) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What somebody wants of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wish {
+pub enum Wish {
     /// Hand over what is held, then end.
     Leave,
     /// End now.
@@ -47,7 +47,7 @@ impl Stop {
     }
 
     /// Tells `inbox` of every wish, also of one that came before.
-    pub(super) fn tell<T: Send + 'static>(&self, inbox: Sender<T>, said: impl Fn(Wish) -> T + Send + 'static) {
+    pub fn tell<T: Send + 'static>(&self, inbox: Sender<T>, said: impl Fn(Wish) -> T + Send + 'static) {
         let tell = move |wish| inbox.send(said(wish)).is_ok();
         let mut state = self.lock();
         if state.wish.is_none_or(&tell) {
