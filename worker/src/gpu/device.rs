@@ -12,9 +12,6 @@ use crate::kernel::Requirements;
 
 use super::adapter::{Adapter, AdapterInfo};
 
-/// How often who waits for the device looks whether another has found it lost.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
 /// An open device and its queue.
 pub(super) struct Gpu {
     pub(super) info: AdapterInfo,
@@ -181,8 +178,7 @@ impl Gpu {
             // What came before it on the device does not count against it.
             let due = submitted.max(self.last_ended()) + self.block_timeout;
             let left = due.saturating_duration_since(Instant::now());
-            let (submission_index, timeout) = (Some(submission.clone()), Some(left.min(LOOK_EVERY)));
-            let wait = wgpu::PollType::Wait { submission_index, timeout };
+            let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(left) };
             match self.poll(wait)? {
                 Ok(_) => {
                     let begun = submitted.max(self.last_ended());
