@@ -130,7 +130,9 @@ impl CliError {
             | CliError::Cluster(ClusterError::Net(error) | ClusterError::Remote(RemoteError::Net { error, .. })) => {
                 net_code(error)
             }
-            CliError::Cluster(ClusterError::GpuEnded { status, .. }) if status.code() == Some(MENDABLE.into()) => MENDABLE,
+            CliError::Cluster(ClusterError::GpuEnded { status, .. }) if status.code() == Some(MENDABLE.into()) => {
+                MENDABLE
+            }
             CliError::OnGpu { error, .. } => gpu_code(error),
             CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
             CliError::Interrupted => INTERRUPTED,

@@ -14,9 +14,9 @@ use gridloom_worker::serve::{DataRoot, Stop};
 
 use super::args::{RankCommand, SchedulerCommand, WorkerArgs, WorkerCommand};
 use super::error::CliError;
-use super::{print, warn};
 use super::rank::Rank;
 use super::reach::{Reach, SchedulerFile};
+use super::{print, warn};
 use crate::client::{ConnectError, find_token};
 use crate::cluster::{RemoteWorkers, SchedulerServer};
 use crate::host;

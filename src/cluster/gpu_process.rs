@@ -129,3 +129,73 @@ fn end(status: ExitStatus) -> End {
         _ => End::Died(status),
     }
 }
+
+#[cfg(unix)]
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+
+    use super::super::restarts::DEATHS_MAX;
+    use super::*;
+
+    /// A shell in the place of a GPU's process. Each begins by adding a line to `lives`.
+    pub(crate) fn shell(script: &str, lives: &Path) -> GpuProcess {
+        let script = format!("echo >> \"$0\"; {script}");
+        let token = format!("gl1.{}.{}", "0".repeat(64), "1".repeat(32)).parse().unwrap();
+        let arguments = ["-c".into(), script.into(), lives.into()].into();
+        GpuProcess { name: "w-gpu0".to_owned(), program: "/bin/sh".into(), arguments, token, leaves: None }
+    }
+
+    /// What comes of a script, and how often it was run.
+    fn run(script: &str, stop: &Stop) -> (Result<(), ClusterError>, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let lives = folder.path().join("lives");
+        let done = shell(script, &lives).run(stop);
+        (done, std::fs::read_to_string(&lives).unwrap_or_default().lines().count())
+    }
+
+    #[test]
+    fn it_ends_when_told_to_and_has_the_token_in_its_environment_alone() {
+        let (done, lives) =
+            run("[ -n \"$GRIDLOOM_TOKEN\" ] && ! grep -q \"$GRIDLOOM_TOKEN\" /proc/$$/cmdline || exit 2", &Stop::default());
+        assert!(done.is_ok() && lives == 1, "{done:?}");
+        let mut over = shell("exit 2", Path::new("/dev/null"));
+        over.leaves = Some(Instant::now());
+        assert!(over.run(&Stop::default()).is_ok(), "its lifetime is over before it begins");
+    }
+
+    #[test]
+    fn what_has_said_why_it_failed_is_not_started_again() {
+        let (done, lives) = run("exit 2", &Stop::default());
+        assert!(matches!(done, Err(ClusterError::GpuEnded { status, .. }) if status.code() == Some(2)));
+        assert_eq!(lives, 1);
+    }
+
+    #[test]
+    fn a_lost_device_counts_against_nobody() {
+        let (done, lives) = run("[ $(wc -l < \"$0\") -gt 8 ] || exit 75", &Stop::default());
+        assert!(done.is_ok() && lives == 9 && lives > DEATHS_MAX as usize, "{done:?} after {lives}");
+    }
+
+    #[test]
+    fn what_dies_again_and_again_is_given_up() {
+        let begun = Instant::now();
+        let (done, lives) = run("kill -9 $$", &Stop::default());
+        let error = done.unwrap_err().to_string();
+        assert_eq!(error, "w-gpu0 is given up: it died 6 times in a row, at last with signal: 9 (SIGKILL)");
+        assert_eq!(lives, DEATHS_MAX as usize);
+        assert!(begun.elapsed() > Duration::from_secs(3), "pauses grow");
+    }
+
+    #[test]
+    fn it_is_asked_to_leave_and_made_to_end() {
+        let stop = Stop::default();
+        stop.leave();
+        let (done, lives) = run("read line || exit 2; exit 9", &stop);
+        assert!(done.is_ok() && lives == 1, "asked, and not started again however it ended: {done:?}");
+        let (stop, begun) = (Stop::default(), Instant::now());
+        stop.end();
+        let (done, _) = run("exec sleep 60", &stop);
+        assert!(done.is_ok() && begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+}

@@ -56,7 +56,7 @@ pub struct RemoteWorkers {
 /// One of the workers.
 enum Part {
     /// In this process.
-    Here(RemoteWorker),
+    Here(Box<RemoteWorker>),
     /// In a process of its own.
     Apart(GpuProcess),
 }
@@ -96,26 +96,7 @@ impl RemoteWorkers {
     /// The first for which one ended by itself; then the others end too. But a GPU whose process dies again and again is
     /// given up alone, unless it is the last.
     pub fn run(&self, stop: &Stop) -> Result<(), ClusterError> {
-        let parts = self.parts(stop)?;
-        let serving = AtomicUsize::new(parts.len());
-        let serve = |part: Part| {
-            let served = part.run(stop);
-            let is_last = serving.fetch_sub(1, Ordering::SeqCst) == 1;
-            match &served {
-                Err(given_up @ ClusterError::GpuGivenUp { .. }) if !is_last => {
-                    (self.warn)(&given_up.to_string());
-                    return Ok(());
-                }
-                Err(_) => stop.end(),
-                Ok(()) => {}
-            }
-            served
-        };
-        thread::scope(|scope| {
-            let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| serve(part))).collect();
-            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            ended.collect()
-        })
+        serve(self.parts(stop)?, self.warn, stop)
     }
 
     /// One for each device.
@@ -149,7 +130,7 @@ impl RemoteWorkers {
             lifetime: self.lifetime,
             worker: WorkerOptions { device, memory_bytes, data_root: self.data_root.clone() },
         };
-        Ok(Part::Here(RemoteWorker::new(options, stop.clone())?))
+        Ok(Part::Here(Box::new(RemoteWorker::new(options, stop.clone())?)))
     }
 
     fn apart(&self, number: usize, gpu: &Adapter, memory_bytes: u64) -> Result<Part, ClusterError> {
@@ -171,14 +152,73 @@ impl RemoteWorkers {
         };
         let data_root = data_root.into_iter().flat_map(|folder| ["--data-root".into(), folder.into_os_string()]);
         let advertise = self.advertise.iter().map(|address| format!("--advertise={address}").into());
-        let arguments: Vec<OsString> = usual.map(OsString::from).into_iter().chain(data_root).chain(advertise).collect();
+        let arguments: Vec<OsString> =
+            usual.map(OsString::from).into_iter().chain(data_root).chain(advertise).collect();
         let program = self.program.clone().map_or_else(program, Ok)?;
         let leaves = self.lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
         Ok(Part::Apart(GpuProcess { name, program, arguments, token: self.token.clone(), leaves }))
     }
 }
 
+/// Runs all of them until they end.
+fn serve(parts: Vec<Part>, warn: fn(&str), stop: &Stop) -> Result<(), ClusterError> {
+    let serving = AtomicUsize::new(parts.len());
+    let serve = |part: Part| {
+        let served = part.run(stop);
+        let is_last = serving.fetch_sub(1, Ordering::SeqCst) == 1;
+        match served {
+            Err(given_up @ ClusterError::GpuGivenUp { .. }) if !is_last => {
+                warn(&given_up.to_string());
+                Ok(())
+            }
+            Err(error) => {
+                stop.end();
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| serve(part))).collect();
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.collect()
+    })
+}
+
 /// What the worker on a GPU of a worker is called.
 pub(super) fn name_on_gpu(name: &str, number: usize) -> String {
     format!("{name}-gpu{number}")
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::gpu_process::tests::shell;
+    use super::*;
+
+    static WARNED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    #[test]
+    fn a_gpu_is_given_up_alone_and_an_error_ends_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = |script: &str| Part::Apart(shell(script, &folder.path().join("lives")));
+        let warn: fn(&str) = |line| WARNED.lock().unwrap().push(line.to_owned());
+        let goes_on = part("read line; exit 0");
+        let stop = Stop::default();
+        thread::scope(|scope| {
+            let served = scope.spawn(|| serve(vec![goes_on, part("kill -9 $$")], warn, &stop));
+            while WARNED.lock().unwrap().is_empty() && !served.is_finished() {
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert!(!served.is_finished(), "the other goes on");
+            stop.leave();
+            assert!(served.join().unwrap().is_ok());
+        });
+        let warned = WARNED.lock().unwrap().join("\n");
+        assert!(warned.starts_with("w-gpu0 is given up") && warned.lines().count() == 1, "{warned}");
+        let failed = serve(vec![part("read line; exit 0"), part("exit 2")], warn, &Stop::default());
+        assert!(matches!(failed, Err(ClusterError::GpuEnded { .. })), "{failed:?}");
+    }
 }
