@@ -162,7 +162,9 @@ fn net_code(error: &NetError) -> u8 {
 fn gpu_code(error: &CliError) -> u8 {
     match error {
         CliError::Cluster(ClusterError::Remote(RemoteError::DeviceLost(_))) => DEVICE_LOST_CODE,
-        CliError::Cluster(ClusterError::Remote(RemoteError::Start(_))) => DEVICE_UNOPENED,
+        CliError::Cluster(
+            ClusterError::Remote(RemoteError::Start(_)) | ClusterError::NoGpu { .. } | ClusterError::Select(_),
+        ) => DEVICE_UNOPENED,
         error => error.exit_code(),
     }
 }

@@ -18,11 +18,11 @@ use super::rank::Rank;
 use super::reach::{Reach, SchedulerFile};
 use super::{print, warn};
 use crate::client::{ConnectError, find_token};
-use crate::cluster::{RemoteWorkers, SchedulerServer};
+use crate::cluster::{ClusterError, RemoteWorkers, SchedulerServer};
 use crate::host;
 use crate::scheduler::Limits;
 
-/// How long a worker whose parent is gone may take to end.
+/// How long a worker that is at its end, or whose parent is gone, may take to end.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// `gridloom scheduler`.
@@ -38,8 +38,13 @@ pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
         obey_parent(stop.clone())?;
     }
     let workers = RemoteWorkers { gpu: args.gpu.clone(), ..workers(reach, &args.work) };
-    work(&workers, &stop).map_err(|error| match workers.gpu {
-        Some(_) => CliError::OnGpu { name: workers.name.clone(), error: Box::new(error) },
+    let worked = work(&workers, &stop);
+    if worked.is_err() && workers.gpu.is_some() {
+        // As the process ends, a driver may wait for a device that hangs.
+        spawn("gridloom-end", end_soon)?;
+    }
+    worked.map_err(|error| match workers.gpu {
+        Some(_) => CliError::OnGpu { name: workers.name, error: Box::new(error) },
         None => error,
     })
 }
@@ -135,9 +140,21 @@ fn obey_parent(stop: Stop) -> Result<(), CliError> {
         // An error ends it as well.
         io::stdin().lock().bytes().map_while(Result::ok).for_each(|_| stop.leave());
         stop.end();
-        thread::sleep(GOODBYE_PATIENCE);
-        std::process::exit(0);
+        end_soon();
     };
-    thread::Builder::new().name("gridloom-parent".to_owned()).spawn(obey)?;
+    spawn("gridloom-parent", obey)
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
+    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(ClusterError::Thread)?;
     Ok(())
+}
+
+/// Ends the process, should it still be there then: killed, it waits for nothing that a driver does at its end.
+fn end_soon() {
+    thread::sleep(GOODBYE_PATIENCE);
+    #[cfg(unix)]
+    // What cannot be killed exits.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    std::process::exit(0);
 }

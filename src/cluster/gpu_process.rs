@@ -156,8 +156,10 @@ pub(super) mod tests {
 
     #[test]
     fn it_ends_when_told_to_and_has_the_token_in_its_environment_alone() {
-        let (done, lives) =
-            run("[ -n \"$GRIDLOOM_TOKEN\" ] && ! grep -q \"$GRIDLOOM_TOKEN\" /proc/$$/cmdline || exit 2", &Stop::default());
+        let (done, lives) = run(
+            "[ -n \"$GRIDLOOM_TOKEN\" ] && ! grep -q \"$GRIDLOOM_TOKEN\" /proc/$$/cmdline || exit 2",
+            &Stop::default(),
+        );
         assert!(done.is_ok() && lives == 1, "{done:?}");
         let mut over = shell("exit 2", Path::new("/dev/null"));
         over.leaves = Some(Instant::now());
