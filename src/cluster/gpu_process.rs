@@ -63,7 +63,8 @@ impl GpuProcess {
     /// If it cannot join, or dies too often.
     pub(super) fn run(&self, stop: &Stop) -> Result<(), ClusterError> {
         let (told, inbox) = mpsc::channel();
-        stop.tell(told.clone(), Input::Wish);
+        let wished = told.clone();
+        stop.tell(move |wish| wished.send(Input::Wish(wish)).is_ok());
         let mut restarts = Restarts::default();
         loop {
             let begun = Instant::now();

@@ -58,6 +58,8 @@ pub(super) struct Registration {
     /// Where answers go that are owed.
     replies: HashMap<ReplyTo, Reply>,
     asked: u64,
+    /// Why its device was lost, once it was, and when that is the end of it.
+    lost: Option<(Duration, ExecuteError)>,
 }
 
 impl Registration {
@@ -88,8 +90,9 @@ impl Registration {
         tracing::info!(party = %control.party(), address = register.address, "registers");
         // If the connection has ended, it says so itself.
         let _ = control.send(&ToScheduler::Register(register));
-        stop.tell(inbox.sender(), Input::Wish);
-        Ok(Registration { inbox, control, bulk, worker, replies: HashMap::new(), asked: 0 })
+        let wished = inbox.sender();
+        stop.tell(move |wish| wished.send(Input::Wish(wish)).is_ok());
+        Ok(Registration { inbox, control, bulk, worker, replies: HashMap::new(), asked: 0, lost: None })
     }
 
     /// Serves until the end. After `lifetime` it leaves by itself.
@@ -105,7 +108,8 @@ impl Registration {
     fn run(&mut self, lifetime: Option<Duration>) -> End {
         let mut leaves = lifetime.map(|lifetime| self.inbox.now() + lifetime);
         loop {
-            let due = self.worker.next_timeout().into_iter().chain(leaves).min();
+            let ends = self.lost.as_ref().map(|&(at, _)| at);
+            let due = self.worker.next_timeout().into_iter().chain(leaves).chain(ends).min();
             let input = self.inbox.next(due);
             if leaves.is_some_and(|at| at <= self.inbox.now()) {
                 leaves = None;
@@ -118,6 +122,9 @@ impl Registration {
                 if let Some(end) = self.carry(outward) {
                     return end;
                 }
+            }
+            if let Some((_, error)) = self.lost.take_if(|(at, _)| *at <= self.inbox.now()) {
+                return End::DeviceLost(error);
             }
         }
     }
@@ -142,13 +149,7 @@ impl Registration {
                 // The holder has cut it.
                 Event::Fetched { fetch, result: result.map(|data| Part { data, region: None }) }
             }
-            Some(Input::Executed(event)) => match self.worker.check() {
-                Ok(()) => executed(event),
-                Err(lost) => {
-                    self.blame(event);
-                    return Some(End::DeviceLost(lost));
-                }
-            },
+            Some(Input::Executed(event)) => self.heard(event)?,
             Some(Input::Wish(Wish::Leave)) => Event::Leave,
             Some(Input::Wish(Wish::End)) => return Some(End::Told),
         };
@@ -156,21 +157,18 @@ impl Registration {
         None
     }
 
-    /// The device was lost before `event`. If a block is to blame, that is said, and its job fails. Of what merely met
-    /// with it nothing is said: whoever misses this worker has it done by others.
-    fn blame(&mut self, event: executor::Event) {
-        let until = self.inbox.now() + BLAME_PATIENCE;
-        let mut next = Some(Input::Executed(event));
-        while let Some(input) = next {
-            if let Input::Executed(event @ executor::Event { result: Err(ExecuteError::Deadline { .. }), .. }) = input {
-                self.tell(executed(event));
-                break;
-            }
-            next = self.inbox.next(Some(until));
-        }
-        while let Some(outward) = self.worker.poll() {
-            self.carry(outward);
-        }
+    /// What the agent hears of a task. Once the device is lost, that is which block is to blame, if one is; of what merely
+    /// met with it, whoever misses this worker has it done by others.
+    fn heard(&mut self, event: executor::Event) -> Option<Event<Block>> {
+        let Err(error) = self.worker.check() else { return Some(executed(event)) };
+        let is_to_blame = matches!(event.result, Err(ExecuteError::Deadline { .. }));
+        let patience = if is_to_blame { Duration::ZERO } else { BLAME_PATIENCE };
+        let ends = self.inbox.now() + patience;
+        self.lost = match self.lost.take() {
+            Some((at, error)) => Some((at.min(ends), error)),
+            None => Some((ends, error)),
+        };
+        is_to_blame.then(|| executed(event))
     }
 
     fn tell(&mut self, event: Event<Block>) {
