@@ -44,7 +44,8 @@
 //! The scheduler and the agents are the same machines everywhere. In one process they are moved by whoever has something
 //! to say (`cluster::engine`). Between processes [`SchedulerServer`] owns the scheduler and `gridloom_worker::serve` an
 //! agent, and [`gridloom_worker::net`] carries what they say over QUIC; [`Client::connect`] reaches them. A peer is what
-//! its connection is: one that ends is gone, and who comes back begins anew.
+//! its connection is: one that ends is gone, and who comes back begins anew. There a GPU has a process of its own, for
+//! nothing else frees one of a kernel that hangs.
 //!
 //! # What holds, said as what is absent
 //! - No room but the executors touches the elements of a block, and this crate touches no device.

@@ -93,9 +93,15 @@ pub(super) struct WorkerCommand {
     pub(super) keys: KeyArgs,
     #[command(flatten)]
     pub(super) work: WorkerArgs,
-    /// End when standard input does, as a child of another program
+    /// End when standard input does, as a child of another program; hand over first if something is said there
     #[arg(long)]
     pub(super) with_parent: bool,
+    /// Compute on this GPU alone and in this very process, as a worker tells the process that it starts for each
+    #[arg(long, value_name = "GPU", hide = true, conflicts_with_all = ["device", "threads"], requires = "gpu_memory")]
+    pub(super) gpu: Option<String>,
+    /// In so many bytes of its memory
+    #[arg(long, value_name = "BYTES", hide = true, requires = "gpu")]
+    pub(super) gpu_memory: Option<u64>,
 }
 
 const WORKER_EXAMPLES: &str = "Examples:
@@ -128,7 +134,7 @@ The token lies beside the scheduler file, for its owner alone.";
 /// What a worker computes with.
 #[derive(Debug, Args)]
 pub(super) struct WorkerArgs {
-    /// On what it computes: `auto` and `all` are the CPU and every real GPU
+    /// On what it computes: `auto` and `all` are the CPU and every real GPU, each in a process of its own
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(super) device: Device,
     /// Threads on the CPU. Without it: one per core

@@ -12,7 +12,7 @@ use gridloom_worker::source::npy::NpyError;
 use super::output::OutputError;
 use crate::array::{ArrayError, CarriedError};
 use crate::client::{ClientError, ConnectError};
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, DEVICE_LOST_CODE};
 use crate::plan::PlanError;
 use crate::scheduler::{JobError, PlanFault};
 
@@ -20,6 +20,8 @@ use crate::scheduler::{JobError, PlanFault};
 const MENDABLE: u8 = 2;
 /// Something broke that should not.
 const FAILED: u8 = 1;
+/// The device of a GPU's process could not be opened: the next may have more luck.
+const DEVICE_UNOPENED: u8 = 69;
 /// What shells call a program that Ctrl-C ended: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -84,6 +86,14 @@ pub(super) enum CliError {
     /// The job failed otherwise.
     #[error(transparent)]
     Client(ClientError),
+    /// The process of a GPU has ended, one of several that speak on the same standard error.
+    #[error("{name}: {error}")]
+    OnGpu {
+        /// What the worker is called.
+        name: String,
+        /// Why.
+        error: Box<CliError>,
+    },
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -120,6 +130,10 @@ impl CliError {
             | CliError::Cluster(ClusterError::Net(error) | ClusterError::Remote(RemoteError::Net { error, .. })) => {
                 net_code(error)
             }
+            CliError::Cluster(ClusterError::GpuEnded { status, .. }) if status.code() == Some(MENDABLE.into()) => {
+                MENDABLE
+            }
+            CliError::OnGpu { error, .. } => gpu_code(error),
             CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
             CliError::Interrupted => INTERRUPTED,
         }
@@ -141,6 +155,17 @@ fn net_code(error: &NetError) -> u8 {
     match error {
         NetError::WrongToken | NetError::Refused(_) | NetError::Version { .. } | NetError::Address { .. } => MENDABLE,
         _ => FAILED,
+    }
+}
+
+/// What the process of a GPU tells the one that started it.
+fn gpu_code(error: &CliError) -> u8 {
+    match error {
+        CliError::Cluster(ClusterError::Remote(RemoteError::DeviceLost(_))) => DEVICE_LOST_CODE,
+        CliError::Cluster(
+            ClusterError::Remote(RemoteError::Start(_)) | ClusterError::NoGpu { .. } | ClusterError::Select(_),
+        ) => DEVICE_UNOPENED,
+        error => error.exit_code(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The commands that do not end by themselves: a scheduler, a worker, and a rank that is one of them.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use gridloom_worker::serve::{DataRoot, Stop};
 
 use super::args::{RankCommand, SchedulerCommand, WorkerArgs, WorkerCommand};
 use super::error::CliError;
-use super::print;
 use super::rank::Rank;
 use super::reach::{Reach, SchedulerFile};
+use super::{print, warn};
 use crate::client::{ConnectError, find_token};
-use crate::cluster::{RemoteWorkers, SchedulerServer};
+use crate::cluster::{ClusterError, RemoteWorkers, SchedulerServer};
 use crate::host;
 use crate::scheduler::Limits;
 
-/// How long a worker whose parent is gone may take to end.
+/// How long a worker that is at its end, or whose parent is gone, may take to end.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// `gridloom scheduler`.
@@ -35,9 +35,18 @@ pub(super) fn scheduler(args: &SchedulerCommand) -> Result<(), CliError> {
 pub(super) fn worker(args: &WorkerCommand) -> Result<(), CliError> {
     let (reach, stop) = (args.keys.find(args.scheduler.clone())?, Stop::default());
     if args.with_parent {
-        end_with_parent(stop.clone())?;
+        obey_parent(stop.clone())?;
     }
-    work(reach, &args.work, &stop)
+    let workers = RemoteWorkers { gpu: args.gpu.clone().zip(args.gpu_memory), ..workers(reach, &args.work) };
+    let worked = work(&workers, &stop);
+    if worked.is_err() && workers.gpu.is_some() {
+        // As the process ends, a driver may wait for a device that hangs.
+        spawn("gridloom-end", end_soon)?;
+    }
+    worked.map_err(|error| match workers.gpu {
+        Some(_) => CliError::OnGpu { name: workers.name, error: Box::new(error) },
+        None => error,
+    })
 }
 
 /// `gridloom rank`.
@@ -51,7 +60,7 @@ pub(super) fn rank(args: &RankCommand) -> Result<(), CliError> {
     }
     let file = SchedulerFile::await_of(path, job.as_deref())?;
     let token = find_token(Some(&file.token_file))?;
-    work(Reach { address: file.address, token }, &args.work, &Stop::default())
+    work(&workers(Reach { address: file.address, token }, &args.work), &Stop::default())
 }
 
 /// Opens a scheduler's door, and keeps it open until it is told to end.
@@ -89,10 +98,9 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConnectError> {
     std::path::absolute(&path).map_err(|error| TokenError::File { path, error }.into())
 }
 
-/// Serves a scheduler until it is told to end.
-fn work(Reach { address, token }: Reach, args: &WorkerArgs, stop: &Stop) -> Result<(), CliError> {
+fn workers(Reach { address, token }: Reach, args: &WorkerArgs) -> RemoteWorkers {
     let usual = RemoteWorkers::new(address, token);
-    let workers = RemoteWorkers {
+    RemoteWorkers {
         name: args.name.clone().unwrap_or(usual.name),
         devices: args.device.devices(),
         threads: args.threads.and_then(|threads| NonZeroUsize::new(threads as usize)),
@@ -101,8 +109,14 @@ fn work(Reach { address, token }: Reach, args: &WorkerArgs, stop: &Stop) -> Resu
         advertise: args.advertise.clone(),
         lifetime: args.lifetime,
         block_timeout: args.block_timeout,
+        program: std::env::current_exe().ok(),
+        warn,
         ..usual
-    };
+    }
+}
+
+/// Serves a scheduler until it is told to end.
+fn work(workers: &RemoteWorkers, stop: &Stop) -> Result<(), CliError> {
     let leaving = stop.clone();
     on_signal(move || leaving.leave())?;
     print(&format!("worker     {}\nscheduler  {}", workers.name, workers.scheduler))?;
@@ -119,16 +133,28 @@ fn on_signal(first: impl Fn() + Send + 'static) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Ends the process when standard input does: whoever started it holds the other end, and has no more use for it. If it
-/// still lives it is told goodbye, for which it would else wait.
-fn end_with_parent(stop: Stop) -> Result<(), CliError> {
-    let watch = move || {
-        // Nothing is ever written there; an error ends it as well.
-        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+/// Leaves when something is said on standard input, and ends the process with it: whoever started it holds the other
+/// end, and has no more use for it. If it still lives it is told goodbye, for which it would else wait.
+fn obey_parent(stop: Stop) -> Result<(), CliError> {
+    let obey = move || {
+        // An error ends it as well.
+        io::stdin().lock().bytes().map_while(Result::ok).for_each(|_| stop.leave());
         stop.end();
-        thread::sleep(GOODBYE_PATIENCE);
-        std::process::exit(0);
+        end_soon();
     };
-    thread::Builder::new().name("gridloom-parent".to_owned()).spawn(watch)?;
+    spawn("gridloom-parent", obey)
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
+    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(ClusterError::Thread)?;
     Ok(())
+}
+
+/// Ends the process, should it still be there then: killed, it waits for nothing that a driver does at its end.
+fn end_soon() {
+    thread::sleep(GOODBYE_PATIENCE);
+    #[cfg(unix)]
+    // What cannot be killed exits.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    std::process::exit(0);
 }

@@ -56,6 +56,7 @@ pub(super) fn json(status: &ClusterStatus) -> Value {
             "id": worker.worker.0,
             "name": register.name,
             "address": register.address,
+            "process": register.process,
             "executor": register.executor,
             "slots": register.slots,
             "memory_bytes": register.memory_bytes,

@@ -148,6 +148,7 @@ mod tests {
             class,
             is_software,
             offers: Requirements { f64: has_f64, ..Requirements::default() },
+            process: 0,
             address: String::new(),
             fetch_bytes_per_second: 1,
         }

@@ -275,7 +275,10 @@ impl Client {
     fn choose(&self, plan: &Plan) -> Result<Choice, NoDevice> {
         let (needs, bytes) = (plan.requirements(), plan.bytes_read());
         self.core.link.reinforce(self.devices, bytes);
-        devices::choose(self.devices, needs, bytes, &self.core.state.registers())
+        let (there, left) = (self.core.state.registers(), self.core.state.just_left());
+        // Where nobody can, the job waits for those that may be back.
+        devices::choose(self.devices, needs, bytes, &there)
+            .or_else(|none| devices::choose(self.devices, needs, bytes, &left).map_err(|_| none))
     }
 
     /// Plans and submits; what was computed before is not computed again.

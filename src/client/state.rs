@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gridloom_worker::ids::{ArrayId, JobId, WorkerId};
 use gridloom_worker::wire::Register;
@@ -11,6 +11,9 @@ use gridloom_worker::wire::Register;
 use super::devices::Computers;
 use super::link::Receiver;
 use crate::scheduler::{Holding, JobError, ToClient};
+
+/// How long a worker that left is thought of as one that may come back: a process that died is started again sooner.
+const MAY_RETURN: Duration = Duration::from_secs(10);
 
 /// What a client was told. The link's side writes it, futures read it.
 #[derive(Default)]
@@ -26,6 +29,8 @@ struct Inner {
     arrays: HashMap<ArrayId, Tracked>,
     answers: HashMap<u64, Answer>,
     workers: HashMap<WorkerId, Register>,
+    /// Workers that left, and when.
+    left: Vec<(Instant, Register)>,
     closed: bool,
 }
 
@@ -185,6 +190,13 @@ impl State {
         self.workers().into_iter().map(|(_, register)| register).collect()
     }
 
+    /// What those said of themselves that have just left and may be back in a moment, as a GPU is that a kernel hung on.
+    pub(crate) fn just_left(&self) -> Vec<Register> {
+        let inner = self.lock();
+        let recent = inner.left.iter().filter(|(at, _)| at.elapsed() < MAY_RETURN);
+        recent.map(|(_, register)| register.clone()).collect()
+    }
+
     /// Waits until there are `count` workers, at most `patience`; how many there are then.
     pub(crate) fn wait_for_workers(&self, count: usize, patience: Duration) -> usize {
         let is_short = |inner: &mut Inner| inner.workers.len() < count && !inner.closed;
@@ -223,7 +235,8 @@ impl Inner {
                 Vec::new()
             }
             ToClient::WorkerLeft { worker } => {
-                self.workers.remove(&worker);
+                self.left.retain(|(at, _)| at.elapsed() < MAY_RETURN);
+                self.left.extend(self.workers.remove(&worker).map(|register| (Instant::now(), register)));
                 Vec::new()
             }
             ToClient::Progress { job, array, done, total } => {

@@ -3,7 +3,8 @@
 //! A thread waits for the child's end without reaping it: until [`Child`] is dropped its process id is its own, so that
 //! no signal can reach a stranger.
 
-use std::io;
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ const END_PAUSE: Duration = Duration::from_millis(2);
 pub(super) struct Child {
     name: String,
     process: Arc<Mutex<process::Child>>,
-    /// Its standard input. It ends when this is closed, also by our own death.
+    /// Its standard input. It ends when this is closed, also by our own death, and leaves when something is said there.
     lifeline: Mutex<Option<ChildStdin>>,
     has_ended: Arc<AtomicBool>,
     watch: Option<JoinHandle<()>>,
@@ -31,7 +32,7 @@ impl Child {
     pub(super) fn start(
         name: String,
         program: &Path,
-        arguments: &[String],
+        arguments: &[OsString],
         secret: (&str, &str),
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Child, ClusterError> {
@@ -71,17 +72,13 @@ impl Child {
         self.has_ended().then(|| lock(&self.process).try_wait().ok().flatten()).flatten()
     }
 
-    /// It is to hand over what it holds and end.
+    /// It is to hand over what it holds and end. A signal would be its second where whoever ends a batch job has sent one
+    /// to all of its processes, and end it at once.
     pub(super) fn ask_to_leave(&self) {
-        #[cfg(unix)]
-        if let Some(id) = pid(&lock(&self.process))
-            && !self.has_ended()
-        {
-            // If it has ended at this moment it is not reaped yet, and is asked in vain.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        if let Some(lifeline) = lock(&self.lifeline).as_mut() {
+            // If it has ended it is asked in vain.
+            let _ = lifeline.write_all(b"\n");
         }
-        #[cfg(not(unix))]
-        self.end();
     }
 
     /// It is to end now.

@@ -8,17 +8,32 @@ use super::ClusterError;
 use crate::client::Devices;
 
 /// Blocks in flight on a GPU: the device computes one while the host feeds it others.
-const GPU_SLOTS: usize = 3;
+pub(super) const GPU_SLOTS: usize = 3;
 
-/// How a worker computes on a GPU: in as much of its memory as was `asked`, else in most of its own, else in as much as
-/// the worker's `share` of the host's; never in more than it has.
+/// How a worker of this process computes on a GPU.
 pub(super) fn gpu_options(info: &AdapterInfo, block_timeout: Duration, asked: Option<u64>, share: u64) -> GpuOptions {
     let memory_bytes = ledger_bytes(info.usable_bytes(), asked, share);
     GpuOptions { slots: GPU_SLOTS, block_timeout, memory_bytes }
 }
 
-fn ledger_bytes(usable: Option<u64>, asked: Option<u64>, share: u64) -> u64 {
+/// What a worker takes of a GPU's memory: as much as was `asked`, else most of its own, else as much as the worker's
+/// `share` of the host's; never more than it has.
+pub(super) fn ledger_bytes(usable: Option<u64>, asked: Option<u64>, share: u64) -> u64 {
     asked.or(usable).unwrap_or(share).min(usable.unwrap_or(u64::MAX))
+}
+
+/// What one GPU is called among those of this machine, by this process and its children.
+pub(super) fn name_of(info: &AdapterInfo) -> String {
+    info.pci_bus_id.clone().unwrap_or_else(|| info.index.to_string())
+}
+
+/// The GPU that is called so.
+pub(super) fn gpu_of_name(name: &str) -> Result<Adapter, ClusterError> {
+    let adapters = gpu::adapters();
+    let infos: Vec<AdapterInfo> = adapters.iter().map(|adapter| adapter.info().clone()).collect();
+    let alone = Visibility { gridloom: Some(name.to_owned()), ..Visibility::default() };
+    let found = alone.select(&infos)?.first().map(|&at| adapters[at].clone());
+    found.ok_or(ClusterError::NoGpu { missing: Vec::new() })
 }
 
 /// Whether it is worth looking: to look at software GPUs takes time and memory, and some of them speak on standard error.

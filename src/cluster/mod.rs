@@ -2,8 +2,22 @@
 //!
 //! Reading order: [`LocalCluster`] and [`ClusterOptions`] -> `embedded` with `engine` (scheduler and workers in this
 //! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child` and `roll` (a local
-//! cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) -> `gpus` and `budget` (what workers
-//! share). The state machines are the same everywhere; only what carries their messages differs.
+//! cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) with `gpu_process` and `restarts` (the
+//! process of its own that each of its GPUs has) -> `gpus` and `budget` (what workers share). The state machines are the
+//! same everywhere; only what carries their messages differs.
+//!
+//! ```text
+//! gridloom scheduler | LocalCluster of processes      decides
+//!   ^ QUIC                | pipe
+//!   |                     v
+//!   +---- gridloom worker                             a worker on its CPU; knows its GPUs by name, and opens none
+//!   |         | pipe
+//!   |         v
+//!   +---- gridloom worker --gpu                       a worker on one GPU; ends when it loses it, and is started again
+//! ```
+//!
+//! Down the pipes goes no work. Something said there asks a child to leave; its end, also by the parent's death, ends
+//! the child. Inside one process a GPU cannot be had again: there it stays lost, and the CPUs go on.
 //!
 //! A [`LocalCluster`] ends, with every thread and process that it started, when the last handle to it is dropped: the
 //! cluster's own, those of its clients, and those of arrays that are kept on its workers.
@@ -12,9 +26,11 @@ mod budget;
 mod child;
 mod embedded;
 mod engine;
+mod gpu_process;
 mod gpus;
 mod options;
 mod processes;
+mod restarts;
 mod roll;
 mod server;
 mod worker;
@@ -29,6 +45,7 @@ use gridloom_worker::gpu::SelectError;
 use gridloom_worker::net::NetError;
 use gridloom_worker::serve::{RemoteError, StartError};
 
+pub use gpu_process::DEVICE_LOST_CODE;
 pub use options::ClusterOptions;
 pub use server::SchedulerServer;
 pub use worker::RemoteWorkers;
@@ -36,6 +53,7 @@ pub use worker::RemoteWorkers;
 use crate::client::Client;
 use embedded::Embedded;
 use processes::Processes;
+use restarts::DEATHS_MAX;
 
 /// How long a block may take unless said otherwise.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -97,6 +115,22 @@ pub enum ClusterError {
     ChildSilent {
         /// Which.
         name: String,
+    },
+    /// A GPU's process ended by itself; it has said why on standard error.
+    #[error("{name} ended: {status}")]
+    GpuEnded {
+        /// Which.
+        name: String,
+        /// How.
+        status: ExitStatus,
+    },
+    /// A GPU's process dies again and again.
+    #[error("{name} is given up: it died {DEATHS_MAX} times in a row, at last with {status}")]
+    GpuGivenUp {
+        /// Which.
+        name: String,
+        /// How it died last.
+        status: ExitStatus,
     },
     /// The environment names GPUs that cannot be used.
     #[error(transparent)]
@@ -161,7 +195,8 @@ impl LocalCluster {
         self.0.workers()
     }
 
-    /// The system's numbers of the processes that workers are, the oldest first; none if they are in this process.
+    /// The system's numbers of the processes that workers are, the oldest first; none if they are in this process. Those of
+    /// GPUs are children of the first.
     pub fn process_ids(&self) -> Vec<u32> {
         self.0.process_ids()
     }

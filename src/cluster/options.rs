@@ -60,7 +60,8 @@ impl ClusterOptions {
     }
 
     /// Which devices compute; [`Devices::Auto`] by default. Each GPU is a worker of its own, beside the `workers` on
-    /// CPUs; with [`Devices::Gpu`] there are only those. With [`ClusterOptions::processes`] all GPUs are in one process.
+    /// CPUs; with [`Devices::Gpu`] there are only those. With [`ClusterOptions::processes`] each GPU has a process of its own,
+    /// which is started again when a kernel hangs there; else such a GPU is of no use any more.
     pub fn devices(mut self, devices: Devices) -> ClusterOptions {
         self.devices = devices;
         self

@@ -1,6 +1,7 @@
 //! A local cluster whose workers are processes: a scheduler's door on loopback in this one, and `gridloom worker`s that
 //! are given its token in their environment.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use super::budget::Budget;
 use super::child::{Child, program};
 use super::gpus::may_have_real;
 use super::server::SchedulerServer;
+use super::worker::name_on_gpu;
 use super::{ClusterError, ClusterOptions, HAND_OVER_PATIENCE, Machines, REGISTER_PATIENCE, lock};
 use crate::client::{Client, Devices, TOKEN_VARIABLE};
 use crate::host;
@@ -34,7 +36,7 @@ pub(super) struct Processes {
 impl Processes {
     pub(super) fn start(options: ClusterOptions) -> Result<Arc<Processes>, ClusterError> {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        // One process has all GPUs.
+        // One process starts those of all GPUs.
         let workers = if options.devices == Devices::Gpu { 1 } else { options.workers };
         let cluster = Processes {
             program: program()?,
@@ -55,7 +57,8 @@ impl Processes {
         let slots = self.options.threads.map_or((host::cores() / missing.max(1)).max(1), NonZeroUsize::get);
         let started = (0..missing).map(|_| self.start_child(slots, memory_bytes));
         let added = started.collect::<Result<Vec<(u64, Child)>, ClusterError>>()?;
-        let names: Vec<&str> = added.iter().map(|(_, child)| child.name()).collect();
+        let names: Vec<String> = added.iter().map(|(_, child)| self.worker_of(child)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let has_failed = || added.iter().any(|(_, child)| child.has_ended());
         let missed = self.server.roll().miss(&names, REGISTER_PATIENCE, has_failed);
         let ended = added.iter().find_map(|(_, child)| Some((child.name(), child.status()?)));
@@ -66,6 +69,14 @@ impl Processes {
         }
         added.iter().for_each(|(number, _)| lock(&self.budget).give(*number, memory_bytes));
         Ok(added)
+    }
+
+    /// The worker by which it is known that a child is of use.
+    fn worker_of(&self, child: &Child) -> String {
+        match self.options.devices {
+            Devices::Gpu => name_on_gpu(child.name(), 0),
+            Devices::All | Devices::Auto | Devices::Cpu => child.name().to_owned(),
+        }
     }
 
     fn start_child(&self, slots: usize, memory_bytes: u64) -> Result<(u64, Child), ClusterError> {
@@ -79,7 +90,7 @@ impl Processes {
             Devices::All | Devices::Auto | Devices::Cpu => "cpu",
         };
         let block_timeout_ms = self.options.block_timeout.as_millis().max(1);
-        let arguments = [
+        let arguments: Vec<OsString> = [
             "worker".to_owned(),
             self.server.address().to_string(),
             format!("--name={name}"),
@@ -90,7 +101,9 @@ impl Processes {
             // Its user is ours: it may open what we may.
             "--data-root=/".to_owned(),
             "--with-parent".to_owned(),
-        ];
+        ]
+        .map(OsString::from)
+        .into();
         let (server, lost) = (Arc::downgrade(&self.server), name.clone());
         let ended = move || {
             if let Some(server) = server.upgrade() {

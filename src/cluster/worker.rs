@@ -1,23 +1,28 @@
-//! What `gridloom worker` runs: a worker on the CPU and one on each GPU, as asked for, until they are told to end.
+//! What `gridloom worker` runs: a worker on the CPU, and a process with another on each GPU, as asked for, until they are
+//! told to end.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
-use gridloom_worker::gpu::Adapter;
-use gridloom_worker::net::NetError;
+use gridloom_worker::gpu::{Adapter, GpuOptions};
 use gridloom_worker::net::identity::Token;
-use gridloom_worker::serve::{DataRoot, Device, RemoteError, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
+use gridloom_worker::serve::{DataRoot, Device, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
 
 use super::budget::Budget;
-use super::gpus::{gpu_options, usable_gpus};
+use super::child::program;
+use super::gpu_process::GpuProcess;
+use super::gpus::{GPU_SLOTS, gpu_of_name, ledger_bytes, name_of, usable_gpus};
 use super::{BLOCK_TIMEOUT, ClusterError};
 use crate::client::Devices;
 use crate::host;
 
-/// How the workers of a process are made.
+/// How a worker and those on its GPUs are made.
 #[derive(Clone, Debug)]
 pub struct RemoteWorkers {
     /// Where the scheduler is.
@@ -40,6 +45,30 @@ pub struct RemoteWorkers {
     pub lifetime: Option<Duration>,
     /// The longest that a kernel may run on one block.
     pub block_timeout: Duration,
+    /// What the process of each GPU runs; found as for a [`LocalCluster`](super::LocalCluster) unless said otherwise.
+    pub program: Option<PathBuf>,
+    /// One GPU, computed on by this very process and nothing else, in so many bytes of its memory: what the process of a
+    /// GPU is told.
+    pub gpu: Option<(String, u64)>,
+    /// Hears, in one line, what should be known before all ends.
+    pub warn: fn(&str),
+}
+
+/// One of the workers.
+enum Part {
+    /// In this process.
+    Here(Box<RemoteWorker>),
+    /// In a process of its own.
+    Apart(GpuProcess),
+}
+
+impl Part {
+    fn run(&self, stop: &Stop) -> Result<(), ClusterError> {
+        match self {
+            Part::Here(worker) => Ok(worker.run()?),
+            Part::Apart(process) => process.run(stop),
+        }
+    }
 }
 
 impl RemoteWorkers {
@@ -56,54 +85,141 @@ impl RemoteWorkers {
             advertise: None,
             lifetime: None,
             block_timeout: BLOCK_TIMEOUT,
+            program: None,
+            gpu: None,
+            warn: |line| tracing::warn!("{line}"),
         }
     }
 
     /// Serves until `stop`, or the scheduler, ends all of them.
     ///
     /// # Errors
-    /// The first for which one ended by itself; then the others end too.
+    /// The first for which one ended by itself; then the others end too. But a GPU whose process dies again and again is
+    /// given up alone, unless it is the last.
     pub fn run(&self, stop: &Stop) -> Result<(), ClusterError> {
-        let workers = self.options()?.into_iter().map(|options| RemoteWorker::new(self.remote(options), stop.clone()));
-        let workers = workers.collect::<Result<Vec<RemoteWorker>, NetError>>()?;
-        let serve = |worker: RemoteWorker| {
-            let served = worker.run();
-            if served.is_err() {
-                stop.end();
-            }
-            served
-        };
-        thread::scope(|scope| {
-            let threads: Vec<_> = workers.into_iter().map(|worker| scope.spawn(|| serve(worker))).collect();
-            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            Ok(ended.collect::<Result<(), RemoteError>>()?)
-        })
+        serve(self.parts(stop)?, self.warn, stop)
     }
 
-    fn remote(&self, worker: WorkerOptions) -> RemoteOptions {
-        RemoteOptions {
+    /// One for each device.
+    fn parts(&self, stop: &Stop) -> Result<Vec<Part>, ClusterError> {
+        if let &Some((ref name, memory_bytes)) = &self.gpu {
+            let options = GpuOptions { slots: GPU_SLOTS, block_timeout: self.block_timeout, memory_bytes };
+            return Ok(vec![self.here(Device::Gpu(gpu_of_name(name)?, options), self.memory_bytes(1), stop)?]);
+        }
+        let gpus = if self.devices == Devices::Cpu { Vec::new() } else { usable_gpus(self.devices)? };
+        let has_cpu = self.devices != Devices::Gpu;
+        let memory_bytes = self.memory_bytes(gpus.len() + usize::from(has_cpu));
+        let slots = self.threads.map_or_else(host::cores, NonZeroUsize::get);
+        let code_generator = CodeGenerator::default();
+        let cpu = Device::Cpu(CpuOptions { slots, block_timeout: self.block_timeout, code_generator });
+        let here = has_cpu.then(|| self.here(cpu, memory_bytes, stop));
+        let gpus = gpus.iter().enumerate();
+        here.into_iter().chain(gpus.map(|(number, gpu)| self.apart(number, gpu, memory_bytes))).collect()
+    }
+
+    fn memory_bytes(&self, workers: usize) -> u64 {
+        self.memory_bytes.unwrap_or_else(|| Budget::of_this_process().share(workers))
+    }
+
+    fn here(&self, device: Device, memory_bytes: u64, stop: &Stop) -> Result<Part, ClusterError> {
+        let options = RemoteOptions {
             scheduler: self.scheduler.clone(),
             token: self.token.clone(),
             name: self.name.clone(),
             advertise: self.advertise.clone(),
             lifetime: self.lifetime,
-            worker,
-        }
+            worker: WorkerOptions { device, memory_bytes, data_root: self.data_root.clone() },
+        };
+        Ok(Part::Here(Box::new(RemoteWorker::new(options, stop.clone())?)))
     }
 
-    /// One for each device.
-    fn options(&self) -> Result<Vec<WorkerOptions>, ClusterError> {
-        let gpus = if self.devices == Devices::Cpu { Vec::new() } else { usable_gpus(self.devices)? };
-        let has_cpu = self.devices != Devices::Gpu;
-        let count = gpus.len() + usize::from(has_cpu);
-        let memory_bytes = self.memory_bytes.unwrap_or_else(|| Budget::of_this_process().share(count));
-        let (block_timeout, code_generator) = (self.block_timeout, CodeGenerator::default());
-        let slots = self.threads.map_or_else(host::cores, NonZeroUsize::get);
-        let cpu = has_cpu.then(|| Device::Cpu(CpuOptions { slots, block_timeout, code_generator }));
-        let gpu = |adapter: &Adapter| gpu_options(adapter.info(), block_timeout, self.memory_bytes, memory_bytes);
-        let gpus = gpus.into_iter().map(|adapter| Device::Gpu(adapter.clone(), gpu(&adapter)));
-        let devices = cpu.into_iter().chain(gpus);
-        let options = devices.map(|device| WorkerOptions { device, memory_bytes, data_root: self.data_root.clone() });
-        Ok(options.collect())
+    fn apart(&self, number: usize, gpu: &Adapter, memory_bytes: u64) -> Result<Part, ClusterError> {
+        let name = name_on_gpu(&self.name, number);
+        let block_timeout_ms = self.block_timeout.as_millis().max(1);
+        let usual = [
+            "worker".to_owned(),
+            self.scheduler.clone(),
+            format!("--gpu={}", name_of(gpu.info())),
+            format!("--name={name}"),
+            format!("--memory-limit={memory_bytes}"),
+            format!("--gpu-memory={}", ledger_bytes(gpu.info().usable_bytes(), self.memory_bytes, memory_bytes)),
+            format!("--block-timeout={block_timeout_ms}ms"),
+            "--with-parent".to_owned(),
+        ];
+        let data_root = match &self.data_root {
+            DataRoot::None => None,
+            DataRoot::Beneath(folder) => Some(folder.clone()),
+            DataRoot::Anywhere => Some("/".into()),
+        };
+        let data_root = data_root.into_iter().flat_map(|folder| ["--data-root".into(), folder.into_os_string()]);
+        let advertise = self.advertise.iter().map(|address| format!("--advertise={address}").into());
+        let arguments: Vec<OsString> =
+            usual.map(OsString::from).into_iter().chain(data_root).chain(advertise).collect();
+        let program = self.program.clone().map_or_else(program, Ok)?;
+        let leaves = self.lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
+        Ok(Part::Apart(GpuProcess { name, program, arguments, token: self.token.clone(), leaves }))
+    }
+}
+
+/// Runs all of them until they end.
+fn serve(parts: Vec<Part>, warn: fn(&str), stop: &Stop) -> Result<(), ClusterError> {
+    let serving = AtomicUsize::new(parts.len());
+    let serve = |part: Part| {
+        let served = part.run(stop);
+        let is_last = serving.fetch_sub(1, Ordering::SeqCst) == 1;
+        match served {
+            Err(given_up @ ClusterError::GpuGivenUp { .. }) if !is_last => {
+                warn(&given_up.to_string());
+                Ok(())
+            }
+            Err(error) => {
+                stop.end();
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| serve(part))).collect();
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.collect()
+    })
+}
+
+/// What the worker on a GPU of a worker is called.
+pub(super) fn name_on_gpu(name: &str, number: usize) -> String {
+    format!("{name}-gpu{number}")
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::gpu_process::tests::shell;
+    use super::*;
+
+    static WARNED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    #[test]
+    fn a_gpu_is_given_up_alone_and_an_error_ends_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = |script: &str| Part::Apart(shell(script, &folder.path().join("lives")));
+        let warn: fn(&str) = |line| WARNED.lock().unwrap().push(line.to_owned());
+        let goes_on = part("read line; exit 0");
+        let stop = Stop::default();
+        thread::scope(|scope| {
+            let served = scope.spawn(|| serve(vec![goes_on, part("kill -9 $$")], warn, &stop));
+            while WARNED.lock().unwrap().is_empty() && !served.is_finished() {
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert!(!served.is_finished(), "the other goes on");
+            stop.leave();
+            assert!(served.join().unwrap().is_ok());
+        });
+        let warned = WARNED.lock().unwrap().join("\n");
+        assert!(warned.starts_with("w-gpu0 is given up") && warned.lines().count() == 1, "{warned}");
+        let failed = serve(vec![part("read line; exit 0"), part("exit 2")], warn, &Stop::default());
+        assert!(matches!(failed, Err(ClusterError::GpuEnded { .. })), "{failed:?}");
     }
 }

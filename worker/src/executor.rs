@@ -151,6 +151,14 @@ pub trait Executor: Send {
     /// How many tasks run at once.
     fn slots(&self) -> usize;
 
+    /// Whether work can still end well.
+    ///
+    /// # Errors
+    /// [`ExecuteError::DeviceLost`] once the device is lost, and then for ever.
+    fn check(&self) -> Result<(), ExecuteError> {
+        Ok(())
+    }
+
     /// Makes a kernel known to stages prepared from now on.
     fn add_kernel(&mut self, kernel: Arc<TypedKernel>);
 

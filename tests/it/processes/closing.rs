@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::harness::{PATIENCE, Process, eventually};
+use super::harness::{PATIENCE, Process, children, eventually, is_gone};
 use super::local::cluster;
 use crate::cluster::compute;
 use gridloom::Array;
@@ -25,10 +25,7 @@ fn alone(test: &str) -> Command {
 /// Files, threads and children of this process.
 fn counts() -> [usize; 3] {
     let entries = |folder: &str| fs::read_dir(folder).unwrap().count();
-    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
-    let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
-    let children = children.map(|line| line.split_whitespace().count()).sum();
-    [entries("/proc/self/fd"), entries("/proc/self/task"), children]
+    [entries("/proc/self/fd"), entries("/proc/self/task"), children(std::process::id()).len()]
 }
 
 #[test]
@@ -64,17 +61,12 @@ fn workers_end_with_their_parent() {
     let mut owner = Process::start(&mut alone("own_a_cluster_until_killed"));
     let mut lines = BufReader::new(owner.0.stdout.take().unwrap()).lines();
     let ids = lines.find_map(|line| Some(line.unwrap().strip_prefix("workers ")?.to_owned())).unwrap();
-    let folders: Vec<String> = ids.split_whitespace().map(|id| format!("/proc/{id}")).collect();
-    assert!(folders.len() == 2 && folders.iter().all(|folder| fs::exists(folder).unwrap()));
+    let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert!(ids.len() == 2 && !ids.iter().any(|&id| is_gone(id)));
     let begun = Instant::now();
     drop(owner);
-    eventually("the workers are gone", || folders.iter().all(|folder| is_gone(folder)));
+    eventually("the workers are gone", || ids.iter().all(|&id| is_gone(id)));
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-}
-
-/// Whether a process has ended: its new parent may take its time to take it off the list.
-fn is_gone(folder: &str) -> bool {
-    fs::read_to_string(format!("{folder}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 #[test]

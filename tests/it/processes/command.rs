@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use gridloom::cluster::SchedulerServer;
 use gridloom::scheduler::Limits;
-use gridloom::{Array, DType, Devices, Kernel, LocalCluster};
+use gridloom::{Array, DType, Devices, Kernel};
 use rustix::process::Signal;
 use serde_json::Value as Json;
 
-use super::harness::{ANY_PORT, Process, Scheduler, eventually, gridloom};
+use super::harness::{ANY_PORT, Process, Scheduler, embedded_on_gpu, eventually, gridloom};
 use crate::cluster::compute;
 
 fn text(bytes: &[u8]) -> &str {
@@ -54,6 +54,8 @@ fn the_commands_find_each_other_by_a_file() {
         || -> Json { serde_json::from_str(&succeeds(&mut run("status --scheduler-file s.json --json"))).unwrap() };
     eventually("both are there", || status()["workers"].as_array().unwrap().len() == 2);
     assert!(status()["workers"][0]["traffic"]["packet_bytes"].as_u64().unwrap() >= 1200);
+    let is_one_of_them = |worker: &Json| workers.iter().any(|process| worker["process"] == process.0.id());
+    assert!(status()["workers"].as_array().unwrap().iter().all(is_one_of_them));
     let table = succeeds(&mut run("status --scheduler-file s.json"));
     assert!(table.starts_with("2 workers") && table.contains("one") && table.contains("cpu cranelift"), "{table}");
     let port = address_in(folder.path()).rsplit_once(':').unwrap().1.to_owned();
@@ -119,11 +121,7 @@ fn credentials_that_are_refused_are_named_at_once() {
 /// What is on a device travels as well.
 #[test]
 fn a_worker_on_a_gpu_gives_the_bits_of_an_embedded_one() {
-    let embedded = LocalCluster::options().devices(Devices::Gpu).start();
-    let Ok(embedded) = embedded else {
-        assert!(std::env::var_os("GRIDLOOM_REQUIRE_GPU").is_none(), "GRIDLOOM_REQUIRE_GPU is set, and there is no GPU");
-        return eprintln!("skipped: there is no GPU, real or software");
-    };
+    let Some(embedded) = embedded_on_gpu() else { return };
     let scheduler = Scheduler::start();
     let _worker = scheduler.worker_on("gpu", "gpu", &[]);
     let x = Array::random([64, 1000]).with_dtype(DType::F32).chunks([8, 1000]);

@@ -1,5 +1,6 @@
 //! A scheduler in this process, others around it, and work that takes its time.
 
+use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use gridloom::client::{ClusterStatus, status};
 use gridloom::cluster::SchedulerServer;
 use gridloom::scheduler::{Limits, WorkerStatus};
-use gridloom::{Array, Client, Kernel, LocalCluster, Value};
+use gridloom::{Array, Client, Devices, Kernel, LocalCluster, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -37,6 +38,22 @@ pub(super) fn gridloom(arguments: &[&str]) -> Command {
         command.env_remove(variable);
     }
     command
+}
+
+/// Whether a process has ended: its new parent may take its time to take it off the list.
+pub(super) fn is_gone(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// The processes that one has started.
+pub(super) fn children(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lines = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lines.flat_map(|line| line.split_whitespace().flat_map(str::parse).collect::<Vec<u32>>()).collect()
+}
+
+pub(super) fn kill(process: u32) {
+    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL).unwrap();
 }
 
 /// A process of ours, killed when it is dropped.
@@ -124,7 +141,8 @@ impl Scheduler {
         let usual =
             ["worker", &address, "--name", name, "--device", device, "--threads", "1", "--memory-limit", "1GiB"];
         let worker = Process::start(&mut self.command(&[&usual[..], more].concat()));
-        eventually("a worker registers", || self.find(name).is_some());
+        let registers = if device == "gpu" { format!("{name}-gpu0") } else { name.to_owned() };
+        eventually("a worker registers", || self.find(&registers).is_some());
         worker
     }
 
@@ -147,4 +165,15 @@ pub(super) fn slow(blocks: u64) -> Array {
 pub(super) fn expected(array: &Array) -> Value {
     let cluster = LocalCluster::options().workers(2).start().unwrap();
     cluster.client().compute(array).unwrap().wait().unwrap()
+}
+
+/// The embedded cluster on the GPUs that there are, software ones too. Without any, says so, or fails where one is
+/// required.
+pub(super) fn embedded_on_gpu() -> Option<LocalCluster> {
+    let embedded = LocalCluster::options().devices(Devices::Gpu).start().ok();
+    if embedded.is_none() {
+        assert!(std::env::var_os("GRIDLOOM_REQUIRE_GPU").is_none(), "GRIDLOOM_REQUIRE_GPU is set, and there is no GPU");
+        eprintln!("skipped: there is no GPU, real or software");
+    }
+    embedded
 }

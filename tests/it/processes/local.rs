@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use gridloom::{Array, Future, Kernel, LocalCluster, Reduce, Value};
 use ndarray::Array1;
-use rustix::process::{Pid, Signal, kill_process};
 
-use super::harness::{eventually, expected, slow};
+use super::harness::{eventually, expected, kill, slow};
 use crate::cluster::{compute, expressions};
 
 pub(super) fn cluster(workers: usize) -> LocalCluster {
@@ -88,10 +87,6 @@ fn a_job_outlives_many_workers() {
     eprintln!("{deaths} workers died over {blocks} blocks");
     assert!(deaths >= 3, "too short a job for its faults");
     assert_eq!(waiting.join().unwrap().unwrap().bytes(), expected.bytes());
-}
-
-fn kill(process: u32) {
-    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL).unwrap();
 }
 
 #[test]

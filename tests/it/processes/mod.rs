@@ -4,5 +4,6 @@
 mod closing;
 mod command;
 mod failure;
+mod gpu;
 mod harness;
 mod local;

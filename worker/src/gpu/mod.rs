@@ -53,7 +53,7 @@ pub use diagnose::{Missing, missing};
 pub use select::{SelectError, Visibility};
 
 use crate::cpu::{self, CodeGenerator, Programs};
-use crate::executor::{EventSink, Executor, Task};
+use crate::executor::{EventSink, ExecuteError, Executor, Task};
 use crate::ids::{ArrayId, KernelHash};
 use crate::kernel::{Requirements, TypedKernel};
 use crate::slots::{Compute, Slots};
@@ -149,6 +149,10 @@ impl Executor for GpuExecutor {
 
     fn slots(&self) -> usize {
         self.slots.count()
+    }
+
+    fn check(&self) -> Result<(), ExecuteError> {
+        self.engine.gpu.check()
     }
 
     fn add_kernel(&mut self, kernel: Arc<TypedKernel>) {

@@ -17,5 +17,5 @@ mod worker;
 pub use data_root::DataRoot;
 pub use inbox::Inbox;
 pub use remote::{REDIAL_FOR, RemoteError, RemoteOptions, RemoteWorker};
-pub use stop::Stop;
+pub use stop::{Stop, Wish};
 pub use worker::{Device, StartError, Worker, WorkerOptions, executed};

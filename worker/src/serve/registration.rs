@@ -15,7 +15,7 @@ use super::stop::{Stop, Wish};
 use super::worker::{Worker, executed};
 use crate::agent::{Answer, Event, FetchId, Outward, Part, ReplyTo};
 use crate::block::Block;
-use crate::executor;
+use crate::executor::{self, ExecuteError};
 use crate::net::identity::Role;
 use crate::net::{
     Bulk, BulkOptions, Control, Dialer, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Question, Received, Reply,
@@ -26,12 +26,17 @@ use crate::wire::{FetchError, Register, ToScheduler, ToWorker};
 /// What is expected of a fetch over QUIC, at ordinary packets. A hint for placement.
 const FETCH_BYTES_PER_SECOND: u64 = 400 << 20;
 
+/// How long after the first failure on a lost device the one that lost it may come.
+const BLAME_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Why a registration ended.
 pub(super) enum End {
     /// It was told to.
     Told,
     /// There is nobody to tell it anything.
     SchedulerGone(NetError),
+    /// There is nothing to compute with.
+    DeviceLost(ExecuteError),
 }
 
 /// What comes.
@@ -53,6 +58,8 @@ pub(super) struct Registration {
     /// Where answers go that are owed.
     replies: HashMap<ReplyTo, Reply>,
     asked: u64,
+    /// Why its device was lost, once it was, and when that is the end of it.
+    lost: Option<(Duration, ExecuteError)>,
 }
 
 impl Registration {
@@ -83,15 +90,26 @@ impl Registration {
         tracing::info!(party = %control.party(), address = register.address, "registers");
         // If the connection has ended, it says so itself.
         let _ = control.send(&ToScheduler::Register(register));
-        stop.tell(inbox.sender(), Input::Wish);
-        Ok(Registration { inbox, control, bulk, worker, replies: HashMap::new(), asked: 0 })
+        let wished = inbox.sender();
+        stop.tell(move |wish| wished.send(Input::Wish(wish)).is_ok());
+        Ok(Registration { inbox, control, bulk, worker, replies: HashMap::new(), asked: 0, lost: None })
     }
 
     /// Serves until the end. After `lifetime` it leaves by itself.
     pub(super) fn serve(mut self, lifetime: Option<Duration>) -> End {
+        let end = self.run(lifetime);
+        if let End::DeviceLost(_) = end {
+            // To close it would wait for its work, and what hangs never ends. It is left to the process's end.
+            std::mem::forget(self.worker);
+        }
+        end
+    }
+
+    fn run(&mut self, lifetime: Option<Duration>) -> End {
         let mut leaves = lifetime.map(|lifetime| self.inbox.now() + lifetime);
         loop {
-            let due = self.worker.next_timeout().into_iter().chain(leaves).min();
+            let ends = self.lost.as_ref().map(|&(at, _)| at);
+            let due = self.worker.next_timeout().into_iter().chain(leaves).chain(ends).min();
             let input = self.inbox.next(due);
             if leaves.is_some_and(|at| at <= self.inbox.now()) {
                 leaves = None;
@@ -104,6 +122,9 @@ impl Registration {
                 if let Some(end) = self.carry(outward) {
                     return end;
                 }
+            }
+            if let Some((_, error)) = self.lost.take_if(|(at, _)| *at <= self.inbox.now()) {
+                return End::DeviceLost(error);
             }
         }
     }
@@ -128,12 +149,26 @@ impl Registration {
                 // The holder has cut it.
                 Event::Fetched { fetch, result: result.map(|data| Part { data, region: None }) }
             }
-            Some(Input::Executed(event)) => executed(event),
+            Some(Input::Executed(event)) => self.heard(event)?,
             Some(Input::Wish(Wish::Leave)) => Event::Leave,
             Some(Input::Wish(Wish::End)) => return Some(End::Told),
         };
         self.tell(event);
         None
+    }
+
+    /// What the agent hears of a task. Once the device is lost, that is which block is to blame, if one is; of what merely
+    /// met with it, whoever misses this worker has it done by others.
+    fn heard(&mut self, event: executor::Event) -> Option<Event<Block>> {
+        let Err(error) = self.worker.check() else { return Some(executed(event)) };
+        let is_to_blame = matches!(event.result, Err(ExecuteError::Deadline { .. }));
+        let patience = if is_to_blame { Duration::ZERO } else { BLAME_PATIENCE };
+        let ends = self.inbox.now() + patience;
+        self.lost = match self.lost.take() {
+            Some((at, error)) => Some((at.min(ends), error)),
+            None => Some((ends, error)),
+        };
+        is_to_blame.then(|| executed(event))
     }
 
     fn tell(&mut self, event: Event<Block>) {

@@ -2,7 +2,7 @@
 //! has had no scheduler for [`REDIAL_FOR`].
 //!
 //! A registration that ends takes everything with it: blocks, connections, threads. The next one has a new id, and
-//! begins with nothing.
+//! begins with nothing. A device that is lost ends the worker: it is its process's to lose, and another's to have again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::registration::{End, Registration};
 use super::stop::Stop;
 use super::worker::{StartError, WorkerOptions};
+use crate::executor::ExecuteError;
 use crate::net::identity::Token;
 use crate::net::{Dialer, NetError, Refusal};
 
@@ -51,6 +52,9 @@ pub enum RemoteError {
     /// It cannot compute here.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Its device is lost, and can be had again by another process at most.
+    #[error(transparent)]
+    DeviceLost(ExecuteError),
     /// No scheduler for [`REDIAL_FOR`].
     #[error("no scheduler at {address} for {} s: {last}", REDIAL_FOR.as_secs())]
     SchedulerGone {
@@ -81,13 +85,14 @@ impl RemoteWorker {
     /// Serves until it is told to end, by the scheduler or by its stop.
     ///
     /// # Errors
-    /// If it is refused, or finds no scheduler.
+    /// If it is refused, loses its device, or finds no scheduler.
     pub fn run(&self) -> Result<(), RemoteError> {
         let mut since = Instant::now();
         while self.stop.wish().is_none() {
             let last = match Registration::begin(&self.options, &self.dialer, &self.stop) {
                 Ok(registration) => match registration.serve(self.left()) {
                     End::Told => return Ok(()),
+                    End::DeviceLost(error) => return Err(RemoteError::DeviceLost(error)),
                     End::SchedulerGone(error) => {
                         tracing::warn!(%error, scheduler = self.options.scheduler, "the scheduler is gone");
                         since = Instant::now();

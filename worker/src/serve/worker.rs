@@ -92,9 +92,18 @@ impl Worker {
             class: self.class.clone(),
             is_software: self.is_software,
             offers: self.executor.offers(),
+            process: std::process::id(),
             address: String::new(),
             fetch_bytes_per_second: FETCH_BYTES_PER_SECOND,
         }
+    }
+
+    /// Whether its work can still end well.
+    ///
+    /// # Errors
+    /// [`ExecuteError::DeviceLost`] once its device is lost.
+    pub fn check(&self) -> Result<(), ExecuteError> {
+        self.executor.check()
     }
 
     /// Takes note of what happened at `now`.

@@ -42,6 +42,8 @@ pub struct Register {
     pub is_software: bool,
     /// What kernels may need and it has.
     pub offers: Requirements,
+    /// The number of its process on its machine. Nothing hangs on it.
+    pub process: u32,
     /// Where its peers reach it; empty inside one process.
     pub address: String,
     /// What it expects to fetch from a peer, in bytes per second. A hint for placement.
@@ -59,6 +61,7 @@ impl Register {
             class: DeviceClass::Cpu,
             is_software: false,
             offers: Requirements::ALL,
+            process: 0,
             address: String::new(),
             fetch_bytes_per_second: FETCH_BYTES_PER_SECOND,
         }

@@ -107,7 +107,10 @@ fn a_lost_device_fails_its_work() {
     executor.prepare(work.stage.clone());
     executor.submit(work.task(0));
     let there = events.recv().unwrap().result.unwrap();
+    assert_eq!(executor.check(), Ok(()));
     executor.lose("unplugged");
+    let lost = executor.check().unwrap_err();
+    assert!(matches!(&lost, ExecuteError::DeviceLost { why, .. } if why == "unplugged"), "{lost:?}");
     assert!(there[0].buffer.fetch().unwrap_err().why.contains("unplugged"));
     (0..10).for_each(|block| executor.submit(work.task(block)));
     for _ in 0..10 {
