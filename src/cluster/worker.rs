@@ -11,7 +11,7 @@ use gridloom_worker::net::NetError;
 use gridloom_worker::net::identity::Token;
 use gridloom_worker::serve::{DataRoot, Device, RemoteError, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
 
-use super::budget::Budget;
+use super::budget::{BlockMemory, Budget};
 use super::gpus::{GPU_SLOTS, usable_gpus};
 use super::{BLOCK_TIMEOUT, ClusterError};
 use crate::client::Devices;
@@ -30,7 +30,7 @@ pub struct RemoteWorkers {
     pub devices: Devices,
     /// Slots of the one on the CPU; a core each unless said otherwise.
     pub threads: Option<NonZeroUsize>,
-    /// What the blocks of each may take; all share the memory of this process unless said otherwise.
+    /// What each may take, the program itself included; all share the memory of this process unless said otherwise.
     pub memory_bytes: Option<u64>,
     /// Which files they may open.
     pub data_root: DataRoot,
@@ -96,7 +96,10 @@ impl RemoteWorkers {
         let gpus = if self.devices == Devices::Cpu { Vec::new() } else { usable_gpus(self.devices)? };
         let has_cpu = self.devices != Devices::Gpu;
         let count = gpus.len() + usize::from(has_cpu);
-        let memory_bytes = self.memory_bytes.unwrap_or_else(|| Budget::of_this_process().share(count));
+        let limit = self.memory_bytes.unwrap_or_else(|| Budget::of_this_process().share(count));
+        let memory = BlockMemory::of(limit).ok_or(ClusterError::LittleMemory { bytes: limit })?;
+        gridloom_worker::block::set_bytes_max(memory.buffer_bytes.saturating_mul(count as u64));
+        let memory_bytes = memory.ledger_bytes;
         let (block_timeout, code_generator) = (self.block_timeout, CodeGenerator::default());
         let slots = self.threads.map_or_else(host::cores, NonZeroUsize::get);
         let cpu = has_cpu.then(|| Device::Cpu(CpuOptions { slots, block_timeout, code_generator }));

@@ -6,3 +6,4 @@ mod command;
 mod failure;
 mod harness;
 mod local;
+mod memory;
