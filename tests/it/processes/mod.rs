@@ -3,6 +3,7 @@
 
 mod closing;
 mod command;
+mod disk;
 mod failure;
 mod harness;
 mod local;
