@@ -8,3 +8,6 @@ mod failure;
 mod harness;
 mod local;
 mod memory;
+mod network;
+mod scenario;
+mod suspect;
