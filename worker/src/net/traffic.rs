@@ -71,7 +71,7 @@ impl Tally {
         let (now, sum) = (Instant::now(), counted.sum());
         let (then, before) = counted.last.replace((now, sum)).unwrap_or((now, BulkTraffic::default()));
         let seconds = (now - then).as_secs_f64().max(1.0);
-        let rate = |after: u64, before: u64| ((after - before) as f64 / seconds) as u64;
+        let rate = |after: u64, before: u64| (after.saturating_sub(before) as f64 / seconds) as u64;
         let news = BulkTraffic {
             bytes_sent_per_second: rate(sum.bytes_sent, before.bytes_sent),
             bytes_received_per_second: rate(sum.bytes_received, before.bytes_received),
