@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     keep_vulkan_quiet();
+    outlive_file_limits();
     gridloom::cli::main()
 }
 
@@ -16,3 +17,15 @@ fn keep_vulkan_quiet() {
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
+
+/// A file that may grow no more is an error of whoever writes it, as a full disk is. Unless told otherwise the system
+/// ends the program instead, and leaves its temporary file behind.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn outlive_file_limits() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+#[cfg(not(unix))]
+fn outlive_file_limits() {}

@@ -140,7 +140,7 @@ pub(super) struct WorkerArgs {
     /// Threads on the CPU. Without it: one per core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     pub(super) threads: Option<u32>,
-    /// What its blocks may take on each device: 8GiB, 500MB. Without it: 60% of the memory, shared out
+    /// The most memory it takes for each device: 8GiB, 500MB. Without it: 60% of what there is, shared out
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(super) memory_limit: Option<u64>,
     /// What people call it. Without it: the machine's name and the process's number

@@ -120,7 +120,9 @@ impl CliError {
             | CliError::SchedulerFile { .. }
             | CliError::NoRank
             | CliError::Connect(ConnectError::Token(_) | ConnectError::NoToken)
-            | CliError::Cluster(ClusterError::NoGpu { .. } | ClusterError::Select(_))
+            | CliError::Cluster(
+                ClusterError::NoGpu { .. } | ClusterError::Select(_) | ClusterError::LittleMemory { .. },
+            )
             | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),
             CliError::Client(ClientError::Job(JobError::Memory { .. }) | ClientError::Memory { .. }) => MENDABLE,

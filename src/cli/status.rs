@@ -1,6 +1,7 @@
 //! `gridloom status`: how a cluster stands, as a table or as one JSON object.
 
 use gridloom_worker::net::Traffic;
+use gridloom_worker::wire::BulkTraffic;
 use serde_json::{Value, json};
 
 use super::human::{Bytes, Time};
@@ -64,6 +65,7 @@ pub(super) fn json(status: &ClusterStatus) -> Value {
             "blocks_held": worker.blocks_held,
             "blocks_outstanding": worker.blocks_outstanding,
             "traffic": status.traffic.get(&worker.worker).map(traffic),
+            "bulk": status.bulk.get(&worker.worker).map(bulk),
         })
     };
     let scheduler = &status.scheduler;
@@ -85,5 +87,18 @@ fn traffic(traffic: &Traffic) -> Value {
         "packets_lost": traffic.packets_lost,
         "congestions": traffic.congestions,
         "window_bytes": traffic.window_bytes,
+    })
+}
+
+fn bulk(bulk: &BulkTraffic) -> Value {
+    json!({
+        "connections": bulk.connections,
+        "packet_bytes": bulk.packet_bytes,
+        "bytes_sent": bulk.bytes_sent,
+        "bytes_received": bulk.bytes_received,
+        "bytes_sent_per_second": bulk.bytes_sent_per_second,
+        "bytes_received_per_second": bulk.bytes_received_per_second,
+        "packets_sent": bulk.packets_sent,
+        "packets_lost": bulk.packets_lost,
     })
 }

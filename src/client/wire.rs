@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gridloom_worker::ids::WorkerId;
 use gridloom_worker::net::Traffic;
+use gridloom_worker::wire::BulkTraffic;
 use serde::{Deserialize, Serialize};
 
 use crate::scheduler::{FromClient, Status, ToClient};
@@ -35,4 +36,6 @@ pub struct ClusterStatus {
     pub scheduler: Status,
     /// What the scheduler's connections to workers have seen.
     pub traffic: BTreeMap<WorkerId, Traffic>,
+    /// What each worker's connections for blocks have seen, by what it said last.
+    pub bulk: BTreeMap<WorkerId, BulkTraffic>,
 }

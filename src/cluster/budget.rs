@@ -1,4 +1,4 @@
-//! The memory of a local cluster's workers together.
+//! The memory of a local cluster's workers together, and what of a worker's own is for its blocks.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,27 @@ use crate::host;
 /// The share of this process's memory that all workers together may fill, in percent: the rest is for the program itself
 /// and for what it gathers.
 const BUDGET_PERCENT: u64 = 80;
+
+/// What a worker's process may take beside the memory of its blocks: the program, the code that it generates, what the
+/// network has in flight. `tests/it/processes/memory.rs` measures that it is enough.
+pub(super) const PROGRAM_BYTES: u64 = 48 << 20;
+
+/// What of a worker's memory is for blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockMemory {
+    /// What their buffers may take.
+    pub(super) buffer_bytes: u64,
+    /// What its ledger may count: a buffer is at most an eighth larger than its block.
+    pub(super) ledger_bytes: u64,
+}
+
+impl BlockMemory {
+    /// Of a worker that may take `bytes` in all; none where the program itself takes as much.
+    pub(super) fn of(bytes: u64) -> Option<BlockMemory> {
+        let buffer_bytes = bytes.checked_sub(PROGRAM_BYTES).filter(|&left| left > 0)?;
+        Some(BlockMemory { buffer_bytes, ledger_bytes: buffer_bytes / 9 * 8 })
+    }
+}
 
 /// What there is, and who was given how much of it.
 #[derive(Debug)]
@@ -48,6 +69,13 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_have_what_the_program_leaves() {
+        let left = |bytes| BlockMemory::of(PROGRAM_BYTES + bytes);
+        assert_eq!(left(90), Some(BlockMemory { buffer_bytes: 90, ledger_bytes: 80 }));
+        assert_eq!((left(0), BlockMemory::of(1)), (None, None));
+    }
 
     #[test]
     fn workers_never_have_more_than_the_budget_and_there_is_always_some_left() {

@@ -86,6 +86,15 @@ pub enum ClusterError {
         /// What this machine lacks for one.
         missing: Vec<String>,
     },
+    /// A worker's memory limit leaves nothing for blocks.
+    #[error(
+        "a worker of {bytes} bytes has no memory for blocks: the program itself may take {}",
+        budget::PROGRAM_BYTES
+    )]
+    LittleMemory {
+        /// The limit.
+        bytes: u64,
+    },
     /// A worker of this process ended by itself.
     #[error(transparent)]
     Remote(#[from] RemoteError),

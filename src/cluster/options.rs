@@ -44,7 +44,8 @@ impl ClusterOptions {
         self
     }
 
-    /// Bytes that the blocks of each worker may take. By default all workers have one budget, fixed at the start: 80% of
+    /// Bytes that the blocks of each worker may take; with [`ClusterOptions::processes`], what each process may take in
+    /// all, the program itself included. By default all workers have one budget, fixed at the start: 80% of
     /// the memory this process may use. Workers that are started together share three quarters of what is not given out
     /// of it yet, so that the first ones have 60% and there is always some left to scale up; a worker that ends gives
     /// its part back.

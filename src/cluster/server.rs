@@ -14,7 +14,7 @@ use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::net::identity::{Authority, Role, Token};
 use gridloom_worker::net::{Control, Received, Refusal, Server, Session};
 use gridloom_worker::serve::Inbox;
-use gridloom_worker::wire::{ToScheduler, ToWorker};
+use gridloom_worker::wire::{BulkTraffic, ToScheduler, ToWorker};
 
 use super::ClusterError;
 use super::roll::Roll;
@@ -103,6 +103,8 @@ struct Worker {
     control: Control<ToWorker>,
     /// What it calls itself, once it has registered.
     name: Option<String>,
+    /// What it said last of its connections for blocks.
+    bulk: BulkTraffic,
 }
 
 /// The scheduler, and everyone's connection.
@@ -166,7 +168,7 @@ impl Shell {
                     return session.refuse(Refusal::Retired);
                 }
                 let control = session.start(move |received| say(&inbox, Input::Worker(worker, received)));
-                self.workers.insert(worker, Worker { control, name: None });
+                self.workers.insert(worker, Worker { control, name: None, bulk: BulkTraffic::default() });
             }
             Role::Client => {
                 let client = ClientId(party.id);
@@ -195,8 +197,9 @@ impl Shell {
             }
             Received::Message(ToScheduler::Register(_)) => known.control.refuse(Refusal::Malformed),
             Received::Message(ToScheduler::Worker(message)) => self.tell(Event::Worker { worker, message }),
+            Received::Message(ToScheduler::Bulk(seen)) => known.bulk = seen,
             Received::Closed(error) => {
-                tracing::info!(%worker, %error, traffic = ?known.control.traffic(), "a worker is gone");
+                tracing::info!(%worker, %error, traffic = ?known.control.traffic(), bulk = ?known.bulk, "a worker is gone");
                 self.part(worker);
             }
         }
@@ -243,7 +246,8 @@ impl Shell {
         let mut scheduler = self.scheduler.status();
         scheduler.clients = scheduler.clients.saturating_sub(1);
         let traffic = self.workers.iter().map(|(&id, worker)| (id, worker.control.traffic()));
-        ClusterStatus { scheduler, traffic: traffic.collect() }
+        let bulk = self.workers.iter().map(|(&id, worker)| (id, worker.bulk));
+        ClusterStatus { scheduler, traffic: traffic.collect(), bulk: bulk.collect() }
     }
 
     /// Nobody is to wait for what will not be.

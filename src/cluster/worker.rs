@@ -14,7 +14,7 @@ use gridloom_worker::gpu::{Adapter, GpuOptions};
 use gridloom_worker::net::identity::Token;
 use gridloom_worker::serve::{DataRoot, Device, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
 
-use super::budget::Budget;
+use super::budget::{BlockMemory, Budget};
 use super::child::program;
 use super::gpu_process::GpuProcess;
 use super::gpus::{GPU_SLOTS, gpu_of_name, ledger_bytes, name_of, usable_gpus};
@@ -35,7 +35,7 @@ pub struct RemoteWorkers {
     pub devices: Devices,
     /// Slots of the one on the CPU; a core each unless said otherwise.
     pub threads: Option<NonZeroUsize>,
-    /// What the blocks of each may take; all share the memory of this process unless said otherwise.
+    /// What each may take, the program itself included; all share the memory of this process unless said otherwise.
     pub memory_bytes: Option<u64>,
     /// Which files they may open.
     pub data_root: DataRoot,
@@ -108,20 +108,24 @@ impl RemoteWorkers {
         }
         let gpus = if self.devices == Devices::Cpu { Vec::new() } else { usable_gpus(self.devices)? };
         let has_cpu = self.devices != Devices::Gpu;
-        let memory_bytes = self.memory_bytes(gpus.len() + usize::from(has_cpu));
+        let limit = self.memory_bytes(gpus.len() + usize::from(has_cpu));
         let slots = self.threads.map_or_else(host::cores, NonZeroUsize::get);
         let code_generator = CodeGenerator::default();
         let cpu = Device::Cpu(CpuOptions { slots, block_timeout: self.block_timeout, code_generator });
-        let here = has_cpu.then(|| self.here(cpu, memory_bytes, stop));
+        let here = has_cpu.then(|| self.here(cpu, limit, stop));
         let gpus = gpus.iter().enumerate();
-        here.into_iter().chain(gpus.map(|(number, gpu)| self.apart(number, gpu, memory_bytes))).collect()
+        here.into_iter().chain(gpus.map(|(number, gpu)| self.apart(number, gpu, limit))).collect()
     }
 
+    /// What each of so many workers may take in all.
     fn memory_bytes(&self, workers: usize) -> u64 {
         self.memory_bytes.unwrap_or_else(|| Budget::of_this_process().share(workers))
     }
 
-    fn here(&self, device: Device, memory_bytes: u64, stop: &Stop) -> Result<Part, ClusterError> {
+    /// The one worker of this process, which may take `limit` bytes of memory.
+    fn here(&self, device: Device, limit: u64, stop: &Stop) -> Result<Part, ClusterError> {
+        let BlockMemory { buffer_bytes, ledger_bytes: memory_bytes } = block_memory(limit)?;
+        gridloom_worker::block::set_bytes_max(buffer_bytes);
         let options = RemoteOptions {
             scheduler: self.scheduler.clone(),
             token: self.token.clone(),
@@ -133,7 +137,8 @@ impl RemoteWorkers {
         Ok(Part::Here(Box::new(RemoteWorker::new(options, stop.clone())?)))
     }
 
-    fn apart(&self, number: usize, gpu: &Adapter, memory_bytes: u64) -> Result<Part, ClusterError> {
+    fn apart(&self, number: usize, gpu: &Adapter, limit: u64) -> Result<Part, ClusterError> {
+        let share = block_memory(limit)?.ledger_bytes;
         let name = name_on_gpu(&self.name, number);
         let block_timeout_ms = self.block_timeout.as_millis().max(1);
         let usual = [
@@ -141,8 +146,8 @@ impl RemoteWorkers {
             self.scheduler.clone(),
             format!("--gpu={}", name_of(gpu.info())),
             format!("--name={name}"),
-            format!("--memory-limit={memory_bytes}"),
-            format!("--gpu-memory={}", ledger_bytes(gpu.info().usable_bytes(), self.memory_bytes, memory_bytes)),
+            format!("--memory-limit={limit}"),
+            format!("--gpu-memory={}", ledger_bytes(gpu.info().usable_bytes(), self.memory_bytes, share)),
             format!("--block-timeout={block_timeout_ms}ms"),
             "--with-parent".to_owned(),
         ];
@@ -159,6 +164,10 @@ impl RemoteWorkers {
         let leaves = self.lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
         Ok(Part::Apart(GpuProcess { name, program, arguments, token: self.token.clone(), leaves }))
     }
+}
+
+fn block_memory(limit: u64) -> Result<BlockMemory, ClusterError> {
+    BlockMemory::of(limit).ok_or(ClusterError::LittleMemory { bytes: limit })
 }
 
 /// Runs all of them until they end.

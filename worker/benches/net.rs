@@ -1,5 +1,5 @@
 //! The network on loopback: a block of 64 MiB over QUIC at three packet sizes beside plain TCP, in turns, so that what
-//! else the machine does slows all of them; and round trips of control, idle and beside bulk.
+//! else the machine does slows all of them; and round trips of control, idle and beside bulk. Writes Markdown.
 //! `cargo bench -p gridloom-worker --bench net`
 
 #![allow(clippy::print_stdout)]
@@ -31,6 +31,7 @@ type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
     let authority = Arc::new(Authority::new()?);
+    println!("| work | measured | wanted, or beside | ratio |\n|---|---|---|---|");
     blocks(&authority)?;
     round_trips(&authority)
 }
@@ -127,18 +128,21 @@ fn blocks(authority: &Authority) -> Result<(), Error> {
         BLOCK_BYTES as f64 / median(of) / 1e9
     };
     let plain = rate(&mut seconds[0]);
-    println!("64 MiB, plain TCP: {plain:.2} GB/s");
+    println!("| 64 MiB, plain TCP on loopback | {plain:.2} GB/s | | |");
     for (at, (size, pair)) in sizes.iter().zip(&pairs).enumerate() {
         let (one, four) = (rate(&mut seconds[1 + 2 * at]), rate(&mut seconds[2 + 2 * at]));
-        let (share_one, share_four) = (one / plain, four / plain);
-        println!(
-            "64 MiB, QUIC, packets up to {size}: {one:.2} GB/s ({share_one:.2} of TCP); four at once {four:.2} ({share_four:.2})"
-        );
+        let wanted = match *size {
+            PACKET_BYTES_ETHERNET => "0.4 GB/s",
+            _ => "1.2 GB/s",
+        };
         for (_, traffic) in pair.as_ref().map_err(|error| error.to_string())?.asker.traffic() {
             let (packet, trip) = (traffic.packet_bytes, traffic.round_trip);
+            let (lost, sent) = (traffic.packets_lost, traffic.packets_sent);
             println!(
-                "    packets of {packet}, {} lost of {}, round trip {trip:?}",
-                traffic.packets_lost, traffic.packets_sent
+                "| 64 MiB worker to worker over QUIC, packets of {packet} | {one:.2} GB/s, four at once {four:.2}; \
+                 {lost} of {sent} packets lost, round trip {trip:.0?} | {wanted}; TCP {plain:.2} | {:.2}, {:.2} of TCP |",
+                one / plain,
+                four / plain
             );
         }
     }
@@ -227,5 +231,6 @@ fn round_trips(authority: &Arc<Authority>) -> Result<(), Error> {
 
 fn report(what: &str, seconds: &[f64]) {
     let at = |share: f64| 1e6 * seconds[((seconds.len() - 1) as f64 * share) as usize];
-    println!("{what}: median {:.0} us, p99 {:.0} us", at(0.5), at(0.99));
+    let (p50, p99) = (at(0.5), at(0.99));
+    println!("| {what} | p50 {p50:.0} us, p99 {p99:.0} us | <= 500 us | {:.2} |", p50 / 500.0);
 }

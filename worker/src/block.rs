@@ -57,6 +57,12 @@ pub fn set_pool_bytes_max(bytes: u64) {
     memory::set_pool_bytes_max(usize::try_from(bytes).unwrap_or(usize::MAX));
 }
 
+/// Lets the buffers of this process take at most `bytes` bytes, with those that wait for the next one: these go first,
+/// and then a buffer cannot be had. There is no limit unless one is set.
+pub fn set_bytes_max(bytes: u64) {
+    memory::set_bytes_max(usize::try_from(bytes).unwrap_or(usize::MAX));
+}
+
 /// Gives all memory that waits for the next buffer back to the system.
 pub fn trim() {
     memory::trim();

@@ -5,22 +5,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::harness::{PATIENCE, Process, children, eventually, is_gone};
+use super::harness::{PATIENCE, Process, alone, children, eventually, is_gone};
 use super::local::cluster;
 use crate::cluster::compute;
 use gridloom::Array;
-
-/// One of the tests below, alone in a process.
-fn alone(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let name = format!("processes::closing::{test}");
-    command.args(["--exact", &name, "--ignored", "--nocapture", "--test-threads=1"]).stdin(Stdio::null());
-    command.env_remove("GRIDLOOM_LOG");
-    command
-}
 
 /// Files, threads and children of this process.
 fn counts() -> [usize; 3] {
@@ -30,7 +20,7 @@ fn counts() -> [usize; 3] {
 
 #[test]
 fn clusters_leave_nothing_and_say_nothing() {
-    let output = alone("open_and_close_clusters").output().unwrap();
+    let output = alone("closing::open_and_close_clusters").output().unwrap();
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{complained}");
     assert_eq!(complained, "");
@@ -58,7 +48,7 @@ fn open_and_close_clusters() {
 
 #[test]
 fn workers_end_with_their_parent() {
-    let mut owner = Process::start(&mut alone("own_a_cluster_until_killed"));
+    let mut owner = Process::start(&mut alone("closing::own_a_cluster_until_killed"));
     let mut lines = BufReader::new(owner.0.stdout.take().unwrap()).lines();
     let ids = lines.find_map(|line| Some(line.unwrap().strip_prefix("workers ")?.to_owned())).unwrap();
     let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();

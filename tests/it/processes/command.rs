@@ -56,6 +56,7 @@ fn the_commands_find_each_other_by_a_file() {
     assert!(status()["workers"][0]["traffic"]["packet_bytes"].as_u64().unwrap() >= 1200);
     let is_one_of_them = |worker: &Json| workers.iter().any(|process| worker["process"] == process.0.id());
     assert!(status()["workers"].as_array().unwrap().iter().all(is_one_of_them));
+    assert!(status()["workers"][0]["bulk"]["packets_lost"].is_u64());
     let table = succeeds(&mut run("status --scheduler-file s.json"));
     assert!(table.starts_with("2 workers") && table.contains("one") && table.contains("cpu cranelift"), "{table}");
     let port = address_in(folder.path()).rsplit_once(':').unwrap().1.to_owned();

@@ -1,10 +1,10 @@
 //! A scheduler in this process, others around it, and work that takes its time.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,26 @@ pub(super) fn kill(process: u32) {
     kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL).unwrap();
 }
 
+/// One of the ignored tests of these modules, alone in a process.
+pub(super) fn alone(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let name = format!("processes::{test}");
+    command.args(["--exact", &name, "--ignored", "--nocapture", "--test-threads=1"]).stdin(Stdio::null());
+    command.env_remove("GRIDLOOM_LOG");
+    command
+}
+
+/// A command run by a script of the shell, whose `"$@"` it is.
+pub(super) fn within(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    shell
+}
+
 /// A process of ours, killed when it is dropped.
 pub(super) struct Process(pub(super) Child);
 
@@ -101,7 +121,11 @@ impl Scheduler {
     }
 
     pub(super) fn with(limits: Limits) -> Scheduler {
-        let (server, folder) = (SchedulerServer::start(ANY_PORT, limits).unwrap(), tempfile::tempdir().unwrap());
+        Scheduler::at(ANY_PORT, limits)
+    }
+
+    pub(super) fn at(listen: SocketAddr, limits: Limits) -> Scheduler {
+        let (server, folder) = (SchedulerServer::start(listen, limits).unwrap(), tempfile::tempdir().unwrap());
         server.token().write(&folder.path().join("token")).unwrap();
         Scheduler { server, folder }
     }
@@ -140,9 +164,15 @@ impl Scheduler {
         let address = self.address();
         let usual =
             ["worker", &address, "--name", name, "--device", device, "--threads", "1", "--memory-limit", "1GiB"];
-        let worker = Process::start(&mut self.command(&[&usual[..], more].concat()));
         let registers = if device == "gpu" { format!("{name}-gpu0") } else { name.to_owned() };
-        eventually("a worker registers", || self.find(&registers).is_some());
+        self.started(&registers, &mut self.command(&[&usual[..], more].concat()))
+    }
+
+    /// Starts a worker and waits until one of this name has registered.
+    #[track_caller]
+    pub(super) fn started(&self, name: &str, command: &mut Command) -> Process {
+        let worker = Process::start(command);
+        eventually("a worker registers", || self.find(name).is_some());
         worker
     }
 
@@ -176,4 +206,13 @@ pub(super) fn embedded_on_gpu() -> Option<LocalCluster> {
         eprintln!("skipped: there is no GPU, real or software");
     }
     embedded
+}
+
+/// Why a command that tries what not every machine permits has failed, if it has.
+pub(super) fn complaint(tried: io::Result<Output>) -> Option<String> {
+    match tried {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
 }

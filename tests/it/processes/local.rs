@@ -1,7 +1,7 @@
 //! A local cluster whose workers are processes.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gridloom::{Array, Future, Kernel, LocalCluster, Reduce, Value};
 use ndarray::Array1;
@@ -65,18 +65,21 @@ fn kill_amid(cluster: &LocalCluster, future: &Future<Value>) {
     kill(*cluster.process_ids().last().unwrap());
 }
 
-/// Three workers, of which one dies every 700 ms: a mean life of 2 s. `GRIDLOOM_CHAOS_BLOCKS=9000` is a job of a minute on
-/// two cores.
+/// Three workers, of which one dies every 700 ms: a mean life of 2 s. `GRIDLOOM_CHAOS_SECONDS=60` says how long the job
+/// takes if nobody dies; 3 s by default.
 #[test]
 fn a_job_outlives_many_workers() {
-    let blocks = std::env::var("GRIDLOOM_CHAOS_BLOCKS").map_or(700, |blocks| blocks.parse().unwrap());
+    let seconds = std::env::var("GRIDLOOM_CHAOS_SECONDS").map_or(3.0, |seconds| seconds.parse().unwrap());
+    let begun = Instant::now();
+    expected(&slow(100));
+    let blocks = (100.0 * seconds / begun.elapsed().as_secs_f64()) as u64;
     let array = slow(blocks);
     let expected = expected(&array);
     let cluster = cluster(3);
     let future: Future<Value> = cluster.client().compute(&array).unwrap();
     // Its blocks are taken as they come: what stayed on the workers would be lost with them.
     let waiting = std::thread::spawn(move || future.wait());
-    let mut deaths = 0;
+    let (begun, mut deaths) = (Instant::now(), 0);
     while !waiting.is_finished() {
         std::thread::sleep(Duration::from_millis(700));
         // The oldest of them, so that none lives on.
@@ -84,8 +87,8 @@ fn a_job_outlives_many_workers() {
         cluster.scale(3).unwrap();
         deaths += 1;
     }
-    eprintln!("{deaths} workers died over {blocks} blocks");
-    assert!(deaths >= 3, "too short a job for its faults");
+    eprintln!("{deaths} workers died over {blocks} blocks in {:.1?}", begun.elapsed());
+    assert!(f64::from(deaths) >= seconds, "too short a job for its faults");
     assert_eq!(waiting.join().unwrap().unwrap().bytes(), expected.bytes());
 }
 

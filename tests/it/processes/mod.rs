@@ -3,7 +3,12 @@
 
 mod closing;
 mod command;
+mod disk;
 mod failure;
 mod gpu;
 mod harness;
 mod local;
+mod memory;
+mod network;
+mod scenario;
+mod suspect;

@@ -31,6 +31,8 @@ use chance::Chance;
 use client::{Client, Step};
 use world::{Arrival, Party, World};
 
+pub(crate) use world::as_read;
+
 const SEEDS: u64 = 1000;
 
 /// What must have happened in as many seeds.

@@ -1,8 +1,11 @@
-//! What a connection has seen, as plain data for logs and `--json`.
+//! What a connection has seen, and all for blocks together, as plain data for logs and `--json`.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+use crate::wire::BulkTraffic;
 
 /// A connection's own counts, since it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,4 +42,69 @@ impl Traffic {
             window_bytes: stats.path.cwnd,
         }
     }
+}
+
+/// Adds up what connections see.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Mutex<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    open: Vec<quinn::Connection>,
+    ended: BulkTraffic,
+    /// What it came to last, and when.
+    last: Option<(Instant, BulkTraffic)>,
+}
+
+impl Tally {
+    /// One more.
+    pub(super) fn count(&self, connection: quinn::Connection) {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended are let go.
+        counted.sum();
+        counted.open.push(connection);
+    }
+
+    /// What it comes to, with the rates since it was asked last; `None` if nothing has changed since.
+    pub(super) fn news(&self) -> Option<BulkTraffic> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, sum) = (Instant::now(), counted.sum());
+        let (then, before) = counted.last.replace((now, sum)).unwrap_or((now, BulkTraffic::default()));
+        let seconds = (now - then).as_secs_f64().max(1.0);
+        let rate = |after: u64, before: u64| (after.saturating_sub(before) as f64 / seconds) as u64;
+        let news = BulkTraffic {
+            bytes_sent_per_second: rate(sum.bytes_sent, before.bytes_sent),
+            bytes_received_per_second: rate(sum.bytes_received, before.bytes_received),
+            ..sum
+        };
+        (sum != before).then_some(news)
+    }
+}
+
+impl Counted {
+    fn sum(&mut self) -> BulkTraffic {
+        let ended = &mut self.ended;
+        self.open.retain(|connection| {
+            let is_open = connection.close_reason().is_none();
+            if !is_open {
+                add(ended, &Traffic::of(connection));
+            }
+            is_open
+        });
+        let mut sum = self.ended;
+        for seen in self.open.iter().map(Traffic::of) {
+            add(&mut sum, &seen);
+            sum.packet_bytes =
+                if sum.connections == 0 { seen.packet_bytes } else { sum.packet_bytes.min(seen.packet_bytes) };
+            sum.connections += 1;
+        }
+        sum
+    }
+}
+
+fn add(sum: &mut BulkTraffic, seen: &Traffic) {
+    sum.bytes_sent += seen.bytes_sent;
+    sum.bytes_received += seen.bytes_received;
+    sum.packets_sent += seen.packets_sent;
+    sum.packets_lost += seen.packets_lost;
 }

@@ -80,6 +80,11 @@ impl Registration {
         let session = dialer.connect(&options.scheduler, &identity).map_err(net)?;
         let control: Control<ToScheduler> = session.start(move |received| say(&heard, Input::Scheduler(received)));
         dialer.keep_renewed(&control, identity, &bulk);
+        let tells = control.clone();
+        bulk.report(move |news| {
+            tracing::debug!(?news, "traffic of blocks");
+            tells.send(&ToScheduler::Bulk(news)).is_ok()
+        });
         let address = advertised(options.advertise.as_deref(), bulk.address().map_err(net)?);
         let register = Register {
             name: options.name.clone(),

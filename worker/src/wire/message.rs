@@ -78,6 +78,29 @@ pub enum ToScheduler {
     Register(Register),
     /// Everything after it.
     Worker(FromWorker),
+    /// What its connections for blocks have seen so far; said at most once a second, while they see anything.
+    Bulk(BulkTraffic),
+}
+
+/// What all connections for blocks of a process have seen together, those that have ended among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkTraffic {
+    /// How many are open.
+    pub connections: u32,
+    /// The largest packet that is known to arrive whole on each of them; 0 if none is open.
+    pub packet_bytes: u16,
+    /// Bytes sent, headers and repetitions among them.
+    pub bytes_sent: u64,
+    /// Bytes received, likewise.
+    pub bytes_received: u64,
+    /// Of late.
+    pub bytes_sent_per_second: u64,
+    /// Of late.
+    pub bytes_received_per_second: u64,
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Packets that were sent and never acknowledged.
+    pub packets_lost: u64,
 }
 
 /// From the scheduler to one worker.

@@ -124,12 +124,12 @@ async fn answer(holder: &Holder, party: Party, mut send: SendStream, mut receive
             let too_long = WireError::TooLong { bytes: u64::MAX, bytes_max: holder.put_bytes_max };
             let sizes = sizes.ok_or(too_long)?;
             let needs = sizes.iter().fold(0u64, |sum, &bytes| sum.saturating_add(bytes));
-            let Some(room) = holder.room(needs).await else {
-                return say(&mut send, &PeerReply::Refused { request, needs, has: holder.put_bytes_max }).await;
-            };
+            let refused = PeerReply::Refused { request, needs, has: holder.put_bytes_max };
+            let Some(room) = holder.room(needs).await else { return say(&mut send, &refused).await };
             let mut fields = Vec::with_capacity(headers.len());
             for (header, bytes) in headers.into_iter().zip(sizes) {
-                fields.push(body::read(&mut receive, header, bytes).await?);
+                let Some(memory) = body::memory(bytes).await else { return say(&mut send, &refused).await };
+                fields.push(body::read(&mut receive, header, memory).await?);
             }
             (request, Question::Put { block, fields }, Some(room))
         }

@@ -1,8 +1,11 @@
 //! The raw bytes of blocks on a stream: out of shared blocks without a copy where they lie together, into recycled
 //! memory without one at all.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
+use tokio::time::sleep;
 
 use super::STALL_LIMIT;
 use crate::block::{Block, Buffer, BufferMut};
@@ -13,6 +16,11 @@ use crate::wire::BlockHeader;
 
 /// Written at once: small enough that whoever reads slowly is told from whoever does not read.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// How long memory is waited for: whoever sends the block waits longer.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two times that it is asked for.
+const MEMORY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs shorter than this are copied together: a reference to each would cost more.
 const COPIED_RUN_BYTES: usize = 64 << 10;
@@ -108,10 +116,25 @@ async fn write_pieces(stream: &mut SendStream, mut bytes: Bytes) -> Result<(), N
     Ok(())
 }
 
-/// Reads a block of `bytes` bytes, as many as its header has.
-pub(super) async fn read(stream: &mut RecvStream, header: BlockHeader, bytes: u64) -> Result<Block, NetError> {
-    let memory = NetError::system("no memory for a block");
-    let mut buffer = BufferMut::try_new(bytes as usize).map_err(|_| memory(std::io::ErrorKind::OutOfMemory.into()))?;
+/// Memory for a block on its way. Where buffers have a limit, others that hold it are on their way too and let go soon:
+/// it is waited for. `None` if that is in vain.
+pub(super) async fn memory(bytes: u64) -> Option<BufferMut> {
+    let begun = Instant::now();
+    loop {
+        match BufferMut::try_new(bytes as usize) {
+            Ok(buffer) => return Some(buffer),
+            Err(_) if begun.elapsed() >= MEMORY_PATIENCE => return None,
+            Err(_) => sleep(MEMORY_PAUSE).await,
+        }
+    }
+}
+
+/// Reads a block into memory of as many bytes as its header has.
+pub(super) async fn read(
+    stream: &mut RecvStream,
+    header: BlockHeader,
+    mut buffer: BufferMut,
+) -> Result<Block, NetError> {
     let mut rest = buffer.bytes_mut();
     while !rest.is_empty() {
         let read = within("reading a block", STALL_LIMIT, async { Ok(stream.read(rest).await?) }).await?;

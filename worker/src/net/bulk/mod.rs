@@ -28,13 +28,13 @@ use super::error::NetError;
 use super::hello::{greet, welcome};
 use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
 use super::tls::{self, Purpose};
-use super::traffic::Traffic;
+use super::traffic::{Tally, Traffic};
 use super::{HANDSHAKE_LIMIT, PACKET_BYTES_MAX, SERVER_NAME, tuning};
 use crate::agent::{FETCHES_MAX, REPLIES_MAX};
 use crate::block::{BLOCK_BYTES_MAX, Block};
 use crate::ids::{BlockId, WorkerId};
 use crate::shape::Region;
-use crate::wire::FetchError;
+use crate::wire::{BulkTraffic, FetchError};
 
 /// A stream on which nothing moves for this long is given up.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
@@ -45,6 +45,9 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 
 /// A connection that nobody has used for this long is closed: of many workers each would else keep one to every other.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether there is news of the traffic.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// How a [`Bulk`] is made.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +83,8 @@ struct Peers {
     known: Mutex<HashMap<WorkerId, Peer>>,
     /// Of fetches and puts.
     turns: Semaphore,
+    /// Of all connections, also those that others have dialled.
+    tally: Arc<Tally>,
 }
 
 /// A worker, and the connection to it once there is one.
@@ -127,9 +132,14 @@ impl Bulk {
         let server = options.listen.map(|_| server_config(&identity, packet_bytes_max)).transpose()?;
         let config = tuning::endpoint(packet_bytes_max);
         let endpoint = Endpoint::new("net-bulk", options.threads, options.listen, config, server)?;
+        let tally = Arc::<Tally>::default();
         if options.listen.is_some() {
             let holder = Arc::new(answer::Holder::new(asked, options.put_bytes_max));
-            let established = move |(party, connection)| answer::serve(Arc::clone(&holder), party, connection);
+            let counts = Arc::clone(&tally);
+            let established = move |(party, connection): (Party, Connection)| {
+                counts.count(connection.clone());
+                answer::serve(Arc::clone(&holder), party, connection)
+            };
             endpoint.runtime().spawn(listen(endpoint.quinn().clone(), HANDSHAKE_LIMIT, establish, established));
         }
         let peers = Arc::new(Peers {
@@ -138,6 +148,7 @@ impl Bulk {
             identity: Mutex::new(identity),
             known: Mutex::default(),
             turns: Semaphore::new(FETCHES_MAX),
+            tally,
         });
         endpoint.runtime().spawn(tidy(Arc::downgrade(&peers)));
         Ok(Bulk { endpoint, is_listening: options.listen.is_some(), peers })
@@ -218,6 +229,21 @@ impl Bulk {
         open.collect()
     }
 
+    /// Tells what all connections have seen, also those that others have dialled, whenever there is news, until `tell`
+    /// says that nobody listens.
+    pub fn report(&self, tell: impl Fn(BulkTraffic) -> bool + Send + 'static) {
+        let tally = Arc::downgrade(&self.peers.tally);
+        self.endpoint.runtime().spawn(async move {
+            loop {
+                tokio::time::sleep(REPORT_EVERY).await;
+                let Some(news) = tally.upgrade().map(|tally| tally.news()) else { return };
+                if news.is_some_and(|news| !tell(news)) {
+                    return;
+                }
+            }
+        });
+    }
+
     #[cfg(test)]
     pub(super) fn close_idle(&self, limit: Duration) {
         self.peers.close_idle(limit);
@@ -276,7 +302,9 @@ impl Peers {
             drop(send.finish());
             Ok(connection)
         };
-        dial(address, "connecting", HANDSHAKE_LIMIT, once).await
+        let connection: Connection = dial(address, "connecting", HANDSHAKE_LIMIT, once).await?;
+        self.tally.count(connection.clone());
+        Ok(connection)
     }
 }
 

@@ -87,7 +87,9 @@ async fn try_fetch(
         PeerReply::Data { request: of, header } if of == request => {
             let is_wanted = shape.is_none_or(|shape| shape == header.shape);
             let bytes = header.bytes().filter(|_| is_wanted).ok_or(NetError::Truncated)?;
-            body::read(&mut receive, header, bytes).await.map(Ok)
+            let none = NetError::system("no memory for a block");
+            let memory = body::memory(bytes).await.ok_or_else(|| none(std::io::ErrorKind::OutOfMemory.into()))?;
+            body::read(&mut receive, header, memory).await.map(Ok)
         }
         PeerReply::Missing { request: of } if of == request => Ok(Err(FetchError::Missing)),
         _ => Err(NetError::Truncated),

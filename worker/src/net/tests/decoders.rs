@@ -22,8 +22,8 @@ use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
 use crate::wire::codec::frame_length;
 use crate::wire::{
-    BlockHeader, DeviceClass, FetchError, FromWorker, KernelBytes, PeerReply, PeerRequest, Plan, Register, RequestId,
-    Run, ToScheduler, ToWorker, Whereabouts, decode, encode,
+    BlockHeader, BulkTraffic, DeviceClass, FetchError, FromWorker, KernelBytes, PeerReply, PeerRequest, Plan, Register,
+    RequestId, Run, ToScheduler, ToWorker, Whereabouts, decode, encode,
 };
 
 /// How long each decoder is tried.
@@ -167,7 +167,9 @@ fn from_worker() {
         FromWorker::FetchFailed { block: block(), input: block(), holder: None, error: FetchError::Missing },
         FromWorker::Leaving,
     ];
-    try_decoder("from-worker", encoded(messages.map(ToScheduler::Worker)), message::<ToScheduler>);
+    let bulk = ToScheduler::Bulk(BulkTraffic { bytes_sent: 1 << 40, ..BulkTraffic::default() });
+    let messages = messages.map(ToScheduler::Worker).into_iter().chain([bulk]);
+    try_decoder("from-worker", encoded(messages), message::<ToScheduler>);
 }
 
 #[test]
