@@ -45,26 +45,28 @@ fi
 out="$(realpath -m "${1:-target/gpu}")"
 mkdir -p "$out"
 rm -f "$out"/{doctor,gpu,readme}.json "$out"/{gpu.md,conformance.txt}
-SECONDS=0 failed=0
+SECONDS=0 failed=()
 
 say() { printf '%s\n' "$*" | tee -a "$out/gpu.md"; }
-# Runs a command for at most so many seconds, and tells if it fails. What it prints goes where the caller says.
-try() {
-  timeout "$@" && return
-  say "FAILED ($?): ${*:2}" >&2
-  failed=1
+# Runs a command for at most so many seconds, and takes note if it fails. What it prints goes where the caller says.
+try() { timeout "$@" || failed+=("$?: ${*:2}"); }
+# The same, and what it prints is kept for people.
+keep() {
+  try "$@" >"$out/printed" 2>&1
+  tee -a "$out/gpu.md" <"$out/printed"
+  rm "$out/printed"
 }
-# The same, and what it prints is kept as a block of text.
+# The same, as a block of text.
 quote() {
   say '```'
-  try "$@" > >(tee -a "$out/gpu.md") 2>&1
+  keep "$@"
   say '```'
 }
 
 try 60 "$gridloom" doctor --json >"$out/doctor.json"
 quote 60 "$gridloom" doctor
-try 180 "$bench" "${software[@]}" --json "$out/gpu.json" > >(tee -a "$out/gpu.md")
-if [ ! -e "$out/gpu.json" ] && [ "$failed" = 0 ]; then
+keep 180 "$bench" "${software[@]}" --json "$out/gpu.json"
+if [ ! -e "$out/gpu.json" ] && [ "${#failed[@]}" = 0 ]; then
   printf '%ds: no real GPU, nothing was measured\n' "$SECONDS"
   exit
 fi
@@ -81,5 +83,6 @@ GRIDLOOM_REQUIRE_GPU=1 try 240 "$conformance" conformance >"$out/conformance.txt
 say
 say "conformance: $(grep '^test result' "$out/conformance.txt" || echo 'no result')"
 grep -E '(FAILED|panicked at)' "$out/conformance.txt" | head -40 | tee -a "$out/gpu.md" || true
+for command in "${failed[@]}"; do say "FAILED, $command"; done
 printf '%ds, all in %s\n' "$SECONDS" "$out"
-exit "$failed"
+[ "${#failed[@]}" = 0 ]
