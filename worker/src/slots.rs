@@ -2,6 +2,7 @@
 //!
 //! [`Slots`] keeps the executor's contract (one event per task, in whatever way it ends) and knows nothing of what is
 //! computed. A watchdog raises a task's stop flag when it runs longer than its limit; what computes polls it.
+//! A driver that hangs does not: its task fails without it, and its thread is left where it is.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,12 +12,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::block::Block;
-use crate::executor::{Event, EventSink, ExecuteError, Task};
+use crate::executor::{Event, EventSink, ExecuteError, Task, TaskToken};
 use crate::ids::ArrayId;
 use crate::interpreter::StopFlag;
 
 /// How long a slot without work stays awake: about what falling asleep and being woken would cost it.
 const AWAKE: Duration = Duration::from_micros(50);
+
+/// How long after its deadline a task that does not heed its stop flag is given up, where tasks can be.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
+
+/// What a task fails with that is given up: its slot's thread is in a driver that does not return, and is left there.
+pub(crate) type GiveUp = Box<dyn Fn() -> ExecuteError + Send + Sync>;
 
 /// A stage made ready.
 pub(crate) trait Compute: Send + Sync {
@@ -43,6 +50,7 @@ struct Shared {
     /// Set where a task is queued, for the slots that are awake.
     is_queued: AtomicBool,
     sink: EventSink,
+    give_up: Option<GiveUp>,
     block_timeout: Duration,
 }
 
@@ -58,6 +66,7 @@ struct State {
 
 /// What a slot is busy with.
 struct Running {
+    token: TaskToken,
     array: ArrayId,
     deadline: Instant,
     stop: StopFlag,
@@ -69,12 +78,20 @@ enum StopReason {
     None,
     Deadline,
     Cancelled,
+    /// Its event was sent without it.
+    GivenUp,
 }
 
 impl Slots {
     /// Starts `count` threads (at least one), named after `name`. Events of all tasks go to `sink`. A block may take
-    /// `block_timeout`, from 1 ms to 136 years.
-    pub(crate) fn new(name: &str, count: usize, block_timeout: Duration, sink: EventSink) -> std::io::Result<Slots> {
+    /// `block_timeout`, from 1 ms to 136 years. With `give_up`, one that does not stop then is not waited for.
+    pub(crate) fn new(
+        name: &str,
+        count: usize,
+        block_timeout: Duration,
+        sink: EventSink,
+        give_up: Option<GiveUp>,
+    ) -> std::io::Result<Slots> {
         let count = count.max(1);
         let state = State { running: (0..count).map(|_| None).collect(), ..State::default() };
         let shared = Arc::new(Shared {
@@ -83,6 +100,7 @@ impl Slots {
             closing: Condvar::new(),
             is_queued: AtomicBool::new(false),
             sink,
+            give_up,
             // Within what clocks can add, and long enough for the watchdog to sleep.
             block_timeout: block_timeout.clamp(Duration::from_millis(1), Duration::from_secs(1 << 32)),
         });
@@ -160,16 +178,26 @@ impl Drop for Slots {
         let mut state = self.shared.lock();
         state.closed = true;
         state.queue.clear();
-        for running in state.running.iter_mut().flatten() {
-            running.reason = StopReason::Cancelled;
-            running.stop.raise();
+        let mut given_up = Vec::new();
+        for (slot, running) in state.running.iter_mut().enumerate() {
+            match running {
+                Some(running) if running.reason == StopReason::GivenUp => given_up.push(slot),
+                Some(running) => {
+                    running.reason = StopReason::Cancelled;
+                    running.stop.raise();
+                }
+                None => {}
+            }
         }
         drop(state);
         self.shared.work.notify_all();
         self.shared.closing.notify_all();
         // The last handle may be dropped by what a slot's own event set off; that thread ends by itself.
         let own = std::thread::current().id();
-        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
+        for (slot, thread) in self.threads.drain(..).enumerate() {
+            if thread.thread().id() == own || given_up.contains(&slot) {
+                continue;
+            }
             // A slot's panics are caught where they happen; a thread that ended otherwise has nothing to say here.
             let _ = thread.join();
         }
@@ -197,7 +225,9 @@ impl Shared {
                 (Ok(Err(error)), _) => Err(error),
                 (Err(panic), _) => Err(ExecuteError::Internal { what: panic_message(panic.as_ref()) }),
             };
-            (self.sink)(Event { token, result, busy });
+            if reason != StopReason::GivenUp {
+                (self.sink)(Event { token, result, busy });
+            }
         }
     }
 
@@ -212,6 +242,7 @@ impl Shared {
             if let Some((task, prepared)) = state.queue.pop_front() {
                 let stop = StopFlag::new();
                 state.running[slot] = Some(Running {
+                    token: task.token,
                     array: task.array,
                     deadline: Instant::now() + self.block_timeout,
                     stop: stop.clone(),
@@ -249,13 +280,29 @@ impl Shared {
         while !state.closed {
             let now = Instant::now();
             let mut wake = now + self.block_timeout;
-            for running in state.running.iter_mut().flatten().filter(|running| running.reason == StopReason::None) {
-                if running.deadline <= now {
+            let mut given_up = Vec::new();
+            for running in state.running.iter_mut().flatten() {
+                if running.reason == StopReason::None && running.deadline <= now {
                     running.reason = StopReason::Deadline;
                     running.stop.raise();
-                } else {
-                    wake = wake.min(running.deadline);
                 }
+                let last = running.deadline + GIVE_UP_AFTER;
+                match running.reason {
+                    StopReason::None => wake = wake.min(running.deadline),
+                    StopReason::Deadline | StopReason::Cancelled if self.give_up.is_some() && last <= now => {
+                        running.reason = StopReason::GivenUp;
+                        given_up.push(running.token);
+                    }
+                    StopReason::Deadline | StopReason::Cancelled if self.give_up.is_some() => wake = wake.min(last),
+                    StopReason::Deadline | StopReason::Cancelled | StopReason::GivenUp => {}
+                }
+            }
+            if let Some(give_up) = self.give_up.as_ref().filter(|_| !given_up.is_empty()) {
+                drop(state);
+                let failed = |token| Event { token, result: Err(give_up()), busy: self.block_timeout };
+                given_up.into_iter().map(failed).for_each(&self.sink);
+                state = self.lock();
+                continue;
             }
             let woken = self.closing.wait_timeout(state, wake - now);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
@@ -266,4 +313,53 @@ impl Shared {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::ids::ClientId;
+
+    /// Does not return before it is let go, whatever its stop flag says.
+    struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl Compute for Stuck {
+        fn compute(&self, _: Task, _: &StopFlag) -> Result<Vec<Block>, ExecuteError> {
+            let _ = self.0.lock().unwrap().recv();
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_task_that_does_not_stop_is_given_up_once_and_not_waited_for() {
+        let (sender, events) = channel();
+        let sink: EventSink = Box::new(move |event| drop(sender.send(event)));
+        let given_up = ExecuteError::Deadline { limit_ms: 7 };
+        let give_up: GiveUp = Box::new({
+            let given_up = given_up.clone();
+            move || given_up.clone()
+        });
+        let slots = Slots::new("test", 1, Duration::from_millis(50), sink, Some(give_up)).unwrap();
+        let array = ArrayId { client: ClientId(1), sequence: 1 };
+        let (let_go, held) = channel();
+        slots.prepare(array, || Ok(Arc::new(Stuck(Mutex::new(held)))));
+        let task = |token| Task { token: TaskToken(token), array, block: 0, operands: Vec::new() };
+        slots.submit("test", task(1));
+        let event = events.recv().unwrap();
+        assert_eq!((event.token, event.result.unwrap_err()), (TaskToken(1), given_up.clone()));
+        // Its thread comes back after all, says nothing more of it, and goes on.
+        let_go.send(()).unwrap();
+        slots.submit("test", task(2));
+        let_go.send(()).unwrap();
+        let event = events.recv().unwrap();
+        assert!(event.token == TaskToken(2) && event.result.is_ok());
+        slots.submit("test", task(3));
+        assert_eq!(events.recv().unwrap().result.unwrap_err(), given_up);
+        // The thread is still in there.
+        drop(slots);
+        drop(let_go);
+        assert!(events.recv().is_err(), "nothing more is said");
+    }
 }

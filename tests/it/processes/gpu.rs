@@ -191,7 +191,8 @@ fn a_local_cluster_of_processes_has_its_gpus_again_too() {
     let client = cluster.client();
     let before = compute(&client, &array);
     assert_eq!(before.bytes(), compute(&embedded.client(), &array).bytes());
-    fails_at_its_deadline(&client, 1);
+    // More than software Vulkan queues: its slots hang in their submissions.
+    fails_at_its_deadline(&client, 3);
     assert_eq!(compute(&client, &array), before, "at once: the job waits for the GPU");
     let next = children(parent);
     assert!(process.len() == 1 && next.len() == 1 && process != next);

@@ -71,7 +71,7 @@ pub struct CpuExecutor {
 impl CpuExecutor {
     /// Starts the slots' threads. Events of all tasks go to `sink`.
     pub fn new(options: &CpuOptions, sink: EventSink) -> std::io::Result<CpuExecutor> {
-        let slots = Slots::new("cpu", options.slots, options.block_timeout, sink)?;
+        let slots = Slots::new("cpu", options.slots, options.block_timeout, sink, None)?;
         Ok(CpuExecutor { slots, kernels: HashMap::new(), programs: Programs::new(options.code_generator) })
     }
 }

@@ -186,11 +186,7 @@ impl Gpu {
                 }
                 Err(wgpu::PollError::Timeout)
                     if Instant::now() < submitted.max(self.last_ended()) + self.block_timeout => {}
-                Err(wgpu::PollError::Timeout) => {
-                    let limit_ms = self.limit_ms();
-                    self.lose(format!("a kernel did not end within {limit_ms} ms on one block"));
-                    return Err(ExecuteError::Deadline { limit_ms });
-                }
+                Err(wgpu::PollError::Timeout) => return Err(self.give_up()),
                 Err(error) => return Err(ExecuteError::Internal { what: error.to_string() }),
             }
         }
@@ -227,7 +223,14 @@ impl Gpu {
         self.block_timeout.as_millis() as u64
     }
 
-    /// Gives the device up: it cannot be freed of a kernel that hangs.
+    /// Gives the device up, which cannot be freed of a kernel that hangs: what the kernel's block fails with.
+    pub(super) fn give_up(&self) -> ExecuteError {
+        let limit_ms = self.limit_ms();
+        self.lose(format!("a kernel did not end within {limit_ms} ms on one block"));
+        ExecuteError::Deadline { limit_ms }
+    }
+
+    /// From now on no work on it ends well.
     pub(super) fn lose(&self, why: String) {
         self.lost.get_or_init(|| why);
     }

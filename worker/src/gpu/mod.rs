@@ -56,7 +56,7 @@ use crate::cpu::{self, CodeGenerator, Programs};
 use crate::executor::{EventSink, ExecuteError, Executor, Task};
 use crate::ids::{ArrayId, KernelHash};
 use crate::kernel::{Requirements, TypedKernel};
-use crate::slots::{Compute, Slots};
+use crate::slots::{Compute, GiveUp, Slots};
 use crate::stage::{Body, Stage};
 
 use block::BlockStage;
@@ -111,7 +111,10 @@ impl GpuExecutor {
         let engine = Arc::new(Engine { gpu, pool, pipelines: Pipelines::default(), pace: Pace::default() });
         // The device's time counts against a block's deadline. A slot also waits for the others that use the device.
         let count = options.slots.max(2);
-        let slots = Slots::new("gpu", count, options.block_timeout.saturating_mul(count as u32), sink)?;
+        // Where a kernel hangs, a driver may also hang in the next submission, which has no deadline of its own.
+        let hung = Arc::clone(&engine.gpu);
+        let give_up: GiveUp = Box::new(move || hung.give_up());
+        let slots = Slots::new("gpu", count, options.block_timeout.saturating_mul(count as u32), sink, Some(give_up))?;
         let programs = Programs::new(CodeGenerator::default());
         Ok(GpuExecutor { name, slots, engine, kernels: HashMap::new(), programs })
     }
