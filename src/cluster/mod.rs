@@ -1,8 +1,8 @@
 //! Clusters: those that a program starts itself, and what `gridloom scheduler` and `gridloom worker` run.
 //!
 //! Reading order: [`LocalCluster`] and [`ClusterOptions`] -> `embedded` with `engine` (scheduler and workers in this
-//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child` and `roll` (a local
-//! cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) -> `gpus` and `budget` (what workers
+//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child`, `roll` and `near` (a
+//! local cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) -> `gpus` and `budget` (what workers
 //! share). The state machines are the same everywhere; only what carries their messages differs.
 //!
 //! A [`LocalCluster`] ends, with every thread and process that it started, when the last handle to it is dropped: the
@@ -13,6 +13,7 @@ mod child;
 mod embedded;
 mod engine;
 mod gpus;
+mod near;
 mod options;
 mod processes;
 mod roll;

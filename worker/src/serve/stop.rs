@@ -1,6 +1,5 @@
 //! How a running worker is told to end, by whoever catches signals.
 
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What somebody wants of a worker.
@@ -46,9 +45,8 @@ impl Stop {
         self.lock().wish
     }
 
-    /// Tells `inbox` of every wish, also of one that came before.
-    pub(super) fn tell<T: Send + 'static>(&self, inbox: Sender<T>, said: impl Fn(Wish) -> T + Send + 'static) {
-        let tell = move |wish| inbox.send(said(wish)).is_ok();
+    /// Calls `tell` with every wish, also one that came before, for as long as it returns whether it still listens.
+    pub(super) fn tell(&self, tell: impl Fn(Wish) -> bool + Send + 'static) {
         let mut state = self.lock();
         if state.wish.is_none_or(&tell) {
             state.listeners.push(Box::new(tell));

@@ -22,11 +22,12 @@ use tokio::sync::{OnceCell, Semaphore};
 pub use answer::{Question, Reply};
 pub use request::PutError;
 
-use super::control::party_at;
+use super::control::{RENEWAL_PAUSE, party_at};
 use super::endpoint::{Endpoint, dial, listen};
 use super::error::NetError;
 use super::hello::{greet, welcome};
-use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
+use super::identity::{Authority, Expected, Identity, Party, PeerVerifier, Role};
+use super::join::now;
 use super::tls::{self, Purpose};
 use super::traffic::Traffic;
 use super::{HANDSHAKE_LIMIT, PACKET_BYTES_MAX, SERVER_NAME, tuning};
@@ -141,6 +142,34 @@ impl Bulk {
         });
         endpoint.runtime().spawn(tidy(Arc::downgrade(&peers)));
         Ok(Bulk { endpoint, is_listening: options.listen.is_some(), peers })
+    }
+
+    /// One for a party of the authority's own process, which dials only. Its certificates are renewed here.
+    ///
+    /// # Errors
+    /// If the system gives no socket, thread or randomness.
+    pub fn open_near(authority: Arc<Authority>, party: Party, options: BulkOptions) -> Result<Arc<Bulk>, NetError> {
+        let mut identity = Arc::new(authority.identity(party, now())?);
+        let options = BulkOptions { listen: None, ..options };
+        let bulk = Arc::new(Bulk::open(Arc::clone(&identity), options, |_, _, _| {})?);
+        let renewing = Arc::downgrade(&bulk);
+        bulk.endpoint.runtime().spawn(async move {
+            loop {
+                tokio::time::sleep(identity.renewal_due().saturating_sub(now())).await;
+                let Some(bulk) = renewing.upgrade() else { return };
+                match authority.identity(party, now()).map_err(NetError::from).map(Arc::new) {
+                    Ok(new) => {
+                        identity = Arc::clone(&new);
+                        drop(bulk.renewed(new));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "our certificate could not be renewed");
+                        tokio::time::sleep(RENEWAL_PAUSE).await;
+                    }
+                }
+            }
+        });
+        Ok(bulk)
     }
 
     /// Where it is reached from this machine: with the port that the system chose, if it was left to it.
