@@ -165,8 +165,7 @@ async fn carry(send: &mut SendStream, request: RequestId, answer: &Answer<Block>
                 return say(send, &PeerReply::Missing { request }).await;
             };
             let header = BlockHeader { item: data.item, shape: region.shape() };
-            frame::write(send, &PeerReply::Data { request, header }).await?;
-            body::write(send, data, &runs).await?;
+            body::write(send, frame::framed(&PeerReply::Data { request, header })?, data, &runs).await?;
             finish(send).await
         }
     }

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use quinn::{ClientConfig, Connection};
@@ -62,7 +63,9 @@ pub struct BulkOptions {
 
 impl Default for BulkOptions {
     fn default() -> BulkOptions {
-        BulkOptions { listen: None, packet_bytes_max: PACKET_BYTES_MAX, threads: 2, put_bytes_max: BLOCK_BYTES_MAX }
+        // A second thread pays where whoever computes, and the other side, leave it a core.
+        let threads = available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 2));
+        BulkOptions { listen: None, packet_bytes_max: PACKET_BYTES_MAX, threads, put_bytes_max: BLOCK_BYTES_MAX }
     }
 }
 
