@@ -1,11 +1,15 @@
 //! What the engine costs, each row beside its floor, in one run.
 //!
 //! `cargo bench --bench engine [-- latency map processes scheduler lesson]`; `GRIDLOOM_SIDE=1000` is the lesson's side.
-//! `processes` is `latency` and `map` again on two workers that are processes of one thread.
+//! `processes` is `latency` and `map` again on two workers that are processes of one thread, after the floor of both: a
+//! word there and back between two processes.
 
 #![allow(clippy::print_stdout, reason = "its output is for people")]
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::process::Command;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use gridloom::cluster::ClusterOptions;
@@ -14,6 +18,8 @@ use gridloom::scheduler::{Action, Event, FromClient, Limits, Scheduler, ToClient
 use gridloom::{Array, DType, Future, Kernel, LocalCluster, Reduce, Value, host, plan};
 use gridloom_worker::dtype::Element;
 use gridloom_worker::ids::{ClientId, JobId, WorkerId};
+use gridloom_worker::net::identity::{Authority, Role};
+use gridloom_worker::net::{Control, Dialer, Received, Server, Session};
 use gridloom_worker::source::philox::{Philox, Uniform};
 use gridloom_worker::wire::{DeviceClass, FromWorker, Register, ToWorker};
 
@@ -21,6 +27,9 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Row = fn() -> Outcome;
 
 fn main() -> Outcome {
+    if let Ok(scheduler) = std::env::var(PINGS) {
+        return ping(&scheduler);
+    }
     let embedded = [("latency", latency as Row), ("map", map)];
     let rows = [("processes", processes as Row), ("scheduler", scheduler), ("lesson", lesson)];
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -92,9 +101,66 @@ fn map() -> Outcome {
 
 /// The same where every message goes through QUIC.
 fn processes() -> Outcome {
+    round_trip()?;
     let options = LocalCluster::options().processes(true).workers(2).threads(NonZeroUsize::MIN);
     latency_of(&options, 150.0, 0.3)?;
     map_of(&options)
+}
+
+/// Tells another process of this program which scheduler it is to ping.
+const PINGS: &str = "GRIDLOOM_BENCH_PINGS";
+const PINGS_COUNT: u32 = 10_000;
+
+/// A word there and back between two processes, over QUIC and TLS as all words go: nothing that needs an answer of a
+/// worker is faster.
+fn round_trip() -> Outcome {
+    let authority = Arc::new(Authority::new()?);
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = Server::bind(any_port, Arc::clone(&authority), |session| drop(answers(session, Some)))?;
+    let mut other = Command::new(std::env::current_exe()?);
+    other.env(PINGS, server.address().to_string()).env("GRIDLOOM_TOKEN", authority.token().reveal());
+    let said = String::from_utf8(other.output()?.stdout)?;
+    let each_us: f64 = said.trim().parse()?;
+    println!("| a word there and back between two processes | {each_us:.1} us | | |");
+    Ok(())
+}
+
+/// The other process: says how many microseconds a round trip takes.
+fn ping(scheduler: &str) -> Outcome {
+    let (token, dialer) = (gridloom::client::find_token(None)?, Dialer::new()?);
+    let identity = dialer.join(scheduler, &token, Role::Client)?;
+    let (done, ended) = mpsc::channel();
+    let count = move |number| match number {
+        PINGS_COUNT => done.send(()).ok().and(None),
+        _ => Some(number + 1),
+    };
+    let begun = Instant::now();
+    let control = answers(dialer.connect(scheduler, &identity)?, count);
+    control.lock().expect("nobody panics").iter().try_for_each(|control| control.send(&1))?;
+    ended.recv()?;
+    println!("{}", begun.elapsed().as_secs_f64() * 1e6 / f64::from(PINGS_COUNT));
+    Ok(())
+}
+
+type Speaker = Arc<Mutex<Option<Control<u32>>>>;
+
+/// Answers every number, on the network's own thread.
+fn answers(session: Session, answer: impl Fn(u32) -> Option<u32> + Send + 'static) -> Speaker {
+    let speaker = Speaker::default();
+    let speaks = Arc::clone(&speaker);
+    let mut held = speaker.lock().expect("nobody panics");
+    *held = Some(session.start::<u32, u32>(move |received| {
+        let mut speaks = speaks.lock().expect("nobody panics");
+        match received {
+            Received::Message(number) => {
+                let answer = answer(number);
+                speaks.iter().zip(answer).for_each(|(control, answer)| drop(control.send(&answer)));
+            }
+            Received::Closed(_) => drop(speaks.take()),
+        }
+    }));
+    drop(held);
+    speaker
 }
 
 /// `client.map` of many no-op tasks and the sum of their futures.

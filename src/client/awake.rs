@@ -1,7 +1,10 @@
 //! Waiting for a future on the thread that asks: awake for a moment, then asleep.
 //!
-//! A small task is back within microseconds; putting a thread to sleep and waking it takes many times as long.
+//! A small task is back within microseconds; putting a thread to sleep and waking it takes many times as long. What takes
+//! longer is waited for asleep: others may need the core, those that compute it among them. So a thread stays awake as
+//! long as what it waited for last came soon.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +14,11 @@ use std::time::{Duration, Instant};
 
 /// How long a thread stays awake for what it waits for: about what falling asleep and waking would cost it.
 const AWAKE: Duration = Duration::from_micros(50);
+
+thread_local! {
+    /// Whether what this thread waited for last came within [`AWAKE`].
+    static COMES_SOON: Cell<bool> = const { Cell::new(true) };
+}
 
 /// Polls `future` on this thread until it is ready.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
@@ -42,11 +50,12 @@ impl Signal {
     fn wait(&self) {
         let begun = Instant::now();
         while !self.is_raised.swap(false, Ordering::Acquire) {
-            match begun.elapsed() < AWAKE {
+            match COMES_SOON.get() && begun.elapsed() < AWAKE {
                 // Whoever makes the result may need this very core.
                 true => thread::yield_now(),
                 false => thread::park(),
             }
         }
+        COMES_SOON.set(begun.elapsed() < AWAKE);
     }
 }

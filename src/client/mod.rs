@@ -9,6 +9,7 @@ mod future;
 mod gather;
 pub(crate) mod link;
 mod op;
+pub(crate) mod peers;
 mod remote;
 mod scatter;
 mod state;

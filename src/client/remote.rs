@@ -1,24 +1,21 @@
 //! A client of a scheduler in another process: messages on a control connection, blocks from and to the workers
 //! themselves.
 
-use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver as Inbox, Sender};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use gridloom_worker::block::Block;
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
 use gridloom_worker::net::identity::{Identity, Role, Token, TokenError};
-use gridloom_worker::net::{
-    Bulk, BulkOptions, Control, Dialer, HANDSHAKE_LIMIT, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, PutError,
-    Received, address_towards,
-};
+use gridloom_worker::net::{Control, Dialer, HANDSHAKE_LIMIT, NetError, Received, address_towards};
 use gridloom_worker::wire::{FetchError, WireError};
 
 use super::Client;
 use super::devices::Devices;
 use super::link::{FetchReply, Link, PutReply, Receiver};
+use super::peers::{Ear, Peers};
 use super::state::State;
 use super::wire::{ClientHears, ClientSays, ClusterStatus};
 use crate::scheduler::{FromClient, PlanFault, ToClient};
@@ -79,19 +76,9 @@ impl Client {
     /// # Errors
     /// If it does not answer, or refuses the token.
     pub fn connect_with(address: &str, token: &Token) -> Result<Client, ConnectError> {
-        Client::connect_keeping(address, token, Devices::default(), Box::new(()))
-    }
-
-    /// The same, with something that is to live as long as the connection.
-    pub(crate) fn connect_keeping(
-        address: &str,
-        token: &Token,
-        devices: Devices,
-        keeps: Box<dyn Any + Send + Sync>,
-    ) -> Result<Client, ConnectError> {
         let (state, net) = (Arc::<State>::default(), net_error(address));
-        let (id, link) = RemoteLink::open(address, token, Arc::clone(&state), keeps).map_err(net)?;
-        Ok(Client::with_state(id, state, Box::new(link), devices))
+        let (id, link) = RemoteLink::open(address, token, Arc::clone(&state)).map_err(net)?;
+        Ok(Client::with_state(id, state, Box::new(link), Devices::default()))
     }
 
     /// One that has lost its scheduler already.
@@ -133,34 +120,25 @@ fn net_error(address: &str) -> impl Fn(NetError) -> ConnectError {
 struct RemoteLink {
     state: Arc<State>,
     control: Control<ClientSays>,
-    bulk: Arc<Bulk>,
+    peers: Peers,
     _dialer: Dialer,
-    _keeps: Box<dyn Any + Send + Sync>,
 }
 
 impl RemoteLink {
     /// Connects, and returns when it is known who is there.
-    fn open(
-        address: &str,
-        token: &Token,
-        state: Arc<State>,
-        keeps: Box<dyn Any + Send + Sync>,
-    ) -> Result<(ClientId, RemoteLink), NetError> {
+    fn open(address: &str, token: &Token, state: Arc<State>) -> Result<(ClientId, RemoteLink), NetError> {
         let dialer = Dialer::new()?;
         let identity: Arc<Identity> = Arc::new(dialer.join(address, token, Role::Client)?);
         // Workers beside a scheduler of this machine take the largest packets.
-        let is_near = address_towards(address)?.is_loopback();
-        let packet_bytes_max = if is_near { PACKET_BYTES_LOOPBACK } else { PACKET_BYTES_MAX };
-        let options = BulkOptions { packet_bytes_max, ..BulkOptions::default() };
-        let bulk = Arc::new(Bulk::open(Arc::clone(&identity), options, |_, _, _| {})?);
+        let peers = Peers::open(&identity, address_towards(address)?.is_loopback())?;
         let (welcome, welcomed) = mpsc::channel();
-        let ear = Ear { state: Arc::clone(&state), bulk: Arc::downgrade(&bulk), welcome };
+        let mouthpiece = Mouthpiece { ear: peers.ear(Arc::clone(&state) as _), state: Arc::clone(&state), welcome };
         let control: Control<ClientSays> =
-            dialer.connect(address, &identity)?.start(move |received| ear.hear(received));
+            dialer.connect(address, &identity)?.start(move |received| mouthpiece.pass(received));
         let id = ClientId(identity.party().id);
-        dialer.keep_renewed(&control, identity, &bulk);
+        dialer.keep_renewed(&control, identity, peers.bulk());
         awaited(&welcomed, "the scheduler's welcome")?;
-        Ok((id, RemoteLink { state, control, bulk, _dialer: dialer, _keeps: keeps }))
+        Ok((id, RemoteLink { state, control, peers, _dialer: dialer }))
     }
 }
 
@@ -184,16 +162,11 @@ impl Link for RemoteLink {
     }
 
     fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
-        self.bulk.fetch(holder, block, field, None, reply);
+        self.peers.fetch(holder, block, field, reply);
     }
 
     fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
-        self.bulk.put(worker, block, fields, move |stored| {
-            reply(stored.map_err(|error| match error {
-                PutError::Refused { needs, has } => Some((needs, has)),
-                _ => None,
-            }));
-        });
+        self.peers.put(worker, block, fields, reply);
     }
 }
 
@@ -214,38 +187,24 @@ impl Link for NoLink {
     }
 }
 
-/// Hears the scheduler, on one of the network's threads.
-struct Ear {
+/// Passes on what the scheduler says, on one of the network's threads.
+struct Mouthpiece {
+    ear: Ear,
     state: Arc<State>,
-    bulk: Weak<Bulk>,
     welcome: Sender<Result<(), NetError>>,
 }
 
-impl Ear {
-    fn hear(&self, received: Received<ClientHears>) {
+impl Mouthpiece {
+    fn pass(&self, received: Received<ClientHears>) {
         match received {
             Received::Message(ClientHears::Welcome) => tell(&self.welcome, Ok(())),
-            Received::Message(ClientHears::Message(message)) => {
-                if let Some(bulk) = self.bulk.upgrade() {
-                    meet(&bulk, &message);
-                }
-                self.state.receive(message);
-            }
+            Received::Message(ClientHears::Message(message)) => self.ear.receive(message),
             Received::Message(ClientHears::Status(_)) => {}
             Received::Closed(error) => {
                 tell(&self.welcome, Err(error));
                 self.state.close();
             }
         }
-    }
-}
-
-/// Remembers where workers are, and ends what is asked of those that are gone.
-fn meet(bulk: &Bulk, message: &ToClient) {
-    match message {
-        ToClient::WorkerJoined { worker, register } => bulk.meet(*worker, register.address.clone()),
-        ToClient::WorkerLeft { worker } => bulk.forget(*worker),
-        _ => {}
     }
 }
 

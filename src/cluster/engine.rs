@@ -1,32 +1,25 @@
 //! The embedded cluster: the same scheduler and agents as a remote one, moved in place.
 //!
-//! All machines live behind one lock, and there is no thread that owns them: whoever has something to say posts it and
-//! moves them. A small task then takes two hand-overs in all, to a slot and back. Posting never waits for the machines:
-//! if another thread moves them, it will find what was posted before it stops. Nor is a thread kept for long by what
-//! others post: after [`INPUTS_MAX`] the timer's thread goes on.
+//! All machines are one [`Machine`], and there is no thread that owns them: whoever has something to say posts it and
+//! moves them. A small task then takes two hand-overs in all, to a slot and back.
 //!
-//! What clients are told leaves through a queue of its own and is said without any lock on the machines, so that a
-//! client may do anything when it hears it.
+//! What clients are told is said without any lock on the machines, so that a client may do anything when it hears it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gridloom_worker::agent::{self, Answer, FetchId, Outward, ReplyTo};
 use gridloom_worker::block::Block;
 use gridloom_worker::executor;
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
-use gridloom_worker::serve::{Worker, executed};
+use gridloom_worker::serve::{Machine, Mover, Saying, Worker, executed};
 use gridloom_worker::wire::FetchError;
 
 use crate::client::link::{FetchReply, PutReply, Receiver};
-use crate::scheduler::{self, FromClient, Limits, Scheduler, ToClient};
+use crate::scheduler::{self, FromClient, Limits, Scheduler};
 
 use super::lock;
-
-/// What a thread does for the others before it goes back to its own work.
-const INPUTS_MAX: usize = 256;
 
 /// Something to tell the machines.
 pub(super) enum Input {
@@ -46,8 +39,6 @@ pub(super) enum Input {
     Fetch { holder: WorkerId, block: BlockId, field: u32, reply: FetchReply },
     /// A client brings a block.
     Put { worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply },
-    /// A timeout is due.
-    Tick,
 }
 
 /// Whom a worker's reply is for.
@@ -57,21 +48,18 @@ enum Asker {
     Put(PutReply),
 }
 
-/// The machines, and what is to be told them.
+/// The machines, and who waits for some of them to end.
 pub(super) struct Engine {
-    inbox: Mutex<VecDeque<Input>>,
-    machines: Mutex<Machines>,
-    outbox: Mutex<VecDeque<Told>>,
-    /// Held by whoever empties the outbox, so that everything is said in order.
-    speaking: Mutex<()>,
-    /// Workers that have ended, and who waits for that. Whoever waits drops them: a slot's own thread must not.
-    ended: Mutex<Vec<Ended>>,
-    more_ended: Condvar,
-    timer: Timer,
-    epoch: Instant,
+    mover: Mover<Machines>,
+    ended: Arc<Ended>,
 }
 
-type Ended = (WorkerId, Box<Worker>);
+/// Workers that have ended. Whoever waits for that drops them: a slot's own thread must not.
+#[derive(Default)]
+struct Ended {
+    workers: Mutex<Vec<(WorkerId, Box<Worker>)>>,
+    more: Condvar,
+}
 
 struct Machines {
     scheduler: Scheduler,
@@ -82,131 +70,41 @@ struct Machines {
     /// Open requests, and whose answer they wait for.
     askers: HashMap<ReplyTo, (WorkerId, Asker)>,
     next_reply: u64,
-    ended: Vec<Ended>,
-    told: Vec<Told>,
-}
-
-/// Something that is said once the machines are let go.
-enum Told {
-    Client(Arc<dyn Receiver>, ToClient),
-    Fetched(FetchReply, Result<Block, FetchError>),
-    Put(PutReply, Result<(), Option<(u64, u64)>>),
-}
-
-impl Told {
-    fn say(self) {
-        match self {
-            Told::Client(receiver, message) => receiver.receive(message),
-            Told::Fetched(reply, result) => reply(result),
-            Told::Put(reply, result) => reply(result),
-        }
-    }
+    ended: Arc<Ended>,
+    sayings: Vec<Saying>,
 }
 
 impl Engine {
     pub(super) fn new(limits: Limits) -> Engine {
-        Engine {
-            inbox: Mutex::default(),
-            machines: Mutex::new(Machines {
-                scheduler: Scheduler::new(limits),
-                workers: BTreeMap::new(),
-                restless: VecDeque::new(),
-                clients: BTreeMap::new(),
-                askers: HashMap::new(),
-                next_reply: 0,
-                ended: Vec::new(),
-                told: Vec::new(),
-            }),
-            outbox: Mutex::default(),
-            speaking: Mutex::default(),
-            ended: Mutex::default(),
-            more_ended: Condvar::new(),
-            timer: Timer::default(),
-            epoch: Instant::now(),
-        }
+        let ended = Arc::<Ended>::default();
+        let engine = Engine { mover: Mover::default(), ended: Arc::clone(&ended) };
+        engine.mover.start(Machines {
+            scheduler: Scheduler::new(limits),
+            workers: BTreeMap::new(),
+            restless: VecDeque::new(),
+            clients: BTreeMap::new(),
+            askers: HashMap::new(),
+            next_reply: 0,
+            ended,
+            sayings: Vec::new(),
+        });
+        engine
     }
 
     /// Tells the machines something and sees to it that they move.
     pub(super) fn post(&self, input: Input) {
-        lock(&self.inbox).push_back(input);
-        self.run();
+        self.mover.post(input);
     }
 
     /// Tells the machines something and returns when they have heard it.
     pub(super) fn call(&self, input: Input) {
-        let mut machines = lock(&self.machines);
-        lock(&self.inbox).push_back(input);
-        self.move_machines(&mut machines, usize::MAX);
-        drop(machines);
-        self.speak();
-        self.run();
-    }
-
-    /// Moves the machines unless another thread does, which then finds all that was posted until now: it looks at the
-    /// inbox once more after it has let go.
-    fn run(&self) {
-        while !lock(&self.inbox).is_empty() {
-            let mut machines = match self.machines.try_lock() {
-                Ok(machines) => machines,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
-            let is_done = self.move_machines(&mut machines, INPUTS_MAX);
-            drop(machines);
-            self.speak();
-            if !is_done {
-                return self.timer.set(Some(Instant::now()));
-            }
-        }
-    }
-
-    /// Hands the machines what was posted, at most `inputs_max` of it; whether that was all.
-    fn move_machines(&self, machines: &mut Machines, inputs_max: usize) -> bool {
-        let mut left = inputs_max;
-        while left > 0
-            && let Some(input) = self.next_input()
-        {
-            machines.take(self.now(), input);
-            machines.settle(self.now());
-            left -= 1;
-        }
-        if !machines.ended.is_empty() {
-            lock(&self.ended).append(&mut machines.ended);
-            self.more_ended.notify_all();
-        }
-        lock(&self.outbox).extend(machines.told.drain(..));
-        self.timer.set(machines.next_timeout().map(|due| self.epoch + due));
-        left > 0
-    }
-
-    /// Says what is to be said, in order, unless another thread does: it looks at the outbox once more after it has
-    /// let go.
-    fn speak(&self) {
-        while !lock(&self.outbox).is_empty() {
-            let Ok(_speaking) = self.speaking.try_lock() else { return };
-            while let Some(told) = self.next_told() {
-                // A waker may be anybody's. Its panic has been printed; the others are told all the same.
-                drop(catch_unwind(AssertUnwindSafe(|| told.say())));
-            }
-        }
-    }
-
-    fn next_told(&self) -> Option<Told> {
-        lock(&self.outbox).pop_front()
-    }
-
-    fn next_input(&self) -> Option<Input> {
-        lock(&self.inbox).pop_front()
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        self.mover.call(input);
     }
 
     /// Waits until `worker` has ended, at most `patience`, and takes it: dropping it ends its threads.
     pub(super) fn wait_ended(&self, worker: WorkerId, patience: Duration) -> Option<Box<Worker>> {
         let deadline = Instant::now() + patience;
-        let mut ended = lock(&self.ended);
+        let mut ended = lock(&self.ended.workers);
         loop {
             if let Some(at) = ended.iter().position(|(id, _)| *id == worker) {
                 return Some(ended.swap_remove(at).1);
@@ -215,20 +113,39 @@ impl Engine {
             if left.is_zero() {
                 return None;
             }
-            ended = self.more_ended.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
+            ended = self.ended.more.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Posts [`Input::Tick`] whenever a timeout is due, until [`Engine::stop_timer`].
+    /// Moves the machines whenever a timeout is due, until [`Engine::stop_timer`].
     pub(super) fn run_timer(&self) {
-        while self.timer.wait() {
-            self.post(Input::Tick);
-        }
+        self.mover.run();
     }
 
     /// Ends [`Engine::run_timer`].
     pub(super) fn stop_timer(&self) {
-        self.timer.stop();
+        self.mover.stop();
+    }
+}
+
+impl Machine for Machines {
+    type Input = Input;
+
+    fn handle(&mut self, now: Duration, input: Option<Input>) {
+        match input {
+            Some(input) => self.take(now, input),
+            None => self.tick(now),
+        }
+        self.settle(now);
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        let workers = self.workers.values().filter_map(|worker| worker.next_timeout());
+        workers.chain(self.scheduler.next_timeout()).min()
+    }
+
+    fn sayings(&mut self) -> Vec<Saying> {
+        std::mem::take(&mut self.sayings)
     }
 }
 
@@ -265,12 +182,19 @@ impl Machines {
             Input::Put { worker, block, fields, reply } => {
                 self.ask(now, worker, Asker::Put(reply), |from| agent::Event::Put { from, block, fields });
             }
-            Input::Tick => {
-                self.scheduler.handle(now, scheduler::Event::Tick);
-                let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
-                workers.into_iter().for_each(|worker| self.tell(now, worker, agent::Event::Tick));
-            }
         }
+    }
+
+    /// Time has passed.
+    fn tick(&mut self, now: Duration) {
+        self.scheduler.handle(now, scheduler::Event::Tick);
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+        workers.into_iter().for_each(|worker| self.tell(now, worker, agent::Event::Tick));
+    }
+
+    /// Says something once the machines are let go.
+    fn say(&mut self, saying: impl FnOnce() + Send + 'static) {
+        self.sayings.push(Box::new(saying));
     }
 
     /// Carries messages between the machines until there are none.
@@ -282,8 +206,9 @@ impl Machines {
                         self.tell(now, worker, agent::Event::Scheduler(message));
                     }
                     scheduler::Action::ToClient { client, message } => {
-                        let receiver = self.clients.get(&client).cloned();
-                        self.told.extend(receiver.map(|receiver| Told::Client(receiver, message)));
+                        if let Some(receiver) = self.clients.get(&client).cloned() {
+                            self.say(move || receiver.receive(message));
+                        }
                     }
                 }
             } else if let Some(&worker) = self.restless.front() {
@@ -325,7 +250,8 @@ impl Machines {
 
     fn remove(&mut self, now: Duration, worker: WorkerId) {
         let Some(machine) = self.workers.remove(&worker) else { return };
-        self.ended.push((worker, machine));
+        lock(&self.ended.workers).push((worker, machine));
+        self.ended.more.notify_all();
         self.scheduler.handle(now, scheduler::Event::WorkerGone { worker });
         let (unanswered, open) = std::mem::take(&mut self.askers).into_iter().partition(|(_, (of, _))| *of == worker);
         self.askers = open;
@@ -362,11 +288,9 @@ impl Machines {
             (Asker::Peer(worker, fetch), Answer::Data(part)) => {
                 self.tell(now, worker, agent::Event::Fetched { fetch, result: Ok(part) });
             }
-            (Asker::Fetch(reply), Answer::Data(part)) => self.told.push(Told::Fetched(reply, Ok(part.data))),
-            (Asker::Put(reply), Answer::Stored) => self.told.push(Told::Put(reply, Ok(()))),
-            (Asker::Put(reply), Answer::Refused { needs, has }) => {
-                self.told.push(Told::Put(reply, Err(Some((needs, has)))));
-            }
+            (Asker::Fetch(reply), Answer::Data(part)) => self.say(move || reply(Ok(part.data))),
+            (Asker::Put(reply), Answer::Stored) => self.say(move || reply(Ok(()))),
+            (Asker::Put(reply), Answer::Refused { needs, has }) => self.say(move || reply(Err(Some((needs, has))))),
             (asker, _) => self.fail(now, asker),
         }
     }
@@ -376,64 +300,8 @@ impl Machines {
             Asker::Peer(worker, fetch) => {
                 self.tell(now, worker, agent::Event::Fetched { fetch, result: Err(FetchError::Missing) });
             }
-            Asker::Fetch(reply) => self.told.push(Told::Fetched(reply, Err(FetchError::Missing))),
-            Asker::Put(reply) => self.told.push(Told::Put(reply, Err(None))),
+            Asker::Fetch(reply) => self.say(move || reply(Err(FetchError::Missing))),
+            Asker::Put(reply) => self.say(move || reply(Err(None))),
         }
-    }
-
-    fn next_timeout(&self) -> Option<Duration> {
-        let workers = self.workers.values().filter_map(|worker| worker.next_timeout());
-        workers.chain(self.scheduler.next_timeout()).min()
-    }
-}
-
-/// An alarm that can be set again at any time.
-#[derive(Default)]
-struct Timer {
-    state: Mutex<TimerState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct TimerState {
-    due: Option<Instant>,
-    stopped: bool,
-}
-
-impl Timer {
-    fn set(&self, due: Option<Instant>) {
-        let mut state = lock(&self.state);
-        // A later time need not wake the sleeper: it wakes too early once and then looks again.
-        let sooner = due.is_some_and(|due| state.due.is_none_or(|set| due < set));
-        state.due = due;
-        drop(state);
-        if sooner {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Sleeps until the time that is set; false when stopped.
-    fn wait(&self) -> bool {
-        let mut state = lock(&self.state);
-        loop {
-            let now = Instant::now();
-            match state.due {
-                _ if state.stopped => return false,
-                Some(due) if due <= now => {
-                    state.due = None;
-                    return true;
-                }
-                Some(due) => {
-                    let woken = self.changed.wait_timeout(state, due - now);
-                    state = woken.unwrap_or_else(PoisonError::into_inner).0;
-                }
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn stop(&self) {
-        lock(&self.state).stopped = true;
-        self.changed.notify_one();
     }
 }

@@ -1,9 +1,9 @@
 //! Clusters: those that a program starts itself, and what `gridloom scheduler` and `gridloom worker` run.
 //!
 //! Reading order: [`LocalCluster`] and [`ClusterOptions`] -> `embedded` with `engine` (scheduler and workers in this
-//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child` and `roll` (a local
-//! cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) with `gpu_process` and `restarts` (the
-//! process of its own that each of its GPUs has) -> `gpus` and `budget` (what workers share). The state machines are the
+//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child`, `roll` and `near` (a
+//! local cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) with `gpu_process` and `restarts`
+//! (the process of its own that each of its GPUs has) -> `gpus` and `budget` (what workers share). The state machines are the
 //! same everywhere; only what carries their messages differs.
 //!
 //! ```text
@@ -28,6 +28,7 @@ mod embedded;
 mod engine;
 mod gpu_process;
 mod gpus;
+mod near;
 mod options;
 mod processes;
 mod restarts;

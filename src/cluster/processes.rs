@@ -14,7 +14,7 @@ use super::child::{Child, program};
 use super::gpus::may_have_real;
 use super::server::SchedulerServer;
 use super::worker::name_on_gpu;
-use super::{ClusterError, ClusterOptions, HAND_OVER_PATIENCE, Machines, REGISTER_PATIENCE, lock};
+use super::{ClusterError, ClusterOptions, HAND_OVER_PATIENCE, Machines, REGISTER_PATIENCE, lock, near};
 use crate::client::{Client, Devices, TOKEN_VARIABLE};
 use crate::host;
 use crate::scheduler::Limits;
@@ -125,9 +125,8 @@ impl Processes {
 
 impl Machines for Processes {
     fn client(self: Arc<Self>) -> Client {
-        let (address, devices, server) =
-            (self.server.address().to_string(), self.options.devices, Arc::clone(&self.server));
-        Client::connect_keeping(&address, server.token(), devices, Box::new(self)).unwrap_or_else(|error| {
+        let (server, devices) = (Arc::clone(&self.server), self.options.devices);
+        near::connect(&server, devices, Box::new(self)).unwrap_or_else(|error| {
             tracing::error!(%error, "a client cannot reach its own cluster");
             Client::lost(devices)
         })

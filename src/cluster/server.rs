@@ -1,4 +1,5 @@
-//! The scheduler of many processes: one thread that owns it, fed by the network's callbacks through one inbox.
+//! The scheduler of many processes, moved by whoever has something to say to it: the network's threads and the clients
+//! of this process.
 //!
 //! What it decides leaves through [`Control::send`], which never waits. A worker is what its connection is: when that
 //! ends, it is lost, and if it comes back it joins anew. A client whose connection ends is only silent; the scheduler
@@ -7,36 +8,40 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::net::identity::{Authority, Role, Token};
 use gridloom_worker::net::{Control, Received, Refusal, Server, Session};
-use gridloom_worker::serve::Inbox;
+use gridloom_worker::serve::{Machine, Mover, Saying};
 use gridloom_worker::wire::{BulkTraffic, ToScheduler, ToWorker};
 
 use super::ClusterError;
 use super::roll::Roll;
+use crate::client::link::Receiver;
 use crate::client::wire::{ClientHears, ClientSays, ClusterStatus};
-use crate::scheduler::{Action, Event, FromClient, Limits, Scheduler};
+use crate::scheduler::{Action, Event, FromClient, Limits, Scheduler, ToClient};
 
 /// A scheduler that workers and clients reach over QUIC. Dropped, it tells its workers to end.
 pub struct SchedulerServer {
     /// `None` once dropped.
     server: Option<Server>,
     address: SocketAddr,
+    authority: Arc<Authority>,
     token: Token,
     roll: Arc<Roll>,
-    inbox: Sender<Input>,
+    mover: Arc<Mover<Shell>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What its thread is told.
+/// What the scheduler's shell is told.
 enum Input {
     Session(Session),
     Worker(WorkerId, Received<ToScheduler>),
     Client(ClientId, Received<ClientSays>),
+    /// A client of this process connects.
+    Near(ClientId, Arc<dyn Receiver>),
     Lost(String),
     Stop,
 }
@@ -48,15 +53,14 @@ impl SchedulerServer {
     /// If the address cannot be had.
     pub fn start(listen: SocketAddr, limits: Limits) -> Result<SchedulerServer, ClusterError> {
         let authority = Arc::new(Authority::new().map_err(|error| ClusterError::Net(error.into()))?);
-        let token = authority.token();
-        let inbox = Inbox::default();
-        let (told, knocked) = (inbox.sender(), inbox.sender());
-        let server = Server::bind(listen, authority, move |session| say(&knocked, Input::Session(session)))?;
-        let address = server.address();
-        let roll = Arc::<Roll>::default();
-        let shell = Shell::new(inbox, limits, Arc::clone(&roll));
-        let thread = std::thread::Builder::new().name("gridloom-scheduler".to_owned()).spawn(move || shell.run())?;
-        Ok(SchedulerServer { server: Some(server), address, token, roll, inbox: told, thread: Some(thread) })
+        let (token, roll, mover) = (authority.token(), Arc::<Roll>::default(), Arc::<Mover<Shell>>::default());
+        let met = Arc::clone(&mover);
+        let meet = move |session| met.post_briefly(Input::Session(session));
+        let server = Server::bind(listen, Arc::clone(&authority), meet)?;
+        mover.start(Shell::new(Arc::clone(&mover), limits, Arc::clone(&roll)));
+        let (address, moved) = (server.address(), Arc::clone(&mover));
+        let thread = thread::Builder::new().name("gridloom-scheduler".to_owned()).spawn(move || moved.run())?;
+        Ok(SchedulerServer { server: Some(server), address, authority, token, roll, mover, thread: Some(thread) })
     }
 
     /// Where it is reached: with the port that the system chose, if it was left to it.
@@ -69,33 +73,45 @@ impl SchedulerServer {
         &self.token
     }
 
+    /// Who makes identities here.
+    pub(super) fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
     /// Who has registered.
     pub(super) fn roll(&self) -> &Roll {
         &self.roll
     }
 
+    /// A client of this process connects.
+    pub(super) fn connect(&self, client: ClientId, receiver: Arc<dyn Receiver>) {
+        self.mover.call(Input::Near(client, receiver));
+    }
+
+    /// A client of this process speaks.
+    pub(super) fn hear(&self, client: ClientId, message: FromClient) {
+        self.mover.post(Input::Client(client, Received::Message(ClientSays::Message(message))));
+    }
+
     /// The workers of this name are dead: their connections are not waited for, and nobody waits for them to register.
     pub(super) fn lose(&self, name: String) {
-        say(&self.inbox, Input::Lost(name));
+        self.mover.call(Input::Lost(name));
         self.roll.change(|_| {});
     }
 }
 
 impl Drop for SchedulerServer {
     fn drop(&mut self) {
-        say(&self.inbox, Input::Stop);
-        if let Some(thread) = self.thread.take() {
+        self.mover.call(Input::Stop);
+        // Whoever hears something on that very thread may let go of the cluster there.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id()) {
             // Its panics have been printed; there is nobody else to tell.
             let _ = thread.join();
         }
-        // Only now: what was said last leaves before the door closes.
+        // What was said last leaves before the door closes.
+        drop(self.mover.take());
         drop(self.server.take());
     }
-}
-
-/// If nobody reads it any more, it has stopped.
-fn say(inbox: &Sender<Input>, input: Input) {
-    let _ = inbox.send(input);
 }
 
 /// A worker that is connected.
@@ -107,39 +123,89 @@ struct Worker {
     bulk: BulkTraffic,
 }
 
+/// Where a client hears.
+enum Client {
+    Far(Control<ClientHears>),
+    Near(Arc<dyn Receiver>),
+}
+
 /// The scheduler, and everyone's connection.
 struct Shell {
-    inbox: Inbox<Input>,
+    mover: Arc<Mover<Shell>>,
+    /// What time it was told last.
+    now: Duration,
     scheduler: Scheduler,
     roll: Arc<Roll>,
     workers: BTreeMap<WorkerId, Worker>,
-    clients: BTreeMap<ClientId, Control<ClientHears>>,
+    clients: BTreeMap<ClientId, Client>,
     /// Workers that were here once: their ids are used up.
     retired: BTreeSet<WorkerId>,
+    /// What clients of this process are told.
+    sayings: Vec<Saying>,
+    is_over: bool,
+}
+
+impl Machine for Shell {
+    type Input = Input;
+
+    fn handle(&mut self, now: Duration, input: Option<Input>) {
+        self.now = now;
+        match input {
+            None => self.tell(Event::Tick),
+            Some(Input::Session(session)) => self.meet(session),
+            Some(Input::Worker(worker, received)) => self.hear_worker(worker, received),
+            Some(Input::Client(client, received)) => self.hear_client(client, received),
+            Some(Input::Near(client, receiver)) => {
+                self.clients.insert(client, Client::Near(receiver));
+                self.tell(Event::ClientJoined { client });
+            }
+            Some(Input::Lost(name)) => self.lose(&name),
+            Some(Input::Stop) => self.stop(),
+        }
+        self.act();
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.scheduler.next_timeout()
+    }
+
+    fn sayings(&mut self) -> Vec<Saying> {
+        std::mem::take(&mut self.sayings)
+    }
+
+    /// Plans may be of any size, and what a worker had that is gone is derived again.
+    fn takes_long(input: &Input) -> bool {
+        match input {
+            Input::Worker(_, Received::Message(_)) | Input::Session(_) | Input::Near(..) | Input::Stop => false,
+            Input::Worker(_, Received::Closed(_)) | Input::Lost(_) | Input::Client(_, Received::Closed(_)) => true,
+            Input::Client(_, Received::Message(said)) => {
+                matches!(said, ClientSays::Message(FromClient::Submit { .. } | FromClient::Close))
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
 }
 
 impl Shell {
-    fn new(inbox: Inbox<Input>, limits: Limits, roll: Arc<Roll>) -> Shell {
-        let (workers, clients, retired) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Shell { inbox, scheduler: Scheduler::new(limits), roll, workers, clients, retired }
-    }
-
-    fn run(mut self) {
-        loop {
-            match self.inbox.next(self.scheduler.next_timeout()) {
-                None => self.tell(Event::Tick),
-                Some(Input::Session(session)) => self.meet(session),
-                Some(Input::Worker(worker, received)) => self.hear_worker(worker, received),
-                Some(Input::Client(client, received)) => self.hear_client(client, received),
-                Some(Input::Lost(name)) => self.lose(&name),
-                Some(Input::Stop) => return self.stop(),
-            }
-            self.act();
+    fn new(mover: Arc<Mover<Shell>>, limits: Limits, roll: Arc<Roll>) -> Shell {
+        Shell {
+            mover,
+            now: Duration::ZERO,
+            scheduler: Scheduler::new(limits),
+            roll,
+            workers: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            sayings: Vec::new(),
+            is_over: false,
         }
     }
 
     fn tell(&mut self, event: Event) {
-        self.scheduler.handle(self.inbox.now(), event);
+        self.scheduler.handle(self.now, event);
     }
 
     /// Does what the scheduler wants. A connection that has ended says so itself.
@@ -149,17 +215,25 @@ impl Shell {
                 Action::ToWorker { worker, message } => {
                     drop(self.workers.get(&worker).map(|worker| worker.control.send(&message)));
                 }
-                Action::ToClient { client, message } => {
-                    let message = ClientHears::Message(message);
-                    drop(self.clients.get(&client).map(|control| control.send(&message)));
-                }
+                Action::ToClient { client, message } => self.tell_client(client, message),
             }
+        }
+    }
+
+    fn tell_client(&mut self, client: ClientId, message: ToClient) {
+        match self.clients.get(&client) {
+            Some(Client::Far(control)) => drop(control.send(&ClientHears::Message(message))),
+            Some(Client::Near(receiver)) => {
+                let receiver = Arc::clone(receiver);
+                self.sayings.push(Box::new(move || receiver.receive(message)));
+            }
+            None => {}
         }
     }
 
     /// Somebody has connected.
     fn meet(&mut self, session: Session) {
-        let (party, inbox) = (session.party(), self.inbox.sender());
+        let (party, mover) = (session.party(), Arc::clone(&self.mover));
         tracing::info!(%party, address = %session.address(), "connected");
         match party.role {
             Role::Worker => {
@@ -167,7 +241,7 @@ impl Shell {
                 if self.workers.contains_key(&worker) || self.retired.contains(&worker) {
                     return session.refuse(Refusal::Retired);
                 }
-                let control = session.start(move |received| say(&inbox, Input::Worker(worker, received)));
+                let control = session.start(move |received| mover.post_briefly(Input::Worker(worker, received)));
                 self.workers.insert(worker, Worker { control, name: None, bulk: BulkTraffic::default() });
             }
             Role::Client => {
@@ -175,8 +249,8 @@ impl Shell {
                 if self.clients.contains_key(&client) {
                     return session.refuse(Refusal::Unexpected);
                 }
-                let control = session.start(move |received| say(&inbox, Input::Client(client, received)));
-                self.clients.insert(client, control.clone());
+                let control = session.start(move |received| mover.post_briefly(Input::Client(client, received)));
+                self.clients.insert(client, Client::Far(control.clone()));
                 self.tell(Event::ClientJoined { client });
                 self.act();
                 drop(control.send(&ClientHears::Welcome));
@@ -216,7 +290,9 @@ impl Shell {
             }
             Received::Message(ClientSays::Status) => {
                 let status = self.status();
-                drop(self.clients.get(&client).map(|control| control.send(&ClientHears::Status(status))));
+                if let Some(Client::Far(control)) = self.clients.get(&client) {
+                    drop(control.send(&ClientHears::Status(status)));
+                }
             }
             Received::Closed(error) => {
                 if self.clients.remove(&client).is_some() {
@@ -251,7 +327,8 @@ impl Shell {
     }
 
     /// Nobody is to wait for what will not be.
-    fn stop(&self) {
+    fn stop(&mut self) {
+        self.is_over = true;
         for worker in self.workers.values() {
             drop(worker.control.send(&ToWorker::Close));
         }

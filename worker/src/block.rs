@@ -193,6 +193,11 @@ impl Buffer {
         Ok(&here.memory.bytes()[..*bytes])
     }
 
+    /// Whether the bytes are in this process's memory: then nobody waits for them.
+    pub fn is_here(&self) -> bool {
+        self.0.away.is_none() || self.0.here.get().is_some()
+    }
+
     /// What holds the bytes, if it is a device of this kind.
     pub fn held_by<R: Remote>(&self) -> Option<&R> {
         let remote: &dyn Any = &**self.0.away.as_ref()?;

@@ -16,7 +16,8 @@ use crate::executor::{Event, EventSink, ExecuteError, Task, TaskToken};
 use crate::ids::ArrayId;
 use crate::interpreter::StopFlag;
 
-/// How long a slot without work stays awake: about what falling asleep and being woken would cost it.
+/// How long a slot without work stays awake, if what it waited for last came within this time: about what falling
+/// asleep and being woken would cost it. Who waits longer is in the way of those it waits for.
 const AWAKE: Duration = Duration::from_micros(50);
 
 /// How long after its deadline a task that does not heed its stop flag is given up, where tasks can be.
@@ -211,7 +212,8 @@ impl Shared {
     }
 
     fn run_slot(&self, slot: usize) {
-        while let Some((task, prepared, stop)) = self.next_task(slot) {
+        let mut comes_soon = true;
+        while let Some((task, prepared, stop)) = self.next_task(slot, &mut comes_soon) {
             let begun = Instant::now();
             let token = task.token;
             let computed = catch_unwind(AssertUnwindSafe(|| prepared.compute(task, &stop)));
@@ -231,15 +233,18 @@ impl Shared {
         }
     }
 
-    /// Waits for a task and marks the slot busy with it; `None` when all ends.
-    fn next_task(&self, slot: usize) -> Option<(Task, Arc<dyn Compute>, StopFlag)> {
+    /// Waits for a task and marks the slot busy with it; `None` when all ends. `comes_soon` says whether the one before
+    /// came soon, and then whether this one did.
+    fn next_task(&self, slot: usize, comes_soon: &mut bool) -> Option<(Task, Arc<dyn Compute>, StopFlag)> {
         let mut state = self.lock();
-        let mut stays_awake = true;
+        let mut stays_awake = *comes_soon;
+        let mut idle_since = None;
         loop {
             if state.closed {
                 return None;
             }
             if let Some((task, prepared)) = state.queue.pop_front() {
+                *comes_soon = idle_since.is_none_or(|since: Instant| since.elapsed() < AWAKE);
                 let stop = StopFlag::new();
                 state.running[slot] = Some(Running {
                     token: task.token,
@@ -250,6 +255,7 @@ impl Shared {
                 });
                 return Some((task, prepared, stop));
             }
+            idle_since.get_or_insert_with(Instant::now);
             state = match stays_awake {
                 true => self.stay_awake(state),
                 false => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),

@@ -11,15 +11,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::admission::{Admission, Verdict};
 use super::error::NetError;
+use super::threads::Threads;
 use super::tuning;
 
-/// How long the other sides are waited for when an endpoint ends.
+/// How long last words, and the threads, are waited for when an endpoint ends.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long who has not heard our goodbye is told it again. It leaves at once; only what is lost on the way needs more,
+/// and whoever misses it all the same finds us silent.
+const GOODBYE: Duration = Duration::from_millis(5);
 
 /// How often it is looked whether all last words have left.
 const CLOSE_PAUSE: Duration = Duration::from_millis(1);
@@ -29,7 +34,7 @@ const CLOSE_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Endpoint {
     quinn: quinn::Endpoint,
     /// `None` once dropped.
-    runtime: Option<Runtime>,
+    threads: Option<Threads>,
     last_words: LastWords,
 }
 
@@ -62,18 +67,13 @@ impl Endpoint {
         config: EndpointConfig,
         server: Option<ServerConfig>,
     ) -> Result<Endpoint, NetError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .max_blocking_threads(1)
-            .thread_name(name)
-            .enable_all()
-            .build()
-            .map_err(NetError::system("no thread for the network"))?;
+        let threads = Threads::start(name, threads).map_err(NetError::system("no thread for the network"))?;
         let socket = tuning::socket(address)?;
-        let _entered = runtime.enter();
+        let entered = threads.handle().enter();
         let quinn = quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
             .map_err(NetError::system("no QUIC endpoint"))?;
-        Ok(Endpoint { quinn, runtime: Some(runtime), last_words: LastWords::default() })
+        drop(entered);
+        Ok(Endpoint { quinn, threads: Some(threads), last_words: LastWords::default() })
     }
 
     pub(super) fn quinn(&self) -> &quinn::Endpoint {
@@ -85,7 +85,7 @@ impl Endpoint {
     }
 
     pub(super) fn runtime(&self) -> &Handle {
-        self.runtime.as_ref().expect("it is there until it is dropped").handle()
+        self.threads.as_ref().expect("they are there until it is dropped").handle()
     }
 
     pub(super) fn last_words(&self) -> LastWords {
@@ -119,29 +119,27 @@ fn waiting<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        let Some(runtime) = self.runtime.take() else { return };
+        let Some(threads) = self.threads.take() else { return };
         // One of its own threads, told of something, cannot wait for itself.
-        if is_inside(runtime.handle()) {
+        if is_inside(threads.handle()) {
             self.quinn.close(VarInt::from_u32(0), &[]);
-            return runtime.shutdown_background();
+            return threads.end(Duration::ZERO);
         }
-        waiting(|| self.leave(runtime));
+        waiting(|| self.leave(threads));
     }
 }
 
 impl Endpoint {
     /// Lets last words leave, and ends.
-    fn leave(&self, runtime: Runtime) {
+    fn leave(&self, threads: Threads) {
         let begun = Instant::now();
         while self.last_words.0.load(Ordering::SeqCst) > 0 && begun.elapsed() < CLOSE_PATIENCE {
             thread::sleep(CLOSE_PAUSE);
         }
         self.quinn.close(VarInt::from_u32(0), &[]);
-        let idle = runtime.block_on(async { timeout(CLOSE_PATIENCE, self.quinn.wait_idle()).await });
-        if idle.is_err() {
-            tracing::debug!("peers did not answer the last goodbye");
-        }
-        runtime.shutdown_timeout(CLOSE_PATIENCE);
+        // Sooner if there is nobody.
+        let _ = threads.handle().block_on(async { timeout(GOODBYE, self.quinn.wait_idle()).await });
+        threads.end(CLOSE_PATIENCE);
     }
 }
 
@@ -269,7 +267,7 @@ mod tests {
 
     #[test]
     fn every_address_of_a_name_is_tried_until_one_answers() {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let addresses = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let limit = Duration::from_millis(300);
         let mut tried = Vec::new();

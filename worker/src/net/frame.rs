@@ -15,9 +15,14 @@ const FIRST_BYTES: usize = 64 << 10;
 
 /// Writes one message.
 pub(super) async fn write<T: Serialize>(stream: &mut SendStream, message: &T) -> Result<(), NetError> {
+    Ok(stream.write_chunk(Bytes::from(framed(message)?)).await?)
+}
+
+/// One message as it is written.
+pub(super) fn framed<T: Serialize>(message: &T) -> Result<Vec<u8>, NetError> {
     let mut bytes = Vec::new();
     write_frame(message, &mut bytes)?;
-    Ok(stream.write_chunk(Bytes::from(bytes)).await?)
+    Ok(bytes)
 }
 
 /// Reads one message of at most `bytes_max` bytes.

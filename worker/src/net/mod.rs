@@ -1,7 +1,7 @@
 //! The network: QUIC between the processes of a cluster, and nothing in plain text.
 //!
-//! Reading order: [`identity`] (who is who) -> `hello` and `frame` (how anything is said) -> `tls`, `tuning` and
-//! `endpoint` (what a connection is) -> `admission` and `join` (how one comes in) -> `control` (messages: [`Server`],
+//! Reading order: [`identity`] (who is who) -> `hello` and `frame` (how anything is said) -> `tls`, `tuning`,
+//! `threads` and `endpoint` (what a connection is) -> `admission` and `join` (how one comes in) -> `control` (messages: [`Server`],
 //! [`Dialer`], [`Session`], [`Control`]) -> `bulk` (blocks: [`Bulk`]) -> `traffic` (what a connection has seen).
 //!
 //! ```text
@@ -42,6 +42,7 @@ mod frame;
 mod hello;
 pub mod identity;
 mod join;
+mod threads;
 mod tls;
 mod traffic;
 mod tuning;

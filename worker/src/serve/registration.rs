@@ -1,19 +1,20 @@
-//! One registration of a worker: its machine on this thread, its messages and blocks on the network's.
+//! One registration of a worker: its machine, moved by whoever has something to say to it.
 //!
-//! Whatever comes (messages, questions of peers, fetched blocks, finished tasks, wishes) is put into one inbox; what
-//! leaves the machine is handed to the network, which never waits. Answers and fetches carry ids, so that their ends
-//! find back.
+//! Whatever comes (messages, questions of peers, fetched blocks, finished tasks, wishes) moves the machine where it comes:
+//! on the network's threads and on those that compute. What leaves it is handed to the network, which never waits.
+//! Answers and fetches carry ids, so that their ends find back. What may have to be compiled is left to the thread that
+//! serves: the network's go on meanwhile.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inbox::Inbox;
+use super::mover::{Machine, Mover};
 use super::remote::{RemoteError, RemoteOptions};
 use super::stop::{Stop, Wish};
 use super::worker::{Worker, executed};
-use crate::agent::{Answer, Event, FetchId, Outward, Part, ReplyTo};
+use crate::agent::{Event, FetchId, Outward, Part, ReplyTo};
 use crate::block::Block;
 use crate::executor::{self, ExecuteError};
 use crate::net::identity::Role;
@@ -37,6 +38,8 @@ pub(super) enum End {
     SchedulerGone(NetError),
     /// There is nothing to compute with.
     DeviceLost(ExecuteError),
+    /// Its own machine broke: a bug, contained. What it held is lost.
+    Broken,
 }
 
 /// What comes.
@@ -49,36 +52,49 @@ enum Input {
     Wish(Wish),
 }
 
-/// A worker that the scheduler knows. What is said last still leaves, so the connections end before the machine.
-pub(super) struct Registration {
-    inbox: Inbox<Input>,
+/// A worker that the scheduler knows.
+pub(super) struct Registration(Arc<Mover<Registered>>);
+
+/// What is moved. What is said last still leaves, so the connections end before the worker.
+struct Registered {
     control: Control<ToScheduler>,
     bulk: Arc<Bulk>,
     worker: Worker,
+    /// Who moves it.
+    mover: Arc<Mover<Registered>>,
     /// Where answers go that are owed.
     replies: HashMap<ReplyTo, Reply>,
     asked: u64,
+    /// When it leaves by itself.
+    leaves: Option<Duration>,
     /// Why its device was lost, once it was, and when that is the end of it.
     lost: Option<(Duration, ExecuteError)>,
+    end: Option<End>,
 }
 
 impl Registration {
-    /// Starts a machine, joins and registers it.
-    pub(super) fn begin(options: &RemoteOptions, dialer: &Dialer, stop: &Stop) -> Result<Registration, RemoteError> {
+    /// Starts a machine, joins and registers it. After `lifetime` it leaves by itself.
+    pub(super) fn begin(
+        options: &RemoteOptions,
+        dialer: &Dialer,
+        stop: &Stop,
+        lifetime: Option<Duration>,
+    ) -> Result<Registration, RemoteError> {
         let net = |error| RemoteError::Net { address: options.scheduler.clone(), error };
         let identity = Arc::new(dialer.join(&options.scheduler, &options.token, Role::Worker).map_err(net)?);
-        let inbox = Inbox::default();
-        let asked = inbox.sender();
+        let mover = Arc::<Mover<Registered>>::default();
         let listening = listening(&options.scheduler, options.advertise.as_deref()).map_err(net)?;
         let bulk = BulkOptions { put_bytes_max: options.worker.memory_bytes, ..listening };
-        let ask = move |_party, question, reply| say(&asked, Input::Asked(question, reply));
+        let asked = Arc::clone(&mover);
+        let ask = move |_party, question, reply| asked.post_briefly(Input::Asked(question, reply));
         let bulk = Arc::new(Bulk::open(Arc::clone(&identity), bulk, ask).map_err(net)?);
-        let events = inbox.sender();
-        let sink = Box::new(move |event| say(&events, Input::Executed(event)));
+        let finished = Arc::clone(&mover);
+        let sink = Box::new(move |event| finished.post_briefly(Input::Executed(event)));
         let worker = Worker::start(options.worker.clone(), sink)?;
-        let heard = inbox.sender();
+        let heard = Arc::clone(&mover);
         let session = dialer.connect(&options.scheduler, &identity).map_err(net)?;
-        let control: Control<ToScheduler> = session.start(move |received| say(&heard, Input::Scheduler(received)));
+        let control: Control<ToScheduler> =
+            session.start(move |received| heard.post_briefly(Input::Scheduler(received)));
         dialer.keep_renewed(&control, identity, &bulk);
         let tells = control.clone();
         bulk.report(move |news| {
@@ -95,51 +111,72 @@ impl Registration {
         tracing::info!(party = %control.party(), address = register.address, "registers");
         // If the connection has ended, it says so itself.
         let _ = control.send(&ToScheduler::Register(register));
-        let wished = inbox.sender();
-        stop.tell(move |wish| wished.send(Input::Wish(wish)).is_ok());
-        Ok(Registration { inbox, control, bulk, worker, replies: HashMap::new(), asked: 0, lost: None })
+        let (replies, moved) = (HashMap::new(), Arc::clone(&mover));
+        let (leaves, lost, end) = (lifetime, None, None);
+        mover.start(Registered { control, bulk, worker, mover: moved, replies, asked: 0, leaves, lost, end });
+        let wished = Arc::downgrade(&mover);
+        stop.tell(move |wish| wished.upgrade().map(|mover| mover.post(Input::Wish(wish))).is_some());
+        Ok(Registration(mover))
     }
 
-    /// Serves until the end. After `lifetime` it leaves by itself.
-    pub(super) fn serve(mut self, lifetime: Option<Duration>) -> End {
-        let end = self.run(lifetime);
+    /// Serves until the end.
+    pub(super) fn serve(self) -> End {
+        self.0.run();
+        // Taken away from those who speak to it: whatever of theirs is still to come finds nobody.
+        let Some(machine) = self.0.take() else { return End::Told };
+        let end = machine.end.unwrap_or(End::Told);
         if let End::DeviceLost(_) = end {
             // To close it would wait for its work, and what hangs never ends. It is left to the process's end.
-            std::mem::forget(self.worker);
+            std::mem::forget(machine.worker);
         }
         end
     }
+}
 
-    fn run(&mut self, lifetime: Option<Duration>) -> End {
-        let mut leaves = lifetime.map(|lifetime| self.inbox.now() + lifetime);
-        loop {
-            let ends = self.lost.as_ref().map(|&(at, _)| at);
-            let due = self.worker.next_timeout().into_iter().chain(leaves).chain(ends).min();
-            let input = self.inbox.next(due);
-            if leaves.is_some_and(|at| at <= self.inbox.now()) {
-                leaves = None;
-                self.tell(Event::Leave);
-            }
-            if let Some(end) = self.handle(input) {
-                return end;
-            }
-            while let Some(outward) = self.worker.poll() {
-                if let Some(end) = self.carry(outward) {
-                    return end;
-                }
-            }
-            if let Some((_, error)) = self.lost.take_if(|(at, _)| *at <= self.inbox.now()) {
-                return End::DeviceLost(error);
-            }
+impl Machine for Registered {
+    type Input = Input;
+
+    fn handle(&mut self, now: Duration, input: Option<Input>) {
+        if self.leaves.is_some_and(|at| at <= now) {
+            self.leaves = None;
+            self.worker.handle(now, Event::Leave);
+        }
+        if let Some(event) = self.event(now, input) {
+            self.worker.handle(now, event);
+        }
+        while let Some(outward) = self.worker.poll() {
+            self.carry(outward);
+        }
+        if let Some((_, error)) = self.lost.take_if(|(at, _)| *at <= now) {
+            self.end::<()>(End::DeviceLost(error));
         }
     }
 
-    /// Takes what came, or the passing of time.
-    fn handle(&mut self, input: Option<Input>) -> Option<End> {
-        let event = match input {
+    fn next_timeout(&self) -> Option<Duration> {
+        let ends = self.lost.as_ref().map(|&(at, _)| at);
+        self.worker.next_timeout().into_iter().chain(self.leaves).chain(ends).min()
+    }
+
+    fn takes_long(input: &Input) -> bool {
+        matches!(input, Input::Scheduler(Received::Message(ToWorker::Kernel(_) | ToWorker::Stage { .. })))
+    }
+
+    fn has_panicked(&mut self) {
+        self.end = Some(End::Broken);
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+}
+
+impl Registered {
+    /// What the worker is told of what came, or of the passing of time.
+    fn event(&mut self, now: Duration, input: Option<Input>) -> Option<Event<Block>> {
+        Some(match input {
             None => Event::Tick,
             Some(Input::Scheduler(Received::Message(message))) => Event::Scheduler(message),
-            Some(Input::Scheduler(Received::Closed(error))) => return Some(End::SchedulerGone(error)),
+            Some(Input::Scheduler(Received::Closed(error))) => return self.end(End::SchedulerGone(error)),
             Some(Input::Asked(question, reply)) => {
                 self.asked += 1;
                 let from = ReplyTo(self.asked);
@@ -154,21 +191,24 @@ impl Registration {
                 // The holder has cut it.
                 Event::Fetched { fetch, result: result.map(|data| Part { data, region: None }) }
             }
-            Some(Input::Executed(event)) => self.heard(event)?,
+            Some(Input::Executed(event)) => self.heard(now, event)?,
             Some(Input::Wish(Wish::Leave)) => Event::Leave,
-            Some(Input::Wish(Wish::End)) => return Some(End::Told),
-        };
-        self.tell(event);
+            Some(Input::Wish(Wish::End)) => return self.end(End::Told),
+        })
+    }
+
+    /// The first reason counts.
+    fn end<T>(&mut self, end: End) -> Option<T> {
+        self.end.get_or_insert(end);
         None
     }
 
     /// What the agent hears of a task. Once the device is lost, that is which block is to blame, if one is; of what merely
     /// met with it, whoever misses this worker has it done by others.
-    fn heard(&mut self, event: executor::Event) -> Option<Event<Block>> {
+    fn heard(&mut self, now: Duration, event: executor::Event) -> Option<Event<Block>> {
         let Err(error) = self.worker.check() else { return Some(executed(event)) };
         let is_to_blame = matches!(event.result, Err(ExecuteError::Deadline { .. }));
-        let patience = if is_to_blame { Duration::ZERO } else { BLAME_PATIENCE };
-        let ends = self.inbox.now() + patience;
+        let ends = now + if is_to_blame { Duration::ZERO } else { BLAME_PATIENCE };
         self.lost = match self.lost.take() {
             Some((at, error)) => Some((at.min(ends), error)),
             None => Some((ends, error)),
@@ -176,43 +216,25 @@ impl Registration {
         is_to_blame.then(|| executed(event))
     }
 
-    fn tell(&mut self, event: Event<Block>) {
-        self.worker.handle(self.inbox.now(), event);
-    }
-
-    fn carry(&mut self, outward: Outward<Block>) -> Option<End> {
+    fn carry(&mut self, outward: Outward<Block>) {
         match outward {
             // A connection that has ended says so itself.
             Outward::Send(message) => drop(self.control.send(&ToScheduler::Worker(message))),
             Outward::Peer { worker, address } => self.bulk.meet(worker, address),
             Outward::PeerGone { worker } => self.bulk.forget(worker),
             Outward::Fetch { fetch, holder, block, field, region } => {
-                let inbox = self.inbox.sender();
-                let reply = move |result| say(&inbox, Input::Fetched(fetch, result));
+                let mover = Arc::clone(&self.mover);
+                let reply = move |result| mover.post_briefly(Input::Fetched(fetch, result));
                 self.bulk.fetch(holder, block, field, region, reply);
             }
             Outward::Reply { to, answer } => {
                 if let Some(reply) = self.replies.remove(&to) {
-                    let inbox = self.inbox.sender();
-                    reply.answer(here(answer), move || say(&inbox, Input::Answered(to)));
+                    let mover = Arc::clone(&self.mover);
+                    reply.answer(answer, move || mover.post_briefly(Input::Answered(to)));
                 }
             }
-            Outward::Close => return Some(End::Told),
+            Outward::Close => drop(self.end::<()>(End::Told)),
         }
-        None
-    }
-}
-
-/// Puts something into an inbox. If nobody reads it any more, nobody waits for it.
-fn say(inbox: &std::sync::mpsc::Sender<Input>, input: Input) {
-    let _ = inbox.send(input);
-}
-
-/// An answer whose bytes can travel: what a device holds is brought here. A device that is lost has it no more.
-fn here(answer: Answer<Block>) -> Answer<Block> {
-    match answer {
-        Answer::Data(part) if part.data.buffer.fetch().is_err() => Answer::Missing,
-        answer => answer,
     }
 }
 

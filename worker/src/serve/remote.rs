@@ -89,10 +89,15 @@ impl RemoteWorker {
     pub fn run(&self) -> Result<(), RemoteError> {
         let mut since = Instant::now();
         while self.stop.wish().is_none() {
-            let last = match Registration::begin(&self.options, &self.dialer, &self.stop) {
-                Ok(registration) => match registration.serve(self.left()) {
+            let last = match Registration::begin(&self.options, &self.dialer, &self.stop, self.left()) {
+                Ok(registration) => match registration.serve() {
                     End::Told => return Ok(()),
                     End::DeviceLost(error) => return Err(RemoteError::DeviceLost(error)),
+                    End::Broken => {
+                        tracing::error!("the worker broke and begins anew");
+                        since = Instant::now();
+                        NetError::Closed
+                    }
                     End::SchedulerGone(error) => {
                         tracing::warn!(%error, scheduler = self.options.scheduler, "the scheduler is gone");
                         since = Instant::now();

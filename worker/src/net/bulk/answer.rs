@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::spawn_blocking;
 
 use super::body::{self, Runs};
 use super::{HEADER_BYTES_MAX, REQUEST_LIMIT, STALL_LIMIT};
@@ -139,7 +140,16 @@ async fn answer(holder: &Holder, party: Party, mut send: SendStream, mut receive
     let (reply, answered) = oneshot::channel();
     (holder.asked)(party, question, Reply(reply));
     let Ok(answered) = answered.await else { return Err(NetError::Truncated) };
-    carry(&mut send, request, &answered.answer).await
+    match &answered.answer {
+        Answer::Data(part) if !is_here(&part.data).await => say(&mut send, &PeerReply::Missing { request }).await,
+        answer => carry(&mut send, request, answer).await,
+    }
+}
+
+/// Brings what a device holds here, where waiting for the device holds nobody up. A device that is lost has it no more.
+async fn is_here(block: &Block) -> bool {
+    let buffer = block.buffer.clone();
+    buffer.is_here() || spawn_blocking(move || buffer.fetch().is_ok()).await.unwrap_or(false)
 }
 
 async fn carry(send: &mut SendStream, request: RequestId, answer: &Answer<Block>) -> Result<(), NetError> {
@@ -155,8 +165,7 @@ async fn carry(send: &mut SendStream, request: RequestId, answer: &Answer<Block>
                 return say(send, &PeerReply::Missing { request }).await;
             };
             let header = BlockHeader { item: data.item, shape: region.shape() };
-            frame::write(send, &PeerReply::Data { request, header }).await?;
-            body::write(send, data, &runs).await?;
+            body::write(send, frame::framed(&PeerReply::Data { request, header })?, data, &runs).await?;
             finish(send).await
         }
     }

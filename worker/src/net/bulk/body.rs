@@ -25,6 +25,9 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(5);
 /// Runs shorter than this are copied together: a reference to each would cost more.
 const COPIED_RUN_BYTES: usize = 64 << 10;
 
+/// Not worth a packet of their own.
+const FEW_BYTES: usize = 1024;
+
 /// A region of a block as runs of bytes that lie together, in C order.
 #[derive(Debug)]
 pub(super) struct Runs {
@@ -89,9 +92,19 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// Writes the region's bytes.
-pub(super) async fn write(stream: &mut SendStream, block: &Block, runs: &Runs) -> Result<(), NetError> {
+/// Writes the region's bytes behind `head`: in one packet if they are few.
+pub(super) async fn write(
+    stream: &mut SendStream,
+    mut head: Vec<u8>,
+    block: &Block,
+    runs: &Runs,
+) -> Result<(), NetError> {
     let bytes = Bytes::from_owner(Shared(block.buffer.clone()));
+    if runs.bytes() <= FEW_BYTES {
+        runs.offsets().for_each(|offset| head.extend_from_slice(&bytes[offset..offset + runs.run]));
+        return write_pieces(stream, Bytes::from(head)).await;
+    }
+    write_pieces(stream, Bytes::from(head)).await?;
     if runs.run >= COPIED_RUN_BYTES || runs.bytes() == runs.run {
         for offset in runs.offsets() {
             write_pieces(stream, bytes.slice(offset..offset + runs.run)).await?;

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use quinn::{ClientConfig, Connection};
@@ -22,11 +23,12 @@ use tokio::sync::{OnceCell, Semaphore};
 pub use answer::{Question, Reply};
 pub use request::PutError;
 
-use super::control::party_at;
+use super::control::{RENEWAL_PAUSE, party_at};
 use super::endpoint::{Endpoint, dial, listen};
 use super::error::NetError;
 use super::hello::{greet, welcome};
-use super::identity::{Expected, Identity, Party, PeerVerifier, Role};
+use super::identity::{Authority, Expected, Identity, Party, PeerVerifier, Role};
+use super::join::now;
 use super::tls::{self, Purpose};
 use super::traffic::{Tally, Traffic};
 use super::{HANDSHAKE_LIMIT, PACKET_BYTES_MAX, SERVER_NAME, tuning};
@@ -64,7 +66,9 @@ pub struct BulkOptions {
 
 impl Default for BulkOptions {
     fn default() -> BulkOptions {
-        BulkOptions { listen: None, packet_bytes_max: PACKET_BYTES_MAX, threads: 2, put_bytes_max: BLOCK_BYTES_MAX }
+        // A second thread pays where whoever computes, and the other side, leave it a core.
+        let threads = available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 2));
+        BulkOptions { listen: None, packet_bytes_max: PACKET_BYTES_MAX, threads, put_bytes_max: BLOCK_BYTES_MAX }
     }
 }
 
@@ -152,6 +156,34 @@ impl Bulk {
         });
         endpoint.runtime().spawn(tidy(Arc::downgrade(&peers)));
         Ok(Bulk { endpoint, is_listening: options.listen.is_some(), peers })
+    }
+
+    /// One for a party of the authority's own process, which dials only. Its certificates are renewed here.
+    ///
+    /// # Errors
+    /// If the system gives no socket, thread or randomness.
+    pub fn open_near(authority: Arc<Authority>, party: Party, options: BulkOptions) -> Result<Arc<Bulk>, NetError> {
+        let mut identity = Arc::new(authority.identity(party, now())?);
+        let options = BulkOptions { listen: None, ..options };
+        let bulk = Arc::new(Bulk::open(Arc::clone(&identity), options, |_, _, _| {})?);
+        let renewing = Arc::downgrade(&bulk);
+        bulk.endpoint.runtime().spawn(async move {
+            loop {
+                tokio::time::sleep(identity.renewal_due().saturating_sub(now())).await;
+                let Some(bulk) = renewing.upgrade() else { return };
+                match authority.identity(party, now()).map_err(NetError::from).map(Arc::new) {
+                    Ok(new) => {
+                        identity = Arc::clone(&new);
+                        drop(bulk.renewed(new));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "our certificate could not be renewed");
+                        tokio::time::sleep(RENEWAL_PAUSE).await;
+                    }
+                }
+            }
+        });
+        Ok(bulk)
     }
 
     /// Where it is reached from this machine: with the port that the system chose, if it was left to it.

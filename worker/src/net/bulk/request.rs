@@ -117,7 +117,7 @@ async fn try_put(
         let whole = Region::whole(&field.shape);
         let runs = Runs::new(&field.shape, field.item.bytes(), &whole).ok_or(NetError::Truncated)?;
         // One that has no room says so without reading on.
-        if body::write(&mut send, field, &runs).await.is_err() {
+        if body::write(&mut send, Vec::new(), field, &runs).await.is_err() {
             break;
         }
     }

@@ -22,7 +22,7 @@ use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, SERVER_NAME, frame, tun
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How soon a renewal that failed is tried again: half a day is left for it.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
+pub(in crate::net) const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads (they panic there).
 pub struct Dialer {

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 pub use dialer::Dialer;
+pub(super) use dialer::RENEWAL_PAUSE;
 pub use server::Server;
 pub(super) use server::party_at;
 use server::renew_theirs;
