@@ -38,13 +38,14 @@
 //!
 //! # Processes
 //! ```text
-//! client  === messages ===  scheduler  === messages ===  worker     one thread owns each machine and waits on one inbox
+//! client  === messages ===  scheduler  === messages ===  worker     each machine is moved by whoever speaks to it
 //!    +============ blocks: any worker to any worker or client ===========+
 //! ```
-//! The scheduler and the agents are the same machines everywhere. In one process they are moved by whoever has something
-//! to say (`cluster::engine`). Between processes [`SchedulerServer`] owns the scheduler and `gridloom_worker::serve` an
-//! agent, and [`gridloom_worker::net`] carries what they say over QUIC; [`Client::connect`] reaches them. A peer is what
-//! its connection is: one that ends is gone, and who comes back begins anew.
+//! The scheduler and the agents are the same machines everywhere, moved by whoever has something to say
+//! ([`gridloom_worker::serve::Mover`]). In one process they are one machine (`cluster::engine`). Between processes
+//! [`SchedulerServer`] owns the scheduler and `gridloom_worker::serve` an agent, and [`gridloom_worker::net`] carries
+//! what they say over QUIC; [`Client::connect`] reaches them, and a client in the scheduler's own process speaks by
+//! call. A peer is what its connection is: one that ends is gone, and who comes back begins anew.
 //!
 //! # What holds, said as what is absent
 //! - No room but the executors touches the elements of a block, and this crate touches no device.
