@@ -166,14 +166,23 @@ async fn carry(send: &mut SendStream, request: RequestId, answer: &Answer<Block>
             };
             let header = BlockHeader { item: data.item, shape: region.shape() };
             body::write(send, frame::framed(&PeerReply::Data { request, header })?, data, &runs).await?;
-            finish(send).await
+            match body::is_small(&runs) {
+                // Its bytes are the connection's own by now.
+                true => end(send),
+                false => finish(send).await,
+            }
         }
     }
 }
 
 async fn say(send: &mut SendStream, reply: &PeerReply) -> Result<(), NetError> {
     frame::write(send, reply).await?;
-    finish(send).await
+    end(send)
+}
+
+/// Ends what is said, and waits for nobody to hear it: acknowledging a packet alone takes the other side its time.
+fn end(send: &mut SendStream) -> Result<(), NetError> {
+    send.finish().map_err(|_| NetError::Closed)
 }
 
 /// Waits until the other side has all of it: until then the reply counts, and its block is in use.

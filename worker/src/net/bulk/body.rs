@@ -92,6 +92,11 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
+/// Whether a region is sent in one packet with what is said before it.
+pub(super) fn is_small(runs: &Runs) -> bool {
+    runs.bytes() <= FEW_BYTES
+}
+
 /// Writes the region's bytes behind `head`: in one packet if they are few.
 pub(super) async fn write(
     stream: &mut SendStream,
@@ -100,7 +105,7 @@ pub(super) async fn write(
     runs: &Runs,
 ) -> Result<(), NetError> {
     let bytes = Bytes::from_owner(Shared(block.buffer.clone()));
-    if runs.bytes() <= FEW_BYTES {
+    if is_small(runs) {
         runs.offsets().for_each(|offset| head.extend_from_slice(&bytes[offset..offset + runs.run]));
         return write_pieces(stream, Bytes::from(head)).await;
     }

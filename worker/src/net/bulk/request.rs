@@ -112,12 +112,12 @@ async fn try_put(
     let request = next_request();
     let (mut send, mut receive) = open(connection).await?;
     let headers = fields.iter().map(|field| BlockHeader { item: field.item, shape: field.shape.clone() });
-    frame::write(&mut send, &PeerRequest::Put { request, block, fields: headers.collect() }).await?;
+    let mut head = frame::framed(&PeerRequest::Put { request, block, fields: headers.collect() })?;
     for field in &fields {
         let whole = Region::whole(&field.shape);
         let runs = Runs::new(&field.shape, field.item.bytes(), &whole).ok_or(NetError::Truncated)?;
         // One that has no room says so without reading on.
-        if body::write(&mut send, Vec::new(), field, &runs).await.is_err() {
+        if body::write(&mut send, std::mem::take(&mut head), field, &runs).await.is_err() {
             break;
         }
     }
