@@ -129,6 +129,7 @@ const UNSAFE: &[&str] = &[
     "worker/src/cpu/compiled/block.rs",
     "worker/src/cpu/compiled/code.rs",
     "worker/src/cpu/compiled/helper.rs",
+    "worker/src/cpu/compiled/prefetch.rs",
     "worker/src/gpu/memory.rs",
     "worker/src/reduce/vector.rs",
     "worker/src/source/normal.rs",
