@@ -28,8 +28,8 @@ use crate::array::Root;
 use crate::plan::Output;
 use crate::scheduler::{FromClient, Holding, JobError};
 
-/// Questions where blocks are, with none received in between, after which a fetch that fails is the last.
-const QUESTIONS_MAX: u32 = 32;
+/// How often one block may fail to come, each time from where it was said to be.
+const FAILURES_MAX: u32 = 32;
 
 /// How long a user's kernel may take over one root.
 const ROOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,7 +53,8 @@ pub(crate) struct Gather {
     /// Blocks on their way, or here.
     asked: IntervalSet,
     in_flight: usize,
-    questions: u32,
+    /// How often blocks that are missing failed to come. One worker's death may meet very many, each of them once.
+    failures: BTreeMap<u64, u32>,
     mailbox: Arc<Mailbox>,
     arrived: VecDeque<(u64, Block)>,
     /// Partials of result blocks that miss others.
@@ -106,7 +107,7 @@ impl Gather {
             request: None,
             asked: IntervalSet::new(),
             in_flight: 0,
-            questions: 0,
+            failures: BTreeMap::new(),
             mailbox: Arc::default(),
             arrived: VecDeque::new(),
             partials: BTreeMap::new(),
@@ -239,7 +240,6 @@ impl Gather {
     fn locate(&mut self) {
         let (request, array) = (self.core.next(), self.output.array);
         self.request = Some(request);
-        self.questions += 1;
         self.core.state.ask(request);
         let start = self.asked.first_gap(Interval::new(0, self.blocks)).unwrap_or(0);
         let end = self.asked.within(Interval::new(start, self.blocks)).next().map_or(self.blocks, |next| next.start);
@@ -262,7 +262,7 @@ impl Gather {
             };
             match result.and_then(here) {
                 Ok(block) => {
-                    self.questions = 0;
+                    self.failures.remove(&index);
                     taken.insert(Interval::one(index));
                     self.arrived.push_back((index, block));
                 }
@@ -270,7 +270,9 @@ impl Gather {
                     let block = BlockId { array, index };
                     self.core.link.send(FromClient::FetchFailed { block, holder, error });
                     self.asked.remove(Interval::one(index));
-                    if self.questions > QUESTIONS_MAX {
+                    let failures = self.failures.entry(index).or_default();
+                    *failures += 1;
+                    if *failures > FAILURES_MAX {
                         return Err(ClientError::Fetch { block, error });
                     }
                 }
