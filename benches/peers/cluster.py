@@ -31,8 +31,8 @@ TURNS = 11
 
 
 def ours(bench, *words):
-    package = "gridloom-worker" if bench == "net" else "gridloom"
-    command = ["cargo", "bench", "--quiet", "--package", package, "--bench", bench, "--", *words]
+    # Of the whole workspace: for one package its dependencies would be built once more, with other features.
+    command = ["cargo", "bench", "--quiet", "--workspace", "--bench", bench, "--", *words]
     rows = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     # One head is enough.
     print("\n".join(row for row in rows[2:] if row.startswith("|")), flush=True)
