@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 /// How long a thread stays awake for what it waits for: about what falling asleep and waking would cost it.
 const AWAKE: Duration = Duration::from_micros(50);
 
+/// What came within this time asleep may come within [`AWAKE`] to who is awake: the difference is the waking of both sides.
+const SOON: Duration = Duration::from_micros(200);
+
 thread_local! {
-    /// Whether what this thread waited for last came within [`AWAKE`].
+    /// Whether what this thread waited for last came [`SOON`].
     static COMES_SOON: Cell<bool> = const { Cell::new(true) };
 }
 
@@ -56,6 +59,6 @@ impl Signal {
                 false => thread::park(),
             }
         }
-        COMES_SOON.set(begun.elapsed() < AWAKE);
+        COMES_SOON.set(begun.elapsed() < SOON);
     }
 }

@@ -16,9 +16,12 @@ use crate::executor::{Event, EventSink, ExecuteError, Task, TaskToken};
 use crate::ids::ArrayId;
 use crate::interpreter::StopFlag;
 
-/// How long a slot without work stays awake, if what it waited for last came within this time: about what falling
-/// asleep and being woken would cost it. Who waits longer is in the way of those it waits for.
+/// How long a slot without work stays awake, if what it waited for last came [`SOON`]: about what falling asleep and being
+/// woken would cost it. Who waits longer is in the way of those it waits for.
 const AWAKE: Duration = Duration::from_micros(50);
+
+/// What came within this time asleep may come within [`AWAKE`] to who is awake: the difference is the waking of both sides.
+const SOON: Duration = Duration::from_micros(200);
 
 /// How long after its deadline a task that does not heed its stop flag is given up, where tasks can be.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
@@ -244,7 +247,7 @@ impl Shared {
                 return None;
             }
             if let Some((task, prepared)) = state.queue.pop_front() {
-                *comes_soon = idle_since.is_none_or(|since: Instant| since.elapsed() < AWAKE);
+                *comes_soon = idle_since.is_none_or(|since: Instant| since.elapsed() < SOON);
                 let stop = StopFlag::new();
                 state.running[slot] = Some(Running {
                     token: task.token,
