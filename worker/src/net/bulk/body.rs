@@ -31,13 +31,11 @@ const FEW_BYTES: usize = 1024;
 /// A region of a block as runs of bytes that lie together, in C order.
 #[derive(Debug)]
 pub(super) struct Runs {
-    /// Elements from the block's start to each run are counted with these.
-    strides: Shape,
-    /// Where the region starts on the axes above the runs, and how long it is there.
-    start: Shape,
-    outer: Shape,
+    shape: Shape,
+    region: Region,
     /// In bytes.
     item: usize,
+    /// Of each run, in bytes.
     run: usize,
 }
 
@@ -45,42 +43,27 @@ impl Runs {
     /// `None` if the region is not inside the shape.
     pub(super) fn new(shape: &Shape, item_bytes: u64, region: &Region) -> Option<Runs> {
         let rank = shape.rank();
-        let axes = || region.start.iter().zip(region.end.iter()).zip(shape.iter());
+        let mut axes = region.start.iter().zip(region.end.iter()).zip(shape.iter());
         if region.start.rank() != rank
             || region.end.rank() != rank
-            || axes().any(|((start, end), length)| start > end || end > length)
+            || axes.any(|((start, end), length)| start > end || end > length)
         {
             return None;
         }
-        let lengths = region.shape();
-        // Below this axis the region is all of the block.
-        let whole = (0..rank).rev().take_while(|&axis| lengths[axis] == shape[axis]).count();
-        let inner = (rank - whole).saturating_sub(1);
-        let run: u64 = lengths[inner..].iter().product();
-        Some(Runs {
-            strides: shape.strides(),
-            start: region.start.clone(),
-            outer: lengths[..inner].iter().copied().collect(),
-            item: item_bytes as usize,
-            run: (run * item_bytes) as usize,
-        })
+        let run = region.runs(shape).next().map_or(0, |run| run.end - run.start);
+        let (item, run) = (item_bytes as usize, (run * item_bytes) as usize);
+        Some(Runs { shape: shape.clone(), region: region.clone(), item, run })
     }
 
     /// How many bytes there are in all.
     fn bytes(&self) -> usize {
-        self.run * self.outer.elements() as usize
+        self.region.shape().elements() as usize * self.item
     }
 
     /// Where each run begins, in bytes from the block's start.
     fn offsets(&self) -> impl Iterator<Item = usize> + '_ {
-        let count = if self.run == 0 { 0 } else { self.outer.elements() };
-        let first = dot(&self.start, &self.strides);
-        (0..count).map(move |at| (first + dot(&self.outer.index_at(at), &self.strides)) as usize * self.item)
+        self.region.runs(&self.shape).map(|run| run.start as usize * self.item)
     }
-}
-
-fn dot(index: &[u64], strides: &[u64]) -> u64 {
-    index.iter().zip(strides).map(|(at, stride)| at * stride).sum()
 }
 
 /// A block's memory, kept alive for as long as quinn may have to send it again.
