@@ -5,38 +5,41 @@ use super::super::divergence::{CHEAP_MAX, Part, is_cheap};
 use super::super::flat::{Base, Block, FrameId, Statement, ValueId};
 use super::Lowering;
 
-/// Where lanes go that leave a frame.
+/// Where lanes go that leave a frame or, in a loop, what is left of its body.
 pub(super) struct Ways<B: Builder> {
-    /// Of a divergent frame, those that wait for its end.
-    pub(super) parked: Option<B::Register>,
-    /// Of a divergent loop, those that wait for its continuing part.
-    pub(super) continued: Option<B::Register>,
-    /// Of a frame that does not diverge, its end.
-    pub(super) end: Option<B::Block>,
-    /// And of a loop, its continuing part.
-    pub(super) continuing: Option<B::Block>,
-    /// The same of frames that are in step.
-    pub(super) parked_in: Option<Memory>,
-    pub(super) continued_in: Option<Memory>,
-    /// Whether anything jumps to the end, or to the continuing part.
-    pub(super) is_left: bool,
-    pub(super) is_continued: bool,
+    pub(super) end: Way<B>,
+    pub(super) continuing: Way<B>,
+}
+
+/// One way.
+pub(super) enum Way<B: Builder> {
+    /// All go there, where lanes do not part; and whether any do.
+    Jump { to: B::Block, is_taken: bool },
+    /// They wait there, if they need to be told apart.
+    Wait(Option<B::Register>),
+    /// The same in a frame that is in step.
+    WaitInStep(Option<Memory>),
 }
 
 impl<B: Builder> Ways<B> {
-    pub(super) fn none() -> Ways<B> {
-        Ways {
-            parked: None,
-            continued: None,
-            end: None,
-            continuing: None,
-            parked_in: None,
-            continued_in: None,
-            is_left: false,
-            is_continued: false,
-        }
+    /// Of a frame that is no loop.
+    pub(super) fn out(end: Way<B>) -> Ways<B> {
+        Ways { end, continuing: Way::Wait(None) }
     }
 }
+
+impl<B: Builder> Way<B> {
+    pub(super) fn to(to: B::Block) -> Way<B> {
+        Way::Jump { to, is_taken: false }
+    }
+
+    fn is_taken(&self) -> bool {
+        matches!(self, Way::Jump { is_taken: true, .. })
+    }
+}
+
+/// Which of a frame's ways.
+pub(super) type Which<B> = fn(&mut Ways<B>) -> &mut Way<B>;
 
 impl<B: Builder> Lowering<'_, B> {
     pub(super) fn uniform_if(&mut self, frame: FrameId, condition: ValueId, accept: &Block, reject: &Block) -> bool {
@@ -143,7 +146,7 @@ impl<B: Builder> Lowering<'_, B> {
         let outer = self.mask();
         let entering = outer.unwrap_or_else(|| self.all_lanes());
         let continued = facts.continues.then(|| self.new_mask(self.no_lanes()));
-        self.frames.push(Ways { continued, ..Ways::none() });
+        self.frames.push(Ways { end: Way::Wait(None), continuing: Way::Wait(continued) });
         let (head, end) = {
             let mut builder = self.builder();
             builder.set(self.active, entering);
@@ -196,7 +199,10 @@ impl<B: Builder> Lowering<'_, B> {
     /// The lanes that returned from the innermost call, if lanes part in it.
     fn returned(&self) -> Option<B::Register> {
         let call = self.open.iter().rposition(|&(_, part)| part == Part::Call)?;
-        self.frames[self.depth_of(call)].parked
+        match self.frames[self.depth_of(call)].end {
+            Way::Wait(register) => register,
+            Way::Jump { .. } | Way::WaitInStep(_) => None,
+        }
     }
 
     /// The entry of `frames` for what is open at `at`: `If`s have none.
@@ -236,12 +242,12 @@ impl<B: Builder> Lowering<'_, B> {
             }
             builder.enter_loop(head);
         }
-        self.frames.push(Ways { end: Some(end), continuing: Some(next), ..Ways::none() });
+        self.frames.push(Ways { end: Way::to(end), continuing: Way::to(next) });
         let ends = self.within(frame, Part::LoopBody, body);
         if !ends {
             self.builder().jump(next);
         }
-        let is_continued = self.frames.last().is_some_and(|ways| ways.is_continued);
+        let is_continued = self.frames.last().is_some_and(|ways| ways.continuing.is_taken());
         if !ends || is_continued {
             self.builder().enter(next);
             let ends = self.within(frame, Part::LoopContinuing, continuing);
@@ -256,7 +262,7 @@ impl<B: Builder> Lowering<'_, B> {
         }
         self.builder().seal(head);
         let ways = self.frames.pop().expect("pushed above");
-        let ends = !(ways.is_left || guard.is_some() || break_if.is_some());
+        let ends = !(ways.end.is_taken() || guard.is_some() || break_if.is_some());
         if !ends {
             self.builder().enter(end);
         }
@@ -267,16 +273,16 @@ impl<B: Builder> Lowering<'_, B> {
     pub(super) fn once(&mut self, frame: FrameId, part: Part, body: &Block) -> bool {
         if !self.divergence.frame(frame).is_divergent {
             let end = self.builder().block();
-            self.frames.push(Ways { end: Some(end), ..Ways::none() });
+            self.frames.push(Ways::out(Way::to(end)));
             let ends = self.within(frame, part, body);
-            let ways = self.frames.pop().expect("pushed above");
-            if !ends && ways.is_left {
+            let is_left = self.frames.pop().expect("pushed above").end.is_taken();
+            if !ends && is_left {
                 self.builder().jump(end);
             }
-            if ways.is_left {
+            if is_left {
                 self.builder().enter(end);
             }
-            return ends && !ways.is_left;
+            return ends && !is_left;
         }
         let outer = self.mask();
         let parked = self.new_mask(self.no_lanes());
@@ -284,7 +290,7 @@ impl<B: Builder> Lowering<'_, B> {
             let all = self.all_lanes();
             self.builder().set(self.active, all);
         }
-        self.frames.push(Ways { parked: Some(parked), ..Ways::none() });
+        self.frames.push(Ways::out(Way::Wait(Some(parked))));
         self.within(frame, part, body);
         self.frames.pop();
         match (part, outer) {
@@ -298,29 +304,33 @@ impl<B: Builder> Lowering<'_, B> {
 
     /// `Break` and `Return`.
     pub(super) fn leave(&mut self, is_target: impl Fn(Part) -> bool) -> bool {
-        let at = self.open.iter().rposition(|&(_, part)| is_target(part)).expect("validated: there is one around");
-        let depth = self.depth_of(at);
-        if let Some(end) = self.frames[depth].end {
-            self.frames[depth].is_left = true;
-            self.builder().jump(end);
-            return true;
-        }
-        let parked = self.frames[depth].parked;
-        self.park(parked);
-        false
+        self.go(is_target, |ways| &mut ways.end)
     }
 
     pub(super) fn continues(&mut self) -> bool {
-        let at = self.open.iter().rposition(|&(_, part)| part == Part::LoopBody);
-        let depth = self.depth_of(at.expect("validated: there is a loop around"));
-        if let Some(continuing) = self.frames[depth].continuing {
-            self.frames[depth].is_continued = true;
-            self.builder().jump(continuing);
-            return true;
-        }
-        let continued = self.frames[depth].continued;
-        self.park(continued);
+        self.go(|part| part == Part::LoopBody, |ways| &mut ways.continuing)
+    }
+
+    /// The active lanes go one of the innermost target's ways; says whether nothing comes after that.
+    pub(super) fn go(&mut self, is_target: impl Fn(Part) -> bool, which: Which<B>) -> bool {
+        let register = match self.way(is_target, which) {
+            Way::Jump { to, is_taken } => {
+                *is_taken = true;
+                let to = *to;
+                self.builder().jump(to);
+                return true;
+            }
+            Way::Wait(register) => *register,
+            Way::WaitInStep(_) => None,
+        };
+        self.park(register);
         false
+    }
+
+    pub(super) fn way(&mut self, is_target: impl Fn(Part) -> bool, which: Which<B>) -> &mut Way<B> {
+        let at = self.open.iter().rposition(|&(_, part)| is_target(part)).expect("validated: there is one around");
+        let depth = self.depth_of(at);
+        which(&mut self.frames[depth])
     }
 
     /// No lane is active any more; those that were wait in `register`, if they need to be told apart.

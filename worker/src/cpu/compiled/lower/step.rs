@@ -8,7 +8,7 @@ use super::super::builder::{Binary, Builder, Memory, Unary};
 use super::super::divergence::Part;
 use super::super::flat::{Block, FrameId, Statement, ValueId};
 use super::Lowering;
-use super::control::Ways;
+use super::control::{Way, Ways, Which};
 use crate::dtype::DType;
 
 impl<B: Builder> Lowering<'_, B> {
@@ -89,14 +89,7 @@ impl<B: Builder> Lowering<'_, B> {
             Statement::Break => {
                 self.leave_in_step(|part| matches!(part, Part::LoopBody | Part::LoopContinuing | Part::Once))
             }
-            Statement::Continue => {
-                let at = self.open.iter().rposition(|&(_, part)| part == Part::LoopBody);
-                let depth = self.depth_of(at.expect("validated: there is a loop around"));
-                match self.frames[depth].continuing {
-                    Some(_) => self.continues(),
-                    None => self.park_in_step(self.frames[depth].continued_in),
-                }
-            }
+            Statement::Continue => self.go_in_step(|part| part == Part::LoopBody, |ways| &mut ways.continuing),
             Statement::Return => self.leave_in_step(|part| part == Part::Call),
             Statement::Barrier(barrier) => {
                 self.barrier(*barrier);
@@ -162,7 +155,7 @@ impl<B: Builder> Lowering<'_, B> {
             continued.into_iter().for_each(|continued| it.clear_mask(continued));
         });
         self.kept().active = Some(inside);
-        self.frames.push(Ways { continued_in: continued, ..Ways::none() });
+        self.frames.push(Ways { end: Way::WaitInStep(None), continuing: Way::WaitInStep(continued) });
         let (head, end) = {
             let mut builder = self.builder();
             let (head, end) = (builder.block(), builder.block());
@@ -225,7 +218,7 @@ impl<B: Builder> Lowering<'_, B> {
             it.clear_mask(parked);
         });
         self.kept().active = Some(inside);
-        self.frames.push(Ways { parked_in: Some(parked), ..Ways::none() });
+        self.frames.push(Ways::out(Way::WaitInStep(Some(parked))));
         self.within(frame, part, body);
         self.frames.pop();
         // Whoever entered a call comes back from it; whoever is not out of a `Once` altogether goes on after it.
@@ -238,12 +231,17 @@ impl<B: Builder> Lowering<'_, B> {
 
     /// `Break` and `Return`.
     fn leave_in_step(&mut self, is_target: impl Fn(Part) -> bool) -> bool {
-        let at = self.open.iter().rposition(|&(_, part)| is_target(part)).expect("validated: there is one around");
-        let ways = &self.frames[self.depth_of(at)];
-        match ways.end {
-            Some(_) => self.leave(is_target),
-            None => self.park_in_step(ways.parked_in),
-        }
+        self.go_in_step(is_target, |ways| &mut ways.end)
+    }
+
+    /// As [`Lowering::go`].
+    fn go_in_step(&mut self, is_target: impl Fn(Part) -> bool, which: Which<B>) -> bool {
+        let waiting = match *self.way(&is_target, which) {
+            Way::Jump { .. } => return self.go(is_target, which),
+            Way::WaitInStep(waiting) => waiting,
+            Way::Wait(_) => None,
+        };
+        self.park_in_step(waiting)
     }
 
     /// No lane is active any more; those that were wait in `waiting`, if they need to be told apart.
@@ -259,7 +257,10 @@ impl<B: Builder> Lowering<'_, B> {
     /// Where the lanes wait that returned from the innermost call, if lanes part in it.
     fn returned_in(&self) -> Option<Memory> {
         let call = self.open.iter().rposition(|&(_, part)| part == Part::Call)?;
-        self.frames[self.depth_of(call)].parked_in
+        match self.frames[self.depth_of(call)].end {
+            Way::WaitInStep(waiting) => waiting,
+            Way::Jump { .. } | Way::Wait(_) => None,
+        }
     }
 
     /// The lanes of a kept mask, or all.
