@@ -95,6 +95,13 @@ impl Host {
     }
 }
 
+/// A scheduler, and a worker on each of two hosts.
+fn two_hosts() -> (Scheduler, [Host; 2], [Process; 2]) {
+    let (scheduler, hosts) = (centre(), [Host::new(1), Host::new(2)]);
+    let workers = hosts.each_ref().map(|host| host.worker(&scheduler, &scheduler.address(), &[]));
+    (scheduler, hosts, workers)
+}
+
 #[test]
 fn a_cable_that_is_cut_for_a_while() {
     run_apart("cut_for_a_while");
@@ -103,9 +110,7 @@ fn a_cable_that_is_cut_for_a_while() {
 #[test]
 #[ignore = "needs a network of its own"]
 fn cut_for_a_while() {
-    let scheduler = centre();
-    let hosts = [Host::new(1), Host::new(2)];
-    let _workers = hosts.each_ref().map(|host| host.worker(&scheduler, &scheduler.address(), &[]));
+    let (scheduler, hosts, _workers) = two_hosts();
     let array = slow(300);
     let expected = expected(&array);
     let before = scheduler.find("host1").unwrap();
@@ -128,9 +133,7 @@ fn a_cable_that_is_cut_for_too_long() {
 #[test]
 #[ignore = "needs a network of its own"]
 fn cut_for_too_long() {
-    let scheduler = centre();
-    let hosts = [Host::new(1), Host::new(2)];
-    let _workers = hosts.each_ref().map(|host| host.worker(&scheduler, &scheduler.address(), &[]));
+    let (scheduler, hosts, _workers) = two_hosts();
     let array = slow(300);
     let expected = expected(&array);
     let client = scheduler.client();

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use naga::{BinaryOperator, Expression, Handle, Literal, ScalarKind, TypeInner, UnaryOperator};
+use naga::{BinaryOperator, Expression, Handle, Literal, MathFunction, ScalarKind, TypeInner, UnaryOperator};
 
 use super::super::CompileError;
 use super::super::flat::{Base, Block, Op, Place, Told, ValueId, VariableId};
@@ -110,32 +110,13 @@ impl<'a> Flattener<'a> {
                 words.iter().map(|&word| self.unary(op, word, out)).collect::<Result<_, _>>()?
             }
             Expression::Binary { op, left, right } => self.operator(frame, op, left, right, out)?,
-            Expression::Select { condition, accept, reject } => {
-                let [condition, accept, reject] = [condition, accept, reject].map(|part| self.words(frame, part, out));
-                let (condition, accept, reject) = (condition?, accept?, reject?);
-                let each = accept.iter().zip(reject.iter()).enumerate();
-                let select = |(at, (&accept, &reject)): (usize, (&ValueId, &ValueId))| {
-                    let operands = [condition[at.min(condition.len() - 1)], accept, reject];
-                    self.emit(Op::Select, self.program.dtype(accept), &operands, out)
-                };
-                each.map(select).collect::<Result<_, _>>()?
-            }
+            Expression::Select { condition, accept, reject } => self.select(frame, [condition, accept, reject], out)?,
             Expression::Relational { fun, argument } => {
                 let words = self.words(frame, argument, out)?;
                 self.relational(fun, &words, out)?
             }
             Expression::Math { fun, arg, arg1, arg2, arg3 } => {
-                let mut arguments = Vec::new();
-                for argument in [Some(arg), arg1, arg2, arg3].into_iter().flatten() {
-                    arguments.push(self.words(frame, argument, out)?);
-                }
-                let rows = match *self.inner(frame, arg) {
-                    TypeInner::Matrix { rows, .. } => rows as usize,
-                    _ => 1,
-                };
-                let result = frame.info[handle].ty.inner_with(&self.module.types);
-                let dtypes = self.dtypes(result)?;
-                self.math(fun, rows, &arguments, &dtypes, out)?
+                self.function(frame, (handle, fun), (arg, [arg1, arg2, arg3]), out)?
             }
             Expression::As { expr, kind, convert } => {
                 let words = self.words(frame, expr, out)?;
@@ -144,6 +125,43 @@ impl<'a> Flattener<'a> {
             _ => return Err(CompileError::Operation("this expression")),
         };
         Ok(Flat::Words(words.into()))
+    }
+
+    /// Word by word; one condition may be for all.
+    fn select(
+        &mut self,
+        frame: &mut Frame<'a>,
+        parts: [Handle<Expression>; 3],
+        out: &mut Block,
+    ) -> Result<Vec<ValueId>, CompileError> {
+        let [condition, accept, reject] = parts.map(|part| self.words(frame, part, out));
+        let (condition, accept, reject) = (condition?, accept?, reject?);
+        let each = accept.iter().zip(reject.iter()).enumerate();
+        let select = |(at, (&accept, &reject)): (usize, (&ValueId, &ValueId))| {
+            let operands = [condition[at.min(condition.len() - 1)], accept, reject];
+            self.emit(Op::Select, self.program.dtype(accept), &operands, out)
+        };
+        each.map(select).collect()
+    }
+
+    /// A function of the language, of one to four arguments.
+    fn function(
+        &mut self,
+        frame: &mut Frame<'a>,
+        (handle, function): (Handle<Expression>, MathFunction),
+        (first, others): (Handle<Expression>, [Option<Handle<Expression>>; 3]),
+        out: &mut Block,
+    ) -> Result<Vec<ValueId>, CompileError> {
+        let mut arguments = Vec::new();
+        for argument in std::iter::once(first).chain(others.into_iter().flatten()) {
+            arguments.push(self.words(frame, argument, out)?);
+        }
+        let rows = match *self.inner(frame, first) {
+            TypeInner::Matrix { rows, .. } => rows as usize,
+            _ => 1,
+        };
+        let dtypes = self.dtypes(frame.info[handle].ty.inner_with(&self.module.types))?;
+        self.math(function, rows, &arguments, &dtypes, out)
     }
 
     fn inner(&self, frame: &Frame<'a>, handle: Handle<Expression>) -> &'a TypeInner {
