@@ -1,5 +1,6 @@
 //! The commands that do not end by themselves: a scheduler, a worker, and a rank that is one of them.
 
+use std::fs;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -15,7 +16,7 @@ use gridloom_worker::serve::{DataRoot, Stop};
 use super::args::{RankCommand, SchedulerCommand, WorkerArgs, WorkerCommand};
 use super::error::CliError;
 use super::rank::Rank;
-use super::reach::{Reach, SchedulerFile};
+use super::reach::{Announcement, Reach, SchedulerFile};
 use super::{print, warn};
 use crate::client::{ConnectError, find_token};
 use crate::cluster::{ClusterError, RemoteWorkers, SchedulerServer};
@@ -77,21 +78,42 @@ fn decide(
     })?;
     let token_file = absolute(token_file)?;
     let server = SchedulerServer::start(listen, Limits::default())?;
-    server.token().write(&token_file).map_err(ConnectError::from)?;
+    if token_file.exists() {
+        warn(&format!("{} is another scheduler's token, or was: it is replaced", token_file.display()));
+    }
+    let _token = TokenFile::write(server.token(), token_file.clone())?;
     let bound = server.address();
     // An address that stands for all of this machine's means nothing to others.
     let address = match bound.ip().is_unspecified() {
         true => format!("{}:{}", host::name(), bound.port()),
         false => bound.to_string(),
     };
-    if let Some(path) = scheduler_file {
-        SchedulerFile { address: address.clone(), token_file: token_file.clone(), job }.write(path)?;
-    }
+    let file = SchedulerFile { address: address.clone(), token_file: token_file.clone(), job };
+    let _file = scheduler_file.map(|path| Announcement::write(file, path)).transpose()?;
     print(&format!("scheduler  {address}\ntoken      {}", token_file.display()))?;
     // There is a sender as long as signals can be caught.
     let _ = stopped.recv();
-    drop(server);
     Ok(())
+}
+
+/// A token's file, there as long as its scheduler: with it goes all that the token was good for.
+struct TokenFile<'a>(&'a Token, PathBuf);
+
+impl TokenFile<'_> {
+    fn write(token: &Token, path: PathBuf) -> Result<TokenFile<'_>, ConnectError> {
+        token.write(&path)?;
+        Ok(TokenFile(token, path))
+    }
+}
+
+impl Drop for TokenFile<'_> {
+    fn drop(&mut self) {
+        // Another scheduler may have put its own there.
+        if Token::read(&self.1).is_ok_and(|token| token.authority() == self.0.authority()) {
+            // If it cannot be removed it is of no use to anybody.
+            let _ = fs::remove_file(&self.1);
+        }
+    }
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf, ConnectError> {
