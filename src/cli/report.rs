@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use gridloom_worker::dtype::{DType, Scalar};
 use gridloom_worker::shape::Shape;
+use gridloom_worker::wire::BulkTraffic;
 use serde_json::{Map, Value, json};
 
 use super::array_text::Corners;
 use super::human::{Bytes, Count, Time};
+use super::status::bulk;
 
 /// A finished run.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Report {
     pub wall: Duration,
     /// Who computed.
     pub devices: Vec<String>,
+    /// What the connections to workers have seen, if there are any.
+    pub bulk: Option<BulkTraffic>,
     /// The most memory this process ever held, where the system says.
     pub memory_peak_bytes: Option<u64>,
 }
@@ -64,6 +68,7 @@ impl Report {
         set("bytes", json!(self.bytes));
         set("bytes_per_second", json!(self.bytes_per_second()));
         set("devices", json!(self.devices));
+        set("bulk", json!(self.bulk.as_ref().map(bulk)));
         set("memory_peak_bytes", json!(self.memory_peak_bytes));
         Value::Object(object)
     }
@@ -123,6 +128,7 @@ mod tests {
             bytes: 16_000_000_000,
             wall: Duration::from_secs(2),
             devices: vec!["cpu interpreter".to_owned()],
+            bulk: None,
             memory_peak_bytes: Some(300_000_000),
         }
     }

@@ -90,7 +90,8 @@ fn traffic(traffic: &Traffic) -> Value {
     })
 }
 
-fn bulk(bulk: &BulkTraffic) -> Value {
+/// What connections for blocks have seen.
+pub(super) fn bulk(bulk: &BulkTraffic) -> Value {
     json!({
         "connections": bulk.connections,
         "packet_bytes": bulk.packet_bytes,

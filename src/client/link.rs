@@ -2,7 +2,7 @@
 
 use gridloom_worker::block::Block;
 use gridloom_worker::ids::{BlockId, WorkerId};
-use gridloom_worker::wire::FetchError;
+use gridloom_worker::wire::{BulkTraffic, FetchError};
 
 use super::devices::Devices;
 use crate::scheduler::{FromClient, ToClient};
@@ -21,6 +21,8 @@ pub(crate) trait Link: Send + Sync {
     fn send(&self, message: FromClient);
     /// Asks a worker for one field of a block.
     fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply);
+    /// What the connections to workers have seen. `None` where nothing travels.
+    fn traffic(&self) -> Option<BulkTraffic>;
     /// Brings a worker a block.
     fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply);
 }

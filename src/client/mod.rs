@@ -26,7 +26,7 @@ use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId};
 use gridloom_worker::kernel::Kernel;
 use gridloom_worker::shape::{Shape, ShapeError};
-use gridloom_worker::wire::FetchError;
+use gridloom_worker::wire::{BulkTraffic, FetchError};
 
 use crate::array::{Array, HostElement, Keep, auto_grid};
 use crate::plan::{self, ArrayIds, Output, Plan, PlanError, Scatter};
@@ -260,6 +260,12 @@ impl Client {
     /// Waits until there are at least `count` workers, at most `patience`; how many there are then.
     pub fn wait_for_workers(&self, count: usize, patience: Duration) -> usize {
         self.core.state.wait_for_workers(count, patience)
+    }
+
+    /// What this client's connections to workers have seen, with the rates since it was asked last, or else since it
+    /// connected. `None` in a cluster of this process, where nothing travels.
+    pub fn traffic(&self) -> Option<BulkTraffic> {
+        self.core.link.traffic()
     }
 
     /// Ends the connection: every job is cancelled, every result released. Futures that are still held fail.

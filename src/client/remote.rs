@@ -10,7 +10,7 @@ use gridloom_worker::block::Block;
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
 use gridloom_worker::net::identity::{Identity, Role, Token, TokenError};
 use gridloom_worker::net::{Control, Dialer, HANDSHAKE_LIMIT, NetError, Received, address_towards};
-use gridloom_worker::wire::{FetchError, WireError};
+use gridloom_worker::wire::{BulkTraffic, FetchError, WireError};
 
 use super::Client;
 use super::devices::Devices;
@@ -32,6 +32,9 @@ pub enum ConnectError {
     /// There is no token that could be shown.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The environment's token is none.
+    #[error("{TOKEN_VARIABLE} is {0}")]
+    Variable(TokenError),
     /// Neither a file nor the environment has a token, and there is no home to look in.
     #[error("no token: name its file, or set {TOKEN_VARIABLE} or {TOKEN_FILE_VARIABLE}")]
     NoToken,
@@ -46,20 +49,20 @@ pub enum ConnectError {
 }
 
 /// The token of `file`, or else of `GRIDLOOM_TOKEN`, of the file that `GRIDLOOM_TOKEN_FILE` names, or of
-/// `~/.config/gridloom/token`: the first of them that there is.
+/// `~/.config/gridloom/token`: the first of them that there is. A variable that is empty is as good as none.
 ///
 /// # Errors
 /// If that one is no token, or a file that others may read.
 pub fn find_token(file: Option<&Path>) -> Result<Token, ConnectError> {
-    let named = || file.map(Path::to_owned);
-    match (named(), std::env::var(TOKEN_VARIABLE)) {
-        (None, Ok(text)) => Ok(text.trim().parse()?),
-        (named, _) => {
-            let of_environment = || std::env::var_os(TOKEN_FILE_VARIABLE).map(PathBuf::from);
-            let path = named.or_else(of_environment).or_else(Token::default_path).ok_or(ConnectError::NoToken)?;
-            Ok(Token::read(&path)?)
-        }
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if file.is_none()
+        && let Some(text) = variable(TOKEN_VARIABLE)
+    {
+        return text.to_string_lossy().trim().parse().map_err(ConnectError::Variable);
     }
+    let of_environment = || variable(TOKEN_FILE_VARIABLE).map(PathBuf::from);
+    let path = file.map(Path::to_owned).or_else(of_environment).or_else(Token::default_path);
+    Ok(Token::read(&path.ok_or(ConnectError::NoToken)?)?)
 }
 
 impl Client {
@@ -165,6 +168,10 @@ impl Link for RemoteLink {
         self.peers.fetch(holder, block, field, reply);
     }
 
+    fn traffic(&self) -> Option<BulkTraffic> {
+        Some(self.peers.bulk().all_traffic())
+    }
+
     fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
         self.peers.put(worker, block, fields, reply);
     }
@@ -180,6 +187,10 @@ impl Link for NoLink {
 
     fn fetch(&self, _holder: WorkerId, _block: BlockId, _field: u32, reply: FetchReply) {
         reply(Err(FetchError::Unreachable));
+    }
+
+    fn traffic(&self) -> Option<BulkTraffic> {
+        None
     }
 
     fn put(&self, _worker: WorkerId, _block: BlockId, _fields: Vec<Block>, reply: PutReply) {

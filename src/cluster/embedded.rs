@@ -10,6 +10,7 @@ use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
 use gridloom_worker::serve::{DataRoot, Device, Worker, WorkerOptions};
+use gridloom_worker::wire::BulkTraffic;
 
 use super::budget::Budget;
 use super::engine::{Engine, Input};
@@ -201,6 +202,10 @@ impl Link for EmbeddedLink {
 
     fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
         self.cluster.engine.post(Input::Fetch { holder, block, field, reply });
+    }
+
+    fn traffic(&self) -> Option<BulkTraffic> {
+        None
     }
 
     fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gridloom_worker::block::Block;
 use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
+use gridloom_worker::wire::BulkTraffic;
 
 use super::{ClusterError, SchedulerServer};
 use crate::client::link::{FetchReply, Link, PutReply};
@@ -45,6 +46,10 @@ impl Link for NearLink {
 
     fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
         self.peers.fetch(holder, block, field, reply);
+    }
+
+    fn traffic(&self) -> Option<BulkTraffic> {
+        Some(self.peers.bulk().all_traffic())
     }
 
     fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {

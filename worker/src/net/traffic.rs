@@ -45,15 +45,22 @@ impl Traffic {
 }
 
 /// Adds up what connections see.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tally(Mutex<Counted>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counted {
     open: Vec<quinn::Connection>,
     ended: BulkTraffic,
     /// What it came to last, and when.
-    last: Option<(Instant, BulkTraffic)>,
+    last: (Instant, BulkTraffic),
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        let (open, ended) = (Vec::new(), BulkTraffic::default());
+        Tally(Mutex::new(Counted { open, ended, last: (Instant::now(), ended) }))
+    }
 }
 
 impl Tally {
@@ -65,19 +72,31 @@ impl Tally {
         counted.open.push(connection);
     }
 
-    /// What it comes to, with the rates since it was asked last; `None` if nothing has changed since.
+    /// What it comes to, with the rates since it was asked last, or else since the beginning.
+    pub(super) fn all(&self) -> BulkTraffic {
+        self.now().1
+    }
+
+    /// The same; `None` if it is what it was when it was asked last, also the rates.
     pub(super) fn news(&self) -> Option<BulkTraffic> {
+        let (before, now) = self.now();
+        (now != before).then_some(now)
+    }
+
+    /// What it came to when it was asked last, and comes to now.
+    fn now(&self) -> (BulkTraffic, BulkTraffic) {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, sum) = (Instant::now(), counted.sum());
-        let (then, before) = counted.last.replace((now, sum)).unwrap_or((now, BulkTraffic::default()));
-        let seconds = (now - then).as_secs_f64().max(1.0);
+        let (then, before) = counted.last;
+        let seconds = (now - then).as_secs_f64().max(1e-3);
         let rate = |after: u64, before: u64| (after.saturating_sub(before) as f64 / seconds) as u64;
-        let news = BulkTraffic {
+        let all = BulkTraffic {
             bytes_sent_per_second: rate(sum.bytes_sent, before.bytes_sent),
             bytes_received_per_second: rate(sum.bytes_received, before.bytes_received),
             ..sum
         };
-        (sum != before).then_some(news)
+        counted.last = (now, all);
+        (before, all)
     }
 }
 

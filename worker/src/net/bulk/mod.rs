@@ -261,6 +261,11 @@ impl Bulk {
         open.collect()
     }
 
+    /// What all connections have seen, with the rates since the last such question or report, or else the beginning.
+    pub fn all_traffic(&self) -> BulkTraffic {
+        self.peers.tally.all()
+    }
+
     /// Tells what all connections have seen, also those that others have dialled, whenever there is news, until `tell`
     /// says that nobody listens.
     pub fn report(&self, tell: impl Fn(BulkTraffic) -> bool + Send + 'static) {

@@ -133,6 +133,23 @@ fn a_block_of_64_mib_arrives_as_it_left() {
 }
 
 #[test]
+fn rates_are_of_late() {
+    let cluster = Cluster::new();
+    let (shelf, worker, _bulk, asker) = shelf_and_asker(&cluster);
+    shelf.blocks.lock().unwrap().insert(id(0), block(&[16, 1024, 1024]));
+    let (tell, told) = mpsc::channel();
+    asker.report(move |news| tell.send(news).is_ok());
+    fetch(&asker, worker, id(0), None).unwrap();
+    let mut rates = told.iter().map(|news| news.bytes_received_per_second);
+    // All of it came between two reports, or two of them share it.
+    assert!(rates.by_ref().take(3).any(|rate| rate > 8 << 20));
+    // Some packets keep the connection alive.
+    assert!(rates.take(5).any(|rate| rate < 8 << 10), "what came once does not come for ever");
+    let all = asker.all_traffic();
+    assert!(all.connections == 1 && all.bytes_received > 64 << 20, "{all:?}");
+}
+
+#[test]
 fn parts_arrive_as_parts() {
     let cluster = Cluster::new();
     let (shelf, worker, _bulk, asker) = shelf_and_asker(&cluster);
