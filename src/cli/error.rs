@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::kernel::KernelError;
@@ -77,6 +78,14 @@ pub(super) enum CliError {
     /// No scheduler.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A scheduler without workers.
+    #[error("scheduler {address}: no worker came within {waited:?}")]
+    NoWorker {
+        /// Where it is.
+        address: String,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// No cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -119,9 +128,12 @@ impl CliError {
             | CliError::Output(_)
             | CliError::SchedulerFile { .. }
             | CliError::NoRank
-            | CliError::Connect(ConnectError::Token(_) | ConnectError::NoToken)
+            | CliError::Connect(ConnectError::Token(_) | ConnectError::Variable(_) | ConnectError::NoToken)
             | CliError::Cluster(
-                ClusterError::NoGpu { .. } | ClusterError::Select(_) | ClusterError::LittleMemory { .. },
+                ClusterError::NoGpu { .. }
+                | ClusterError::Select(_)
+                | ClusterError::LittleMemory { .. }
+                | ClusterError::DataRoot { .. },
             )
             | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),
@@ -136,7 +148,11 @@ impl CliError {
                 MENDABLE
             }
             CliError::OnGpu { error, .. } => gpu_code(error),
-            CliError::Client(_) | CliError::Cluster(_) | CliError::Signals(_) | CliError::Stdout(_) => FAILED,
+            CliError::NoWorker { .. }
+            | CliError::Client(_)
+            | CliError::Cluster(_)
+            | CliError::Signals(_)
+            | CliError::Stdout(_) => FAILED,
             CliError::Interrupted => INTERRUPTED,
         }
     }
@@ -155,7 +171,11 @@ impl CliError {
 /// Credentials that are refused, and addresses that are none, can be mended; a network that fails cannot.
 fn net_code(error: &NetError) -> u8 {
     match error {
-        NetError::WrongToken | NetError::Refused(_) | NetError::Version { .. } | NetError::Address { .. } => MENDABLE,
+        NetError::WrongToken
+        | NetError::Refused(_)
+        | NetError::Version { .. }
+        | NetError::Address { .. }
+        | NetError::Listen { .. } => MENDABLE,
         _ => FAILED,
     }
 }

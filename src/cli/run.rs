@@ -24,6 +24,9 @@ use crate::host;
 /// How often the bar moves.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a cluster may have no worker at all.
+const WORKER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Computes `work` and writes the result to `output` as it comes; the file appears when all of it is there.
 pub(super) fn run(work: &Work, args: &RunArgs, output: Option<&Path>) -> Result<Report, CliError> {
     let interrupt = Interrupt::catch()?;
@@ -44,7 +47,7 @@ fn run_interruptible(
     let file = output.map(Output::create).transpose()?;
     interrupt.guard(file.as_ref().map(|file| file.temporary_path().to_owned()));
     let client = match args.reach.find()? {
-        Some(Reach { address, token }) => Client::connect_with(&address, &token)?.on(args.device.devices()),
+        Some(reach) => connect(reach, interrupt)?.on(args.device.devices()),
         None => start(args)?.client(),
     };
     let started = Instant::now();
@@ -58,7 +61,7 @@ fn run_interruptible(
     }
     let devices = computers.lines();
     let corners = with_progress(&job, || collect(&work.array, future.blocks(), file, interrupt))?;
-    let wall = started.elapsed();
+    let (wall, bulk) = (started.elapsed(), client.traffic());
     client.close()?;
     Ok(Report {
         dtype: work.array.dtype(),
@@ -69,8 +72,22 @@ fn run_interruptible(
         bytes: work.bytes,
         wall,
         devices,
+        bulk,
         memory_peak_bytes: host::memory_peak_bytes(),
     })
+}
+
+/// Who computes is chosen among those who are there: the first worker of a new cluster is waited for.
+fn connect(Reach { address, token }: Reach, interrupt: &Interrupt) -> Result<Client, CliError> {
+    let client = Client::connect_with(&address, &token)?;
+    let begun = Instant::now();
+    while client.wait_for_workers(1, PROGRESS_EVERY) == 0 {
+        interrupt.check()?;
+        if begun.elapsed() >= WORKER_PATIENCE {
+            return Err(CliError::NoWorker { address, waited: WORKER_PATIENCE });
+        }
+    }
+    Ok(client)
 }
 
 fn start(args: &RunArgs) -> Result<LocalCluster, CliError> {
