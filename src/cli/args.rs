@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::human::{parse_bytes, parse_duration};
 use super::input::{Chunks, Input, KernelPath};
-use super::reach::{KeyArgs, ReachArgs};
+use super::reach::{KeyArgs, ReachArgs, parse_host};
 use crate::client::Devices;
 
 /// Computes on big N-d arrays, block by block.
@@ -71,7 +71,7 @@ pub(super) struct SchedulerCommand {
     /// Where its token is written, for its owner alone. Without it: ~/.config/gridloom/token
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
-    /// Where its address and token file are written, for machines that share a disk
+    /// Where its address and token file are written, for machines that share a disk; the file goes when it ends
     #[arg(long, value_name = "FILE")]
     pub(super) scheduler_file: Option<PathBuf>,
 }
@@ -124,9 +124,8 @@ pub(super) struct RankCommand {
 
 const RANK_EXAMPLES: &str = "Example, in a script for sbatch:
   #SBATCH --ntasks=9
-  srun gridloom rank --scheduler-file $PWD/scheduler.json --data-root /data &
-  until [ -e scheduler.json ]; do sleep 0.1; done
-  gridloom map poly.wgsl /data/a.npy -o b.npy --scheduler-file scheduler.json
+  srun gridloom rank --scheduler-file scheduler-$SLURM_JOB_ID.json --data-root /data &
+  gridloom map poly.wgsl /data/a.npy -o b.npy --scheduler-file scheduler-$SLURM_JOB_ID.json
   kill %1; wait
 
 The token lies beside the scheduler file, for its owner alone.";
@@ -150,7 +149,7 @@ pub(super) struct WorkerArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) data_root: Option<PathBuf>,
     /// Where others reach it, if not at the address from which it reaches the scheduler
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host)]
     pub(super) advertise: Option<String>,
     /// When it leaves by itself: 90s, 55m, 24h
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]

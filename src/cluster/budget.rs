@@ -10,7 +10,7 @@ const BUDGET_PERCENT: u64 = 80;
 
 /// What a worker's process may take beside the memory of its blocks: the program, the code that it generates, what the
 /// network has in flight. `tests/it/processes/memory.rs` measures that it is enough.
-pub(super) const PROGRAM_BYTES: u64 = 48 << 20;
+pub(super) const PROGRAM_BYTES: u64 = 56 << 20;
 
 /// What of a worker's memory is for blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -96,6 +96,14 @@ pub enum ClusterError {
         /// The limit.
         bytes: u64,
     },
+    /// A worker's data root is no folder.
+    #[error("data root {}: {}", path.display(), .error.as_ref().map_or("no folder".to_owned(), io::Error::to_string))]
+    DataRoot {
+        /// Which.
+        path: PathBuf,
+        /// Why it cannot be looked at, if it is that.
+        error: Option<io::Error>,
+    },
     /// A worker of this process ended by itself.
     #[error(transparent)]
     Remote(#[from] RemoteError),

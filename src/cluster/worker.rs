@@ -97,6 +97,12 @@ impl RemoteWorkers {
     /// The first for which one ended by itself; then the others end too. But a GPU whose process dies again and again is
     /// given up alone, unless it is the last.
     pub fn run(&self, stop: &Stop) -> Result<(), ClusterError> {
+        if let DataRoot::Beneath(path) = &self.data_root {
+            let looked = std::fs::metadata(path).map(|found| found.is_dir());
+            if !matches!(looked, Ok(true)) {
+                return Err(ClusterError::DataRoot { path: path.clone(), error: looked.err() });
+            }
+        }
         serve(self.parts(stop)?, self.warn, stop)
     }
 

@@ -167,7 +167,11 @@ pub(super) async fn dial<T, F: Future<Output = Result<T, NetError>>>(
     found.sort_by_key(SocketAddr::is_ipv6);
     let left = limit.saturating_sub(begun.elapsed());
     let answer = first_answer(&found, what, left, attempt).await;
-    answer.unwrap_or_else(|| Err(unknown("the name stands for no address".to_owned())))
+    match answer {
+        Some(Err(NetError::Lost)) => Err(NetError::NoAnswer),
+        Some(answer) => answer,
+        None => Err(unknown("the name stands for no address".to_owned())),
+    }
 }
 
 /// Tries one address after the other until somebody answers, if it is with a refusal. Each has its share of the time

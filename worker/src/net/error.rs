@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
@@ -116,6 +117,9 @@ pub enum NetError {
         /// How long was waited.
         limit: Duration,
     },
+    /// Who is dialled does not answer.
+    #[error("nobody answers there")]
+    NoAnswer,
     /// Nothing has been heard for so long that the other side must be dead, or it is and its machine says so.
     #[error("the connection is lost")]
     Lost,
@@ -141,6 +145,14 @@ pub enum NetError {
         address: String,
         /// Why not.
         why: String,
+    },
+    /// Nothing can be received at an address of this machine.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        error: io::ErrorKind,
     },
     /// The system gives us no socket or thread.
     #[error("{what}: {error}")]

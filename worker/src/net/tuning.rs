@@ -91,11 +91,13 @@ pub(super) fn server(
 
 /// A socket with large buffers. `None` for one that only dials: of both families where the machine has them.
 pub(super) fn socket(address: Option<SocketAddr>) -> Result<UdpSocket, NetError> {
-    let bound = match address {
-        Some(address) => bind(address),
-        None => bind((Ipv6Addr::UNSPECIFIED, 0).into()).or_else(|_| bind((Ipv4Addr::UNSPECIFIED, 0).into())),
-    };
-    bound.map_err(NetError::system("no UDP socket"))
+    match address {
+        Some(address) => bind(address).map_err(|error| NetError::Listen { address, error: error.kind() }),
+        None => {
+            let bound = bind((Ipv6Addr::UNSPECIFIED, 0).into());
+            bound.or_else(|_| bind((Ipv4Addr::UNSPECIFIED, 0).into())).map_err(NetError::system("no UDP socket"))
+        }
+    }
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {

@@ -88,6 +88,7 @@ impl RemoteWorker {
     /// If it is refused, loses its device, or finds no scheduler.
     pub fn run(&self) -> Result<(), RemoteError> {
         let mut since = Instant::now();
+        let mut has_served = false;
         while self.stop.wish().is_none() {
             let last = match Registration::begin(&self.options, &self.dialer, &self.stop, self.left()) {
                 Ok(registration) => match registration.serve() {
@@ -95,16 +96,16 @@ impl RemoteWorker {
                     End::DeviceLost(error) => return Err(RemoteError::DeviceLost(error)),
                     End::Broken => {
                         tracing::error!("the worker broke and begins anew");
-                        since = Instant::now();
+                        (since, has_served) = (Instant::now(), true);
                         NetError::Closed
                     }
                     End::SchedulerGone(error) => {
                         tracing::warn!(%error, scheduler = self.options.scheduler, "the scheduler is gone");
-                        since = Instant::now();
+                        (since, has_served) = (Instant::now(), true);
                         error
                     }
                 },
-                Err(RemoteError::Net { error, .. }) if may_pass(&error) => error,
+                Err(RemoteError::Net { error, .. }) if may_pass(&error, has_served) => error,
                 Err(error) => return Err(error),
             };
             if since.elapsed() > REDIAL_FOR {
@@ -121,14 +122,30 @@ impl RemoteWorker {
     }
 }
 
-/// Whether who dials again may find another answer.
-fn may_pass(error: &NetError) -> bool {
-    matches!(
-        error,
+/// Whether who dials again may find another answer. An address at which there was a scheduler may have one again, also
+/// where its name cannot be looked up or there is no way to it for a while.
+fn may_pass(error: &NetError, has_served: bool) -> bool {
+    match error {
         NetError::Timeout { .. }
-            | NetError::Lost
-            | NetError::Closed
-            | NetError::Quic { .. }
-            | NetError::Refused(Refusal::Busy | Refusal::Retired | Refusal::Slow)
-    )
+        | NetError::NoAnswer
+        | NetError::Lost
+        | NetError::Closed
+        | NetError::Quic { .. }
+        | NetError::Refused(Refusal::Busy | Refusal::Retired | Refusal::Slow) => true,
+        NetError::Address { .. } | NetError::System { .. } => has_served,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_passes_only_where_there_was_a_scheduler() {
+        let error = NetError::Address { address: "node1:8786".to_owned(), why: "no such host".to_owned() };
+        assert!(!may_pass(&error, false) && may_pass(&error, true));
+        assert!(may_pass(&NetError::NoAnswer, false));
+        assert!(!may_pass(&NetError::WrongToken, true));
+    }
 }

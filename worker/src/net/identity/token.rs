@@ -54,6 +54,12 @@ pub enum TokenError {
     /// The text is no token. It is not repeated here: it may be one with a slip.
     #[error("not a token: it reads gl1.<64 hex digits>.<32 hex digits>, in lower case")]
     Malformed,
+    /// The file holds something else.
+    #[error("{path} holds no token: that reads gl1.<64 hex digits>.<32 hex digits>, in lower case")]
+    NoToken {
+        /// Which.
+        path: PathBuf,
+    },
     /// Others may read the file, and so may have.
     #[error("{path} can be read by others (mode {mode:03o}): make it `chmod 600`, and a new token if they may have")]
     Exposed {
@@ -107,7 +113,7 @@ impl Token {
         }
         let mut text = Zeroizing::new(String::new());
         file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-        text.trim_end().parse()
+        text.trim_end().parse().map_err(|_| TokenError::NoToken { path: path.to_owned() })
     }
 
     /// Writes a token's file, for its owner alone. It is there whole or not at all, also for who reads it meanwhile.
