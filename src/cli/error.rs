@@ -144,7 +144,7 @@ impl CliError {
             | CliError::Cluster(ClusterError::Net(error) | ClusterError::Remote(RemoteError::Net { error, .. })) => {
                 net_code(error)
             }
-            CliError::Cluster(ClusterError::GpuEnded { status, .. }) if status.code() == Some(MENDABLE.into()) => {
+            CliError::Cluster(ClusterError::ProcessEnded { status, .. }) if status.code() == Some(MENDABLE.into()) => {
                 MENDABLE
             }
             CliError::OnGpu { error, .. } => gpu_code(error),

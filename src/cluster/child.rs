@@ -19,7 +19,6 @@ const END_PAUSE: Duration = Duration::from_millis(2);
 
 /// A worker's process. Dropped, it is killed if it still runs.
 pub(super) struct Child {
-    name: String,
     process: Arc<Mutex<process::Child>>,
     /// Its standard input. It ends when this is closed, also by our own death, and leaves when something is said there.
     lifeline: Mutex<Option<ChildStdin>>,
@@ -30,7 +29,6 @@ pub(super) struct Child {
 impl Child {
     /// Runs `program`. `ended` is called once, on a thread of its own, when it has ended.
     pub(super) fn start(
-        name: String,
         program: &Path,
         arguments: &[OsString],
         secret: (&str, &str),
@@ -44,7 +42,7 @@ impl Child {
         let lifeline = Mutex::new(process.stdin.take());
         let (process, has_ended) = (Arc::new(Mutex::new(process)), Arc::new(AtomicBool::new(false)));
         let (watched, noted) = (Arc::clone(&process), Arc::clone(&has_ended));
-        let mut child = Child { name, process, lifeline, has_ended, watch: None };
+        let mut child = Child { process, lifeline, has_ended, watch: None };
         let watch = move || {
             wait_for_end(&watched);
             noted.store(true, Ordering::SeqCst);
@@ -52,10 +50,6 @@ impl Child {
         };
         child.watch = Some(thread::Builder::new().name("gridloom-child".to_owned()).spawn(watch)?);
         Ok(child)
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 
     /// The system's number of it.

@@ -1,9 +1,9 @@
 //! Clusters: those that a program starts itself, and what `gridloom scheduler` and `gridloom worker` run.
 //!
 //! Reading order: [`LocalCluster`] and [`ClusterOptions`] -> `embedded` with `engine` (scheduler and workers in this
-//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `child`, `roll` and `near` (a
-//! local cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs) with `gpu_process` and `restarts`
-//! (the process of its own that each of its GPUs has) -> `gpus` and `budget` (what workers share). The state machines are the
+//! process) -> [`SchedulerServer`] (a scheduler that others reach over QUIC) -> `processes` with `roll` and `near` (a
+//! local cluster whose workers are processes) -> [`RemoteWorkers`] (what such a process runs, and a process of its own for
+//! each of its GPUs) -> `kept` with `child` and `restarts` (a process that is started again when it dies) -> `gpus` and `budget` (what workers share). The state machines are the
 //! same everywhere; only what carries their messages differs.
 //!
 //! ```text
@@ -26,8 +26,8 @@ mod budget;
 mod child;
 mod embedded;
 mod engine;
-mod gpu_process;
 mod gpus;
+mod kept;
 mod near;
 mod options;
 mod processes;
@@ -46,7 +46,7 @@ use gridloom_worker::gpu::SelectError;
 use gridloom_worker::net::NetError;
 use gridloom_worker::serve::{RemoteError, StartError};
 
-pub use gpu_process::DEVICE_LOST_CODE;
+pub use kept::DEVICE_LOST_CODE;
 pub use options::ClusterOptions;
 pub use server::SchedulerServer;
 pub use worker::RemoteWorkers;
@@ -120,31 +120,23 @@ pub enum ClusterError {
         /// Why it was not.
         error: io::Error,
     },
-    /// A worker's process ended before it was of any use; it has said why on standard error.
-    #[error("{name} ended before it registered: {status}")]
-    ChildEnded {
-        /// Which.
-        name: String,
-        /// How.
-        status: ExitStatus,
-    },
     /// A worker's process runs, and the scheduler has not heard of it.
     #[error("{name} has not registered for {} s", REGISTER_PATIENCE.as_secs())]
     ChildSilent {
         /// Which.
         name: String,
     },
-    /// A GPU's process ended by itself; it has said why on standard error.
+    /// A worker's process ended by itself; it has said why on standard error.
     #[error("{name} ended: {status}")]
-    GpuEnded {
+    ProcessEnded {
         /// Which.
         name: String,
         /// How.
         status: ExitStatus,
     },
-    /// A GPU's process dies again and again.
+    /// A worker's process dies again and again.
     #[error("{name} is given up: it died {DEATHS_MAX} times in a row, at last with {status}")]
-    GpuGivenUp {
+    GivenUp {
         /// Which.
         name: String,
         /// How it died last.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use gridloom_worker::serve::{DataRoot, Device, RemoteOptions, RemoteWorker, Stop
 
 use super::budget::{BlockMemory, Budget};
 use super::child::program;
-use super::gpu_process::GpuProcess;
 use super::gpus::{GPU_SLOTS, gpu_of_name, ledger_bytes, name_of, usable_gpus};
+use super::kept::{KeptProcess, LivingId};
 use super::{BLOCK_TIMEOUT, ClusterError};
 use crate::client::Devices;
 use crate::host;
@@ -59,7 +60,7 @@ enum Part {
     /// In this process.
     Here(Box<RemoteWorker>),
     /// In a process of its own.
-    Apart(GpuProcess),
+    Apart(KeptProcess),
 }
 
 impl Part {
@@ -168,7 +169,10 @@ impl RemoteWorkers {
             usual.map(OsString::from).into_iter().chain(data_root).chain(advertise).collect();
         let program = self.program.clone().map_or_else(program, Ok)?;
         let leaves = self.lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
-        Ok(Part::Apart(GpuProcess { name, program, arguments, token: self.token.clone(), leaves }))
+        let (token, process) = (self.token.clone(), LivingId::default());
+        // The scheduler hears of its end from its connection.
+        let ended = Arc::new(|| {});
+        Ok(Part::Apart(KeptProcess { name, program, arguments, token, leaves, ended, process }))
     }
 }
 
@@ -183,7 +187,7 @@ fn serve(parts: Vec<Part>, warn: fn(&str), stop: &Stop) -> Result<(), ClusterErr
         let served = part.run(stop);
         let is_last = serving.fetch_sub(1, Ordering::SeqCst) == 1;
         match served {
-            Err(given_up @ ClusterError::GpuGivenUp { .. }) if !is_last => {
+            Err(given_up @ ClusterError::GivenUp { .. }) if !is_last => {
                 warn(&given_up.to_string());
                 Ok(())
             }
@@ -211,7 +215,7 @@ pub(super) fn name_on_gpu(name: &str, number: usize) -> String {
 mod tests {
     use std::sync::Mutex;
 
-    use super::super::gpu_process::tests::shell;
+    use super::super::kept::tests::shell;
     use super::*;
 
     static WARNED: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -235,6 +239,6 @@ mod tests {
         let warned = WARNED.lock().unwrap().join("\n");
         assert!(warned.starts_with("w-gpu0 is given up") && warned.lines().count() == 1, "{warned}");
         let failed = serve(vec![part("read line; exit 0"), part("exit 2")], warn, &Stop::default());
-        assert!(matches!(failed, Err(ClusterError::GpuEnded { .. })), "{failed:?}");
+        assert!(matches!(failed, Err(ClusterError::ProcessEnded { .. })), "{failed:?}");
     }
 }

@@ -1,13 +1,15 @@
-//! A GPU in a process of its own: a worker like any other, started, watched, and started again when it dies.
+//! A worker in a process that is kept: started, watched, and started again when it dies.
 //!
-//! Nothing takes a kernel that hangs off a GPU but the end of the process that brought it there, and a driver that
-//! crashes takes its process along. So a worker that loses its device tells the scheduler which block is to blame, if one
-//! is, and ends; the next one begins with the same device and nothing else. To the scheduler the one is lost, and
-//! the other has come. Nothing here knows what a GPU is.
+//! Those of a local cluster are, and every GPU's. Nothing takes a kernel that hangs off a GPU but the end of the process
+//! that brought it there, and a driver that crashes takes its process along. So a worker that loses its device tells the
+//! scheduler which block is to blame, if one is, and ends; the next one begins with the same device and nothing else. To
+//! the scheduler the one is lost, and the other has come. Nothing here knows what a GPU is.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ pub const DEVICE_LOST_CODE: u8 = 75;
 const END_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is run, again and again.
-pub(super) struct GpuProcess {
+pub(super) struct KeptProcess {
     /// What people call the worker.
     pub(super) name: String,
     pub(super) program: PathBuf,
@@ -35,6 +37,24 @@ pub(super) struct GpuProcess {
     pub(super) token: Token,
     /// When it leaves by itself.
     pub(super) leaves: Option<Instant>,
+    /// Called at once whenever one has ended.
+    pub(super) ended: Arc<dyn Fn() + Send + Sync>,
+    /// The system's number of the one that lives.
+    pub(super) process: LivingId,
+}
+
+/// The number of a process, while there is one.
+#[derive(Clone, Default)]
+pub(super) struct LivingId(Arc<AtomicU32>);
+
+impl LivingId {
+    pub(super) fn get(&self) -> Option<u32> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|&id| id > 0)
+    }
+
+    fn set(&self, id: Option<u32>) {
+        self.0.store(id.unwrap_or(0), Ordering::SeqCst);
+    }
 }
 
 /// What is waited for.
@@ -56,7 +76,7 @@ enum End {
     Died(ExitStatus),
 }
 
-impl GpuProcess {
+impl KeptProcess {
     /// Runs until it is told to end, by the scheduler or by `stop`.
     ///
     /// # Errors
@@ -70,17 +90,17 @@ impl GpuProcess {
             let begun = Instant::now();
             let pause = match self.live(&told, &inbox)? {
                 End::Told => return Ok(()),
-                End::Failed(status) => return Err(ClusterError::GpuEnded { name: self.name.clone(), status }),
+                End::Failed(status) => return Err(ClusterError::ProcessEnded { name: self.name.clone(), status }),
                 End::DeviceLost => {
                     restarts.forgive();
                     Duration::ZERO
                 }
                 End::Died(status) => {
-                    let given_up = || ClusterError::GpuGivenUp { name: self.name.clone(), status };
+                    let given_up = || ClusterError::GivenUp { name: self.name.clone(), status };
                     restarts.after(begun.elapsed()).ok_or_else(given_up)?
                 }
             };
-            tracing::warn!(name = self.name, ?pause, "a GPU's process is gone, and another is started");
+            tracing::warn!(name = self.name, ?pause, "a worker's process is gone, and another is started");
             // Between two of them nothing comes but wishes.
             if inbox.recv_timeout(pause).is_ok() {
                 return Ok(());
@@ -96,10 +116,19 @@ impl GpuProcess {
         }
         let lifetime = left.map(|left| format!("--lifetime={}ms", left.as_millis().max(1)).into());
         let arguments: Vec<OsString> = self.arguments.iter().cloned().chain(lifetime).collect();
-        let ended = told.clone();
-        let ended = move || drop(ended.send(Input::Ended));
+        let (told, process, tell) = (told.clone(), self.process.clone(), Arc::clone(&self.ended));
+        let ended = move || {
+            process.set(None);
+            tell();
+            drop(told.send(Input::Ended));
+        };
         let token = self.token.reveal();
-        let child = Child::start(self.name.clone(), &self.program, &arguments, (TOKEN_VARIABLE, &token), ended)?;
+        let child = Child::start(&self.program, &arguments, (TOKEN_VARIABLE, &token), ended)?;
+        self.process.set(Some(child.id()));
+        if child.has_ended() {
+            // It may have been noted before there was anything to take back.
+            self.process.set(None);
+        }
         let mut is_leaving = false;
         loop {
             match inbox.recv() {
@@ -140,11 +169,12 @@ pub(super) mod tests {
     use super::*;
 
     /// A shell in the place of a GPU's process. Each begins by adding a line to `lives`.
-    pub(crate) fn shell(script: &str, lives: &Path) -> GpuProcess {
+    pub(crate) fn shell(script: &str, lives: &Path) -> KeptProcess {
         let script = format!("echo >> \"$0\"; {script}");
         let token = format!("gl1.{}.{}", "0".repeat(64), "1".repeat(32)).parse().unwrap();
         let arguments = ["-c".into(), script.into(), lives.into()].into();
-        GpuProcess { name: "w-gpu0".to_owned(), program: "/bin/sh".into(), arguments, token, leaves: None }
+        let (name, program, process) = ("w-gpu0".to_owned(), "/bin/sh".into(), LivingId::default());
+        KeptProcess { name, program, arguments, token, leaves: None, ended: Arc::new(|| {}), process }
     }
 
     /// What comes of a script, and how often it was run.
@@ -170,7 +200,7 @@ pub(super) mod tests {
     #[test]
     fn what_has_said_why_it_failed_is_not_started_again() {
         let (done, lives) = run("exit 2", &Stop::default());
-        assert!(matches!(done, Err(ClusterError::GpuEnded { status, .. }) if status.code() == Some(2)));
+        assert!(matches!(done, Err(ClusterError::ProcessEnded { status, .. }) if status.code() == Some(2)));
         assert_eq!(lives, 1);
     }
 
