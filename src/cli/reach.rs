@@ -86,6 +86,9 @@ impl SchedulerFile {
 
     /// The file of whatever scheduler, which may be about to write it.
     fn await_any(path: &Path) -> Result<SchedulerFile, CliError> {
+        if !path.exists() {
+            warn(&format!("no {} yet: a scheduler has {FILE_PATIENCE:?} to write it", path.display()));
+        }
         SchedulerFile::awaited(path, FILE_PATIENCE, |_| true)
     }
 
@@ -96,7 +99,6 @@ impl SchedulerFile {
         is_wanted: impl Fn(&SchedulerFile) -> bool,
     ) -> Result<SchedulerFile, CliError> {
         let begun = Instant::now();
-        let mut is_said = false;
         loop {
             let error = match SchedulerFile::read(path) {
                 Ok(Some(file)) if is_wanted(&file) => return Ok(file),
@@ -106,9 +108,6 @@ impl SchedulerFile {
             };
             if begun.elapsed() >= patience {
                 return Err(failed(path)(error));
-            }
-            if !std::mem::replace(&mut is_said, true) {
-                warn(&format!("{}: a scheduler is to write it, for which we wait up to {patience:?}", path.display()));
             }
             thread::sleep(FILE_PAUSE);
         }

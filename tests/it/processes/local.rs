@@ -104,14 +104,20 @@ fn a_job_survives_its_workers() {
     let client = cluster.client();
     let kept = client.persist(&Array::random([1000]).chunks([10])).unwrap().wait().unwrap();
     let sum = compute(&client, &kept.sum(()));
-    for left in [2, 1] {
+    let first = cluster.process_ids();
+    for _ in 0..2 {
         let future: Future<Value> = client.compute(&array).unwrap();
         kill_amid(&cluster, &future);
         assert_eq!(future.wait().unwrap().bytes(), expected.bytes());
-        assert_eq!(cluster.workers(), left);
+        assert_eq!(cluster.workers(), 3);
     }
-    // What the dead held is made again by who lives.
+    // What the dead held is made again.
     assert_eq!(compute(&client, &kept.sum(())), sum);
+    eventually("another is in the place of the dead", || {
+        let now = cluster.process_ids();
+        now.len() == 3 && now[..2] == first[..2] && now[2] != first[2]
+    });
+    assert_eq!(client.wait_for_workers(3, Duration::from_secs(10)), 3);
     cluster.scale(2).unwrap();
-    assert_eq!(cluster.workers(), 2);
+    assert_eq!((cluster.workers(), cluster.process_ids()), (2, first[..2].to_vec()));
 }
