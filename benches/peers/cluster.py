@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster, wait
 
 ROOT = pathlib.Path(__file__).parents[2]
 BENCHES = [["engine", "processes"], ["cluster"], ["net"]]
-TASKS = 10_000
+TASKS = [10_000, 100_000]
 SUBMITS = 200
 CHAIN = 300
 SIDE = int(os.environ.get("GRIDLOOM_SIDE", 1000))
@@ -75,8 +75,8 @@ def chained(client):
     return future.result()
 
 
-def mapped(client):
-    return client.submit(sum, client.map(increment, range(TASKS), pure=False), pure=False).result()
+def mapped(client, tasks):
+    return client.submit(sum, client.map(increment, range(tasks), pure=False), pure=False).result()
 
 
 def cubes(count):
@@ -157,9 +157,10 @@ def main():
     seconds, last = taken(lambda: chained(client))
     assert last == CHAIN
     row(f"chain of {CHAIN} dependent tasks", f"{seconds:.2f} s")
-    seconds, total = taken(lambda: mapped(client))
-    assert total == sum(range(1, TASKS + 1))
-    row(f"client.map of {TASKS} tasks, then submit(sum)", f"{seconds:.2f} s, {TASKS / seconds:.0f} tasks/s")
+    for tasks in TASKS:
+        seconds, total = taken(lambda: mapped(client, tasks))
+        assert total == sum(range(1, tasks + 1))
+        row(f"client.map of {tasks} tasks, then submit(sum)", f"{seconds:.2f} s, {tasks / seconds:.0f} tasks/s")
     workers = list(client.scheduler_info()["workers"])
     seconds = statistics.median(transfers(client, workers))
     row("64 MiB worker to worker, over TCP without TLS", f"{BLOCK_BYTES / seconds / 1e9:.2f} GB/s, with a submit")
