@@ -148,7 +148,8 @@ pub(super) struct WorkerArgs {
     /// The folder beneath which it opens files. Without it: it opens none
     #[arg(long, value_name = "DIR")]
     pub(super) data_root: Option<PathBuf>,
-    /// Where others reach it, if not at the address from which it reaches the scheduler
+    /// Where others reach it, if not at the address from which it reaches the scheduler; those on its GPUs are reached at
+    /// the ports behind a port
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host)]
     pub(super) advertise: Option<String>,
     /// When it leaves by itself: 90s, 55m, 24h

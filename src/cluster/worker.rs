@@ -2,6 +2,7 @@
 //! told to end.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
@@ -164,7 +165,8 @@ impl RemoteWorkers {
             DataRoot::Anywhere => Some("/".into()),
         };
         let data_root = data_root.into_iter().flat_map(|folder| ["--data-root".into(), folder.into_os_string()]);
-        let advertise = self.advertise.iter().map(|address| format!("--advertise={address}").into());
+        let advertise = self.advertise.as_deref().map(|address| beside(address, 1 + number as u16));
+        let advertise = advertise.map(|address| format!("--advertise={address}").into());
         let arguments: Vec<OsString> =
             usual.map(OsString::from).into_iter().chain(data_root).chain(advertise).collect();
         let program = self.program.clone().map_or_else(program, Ok)?;
@@ -205,6 +207,15 @@ fn serve(parts: Vec<Part>, warn: fn(&str), stop: &Stop) -> Result<(), ClusterErr
     })
 }
 
+/// Where others reach the one so many ports further. Without a port, each has what the system gives it.
+fn beside(address: &str, further: u16) -> String {
+    let split = address.rsplit_once(':').filter(|_| address.parse::<IpAddr>().is_err());
+    match split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?.checked_add(further)?))) {
+        Some((host, port)) => format!("{host}:{port}"),
+        None => address.to_owned(),
+    }
+}
+
 /// What the worker on a GPU of a worker is called.
 pub(super) fn name_on_gpu(name: &str, number: usize) -> String {
     format!("{name}-gpu{number}")
@@ -217,6 +228,16 @@ mod tests {
 
     use super::super::kept::tests::shell;
     use super::*;
+
+    #[test]
+    fn each_gpu_has_a_port_of_its_own_behind_the_first() {
+        let beside = |address| super::beside(address, 2);
+        assert_eq!(
+            ["n7:9000", "10.0.0.7:9000", "[fe80::7]:9000"].map(beside),
+            ["n7:9002", "10.0.0.7:9002", "[fe80::7]:9002"]
+        );
+        assert_eq!(["n7", "10.0.0.7", "fe80::7"].map(beside), ["n7", "10.0.0.7", "fe80::7"]);
+    }
 
     static WARNED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
