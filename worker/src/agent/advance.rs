@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::fetches::{Departure, Waiter};
 use super::{
-    Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX,
+    Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Request, Start,
+    TASKS_MAX,
 };
 use super::{Task, Work};
 use crate::executor::{ExecuteError, TaskToken};
@@ -212,17 +213,25 @@ impl<B: Payload> Agent<B> {
     /// Answers requests, in order, as many at once as allowed.
     fn answer(&mut self) {
         while self.replying.len() < REPLIES_MAX
-            && let Some((to, key)) = self.requests.pop_front()
+            && let Some(request) = self.requests.pop_front()
         {
-            let answer = match self.store.field(key.block(), key.field()) {
-                Some(data) => {
-                    self.replying.insert(to);
-                    Answer::Data(Part { data: data.clone(), region: key.region() })
-                }
-                None => Answer::Missing,
-            };
-            self.actions.push_back(Action::Out(Outward::Reply { to, answer }));
+            self.replying.insert(request.from);
+            let answer = Answer::Data(self.parts(&request));
+            self.actions.push_back(Action::Out(Outward::Reply { to: request.from, answer }));
         }
+    }
+
+    /// What is held of what is wanted. Several blocks that take more than they may are not there beyond that: nobody who
+    /// keeps to the rules asks for them together.
+    fn parts(&self, request: &Request) -> Vec<Option<Part<B>>> {
+        let Request { parcel, field, region, .. } = request;
+        let mut bytes_left = parcel.bytes_max();
+        let part = |block| {
+            let data = self.store.field(block, *field)?;
+            bytes_left = bytes_left.checked_sub(data.bytes())?;
+            Some(Part { data: data.clone(), region: region.clone() })
+        };
+        parcel.ids().map(part).collect()
     }
 }
 
