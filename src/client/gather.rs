@@ -261,19 +261,19 @@ impl Gather {
         let mut taken = IntervalSet::new();
         for (blocks, holder, fetched) in letters {
             self.in_flight -= blocks.count();
-            let (mut came, error) = match fetched {
-                Ok(came) => (came.into_iter(), FetchError::Missing),
-                Err(error) => (Vec::new().into_iter(), error),
-            };
-            for index in blocks.indices() {
+            for (BlockId { index, .. }, block) in (Parcel { array, blocks }).unpack(fetched) {
                 // What is on a device comes now: a device that is lost has it no more.
-                match came.next().flatten().filter(|block| block.buffer.fetch().is_ok()) {
-                    Some(block) => {
+                let here = |block: Block| match block.buffer.fetch() {
+                    Ok(_) => Ok(block),
+                    Err(_) => Err(FetchError::Missing),
+                };
+                match block.and_then(here) {
+                    Ok(block) => {
                         self.failures.remove(&index);
                         taken.insert(Interval::one(index));
                         self.arrived.push_back((index, block));
                     }
-                    None => self.missed(index, holder, error)?,
+                    Err(error) => self.missed(index, holder, error)?,
                 }
             }
         }

@@ -229,8 +229,7 @@ impl Machines {
             }
             // Workers of one process need no addresses.
             Outward::Peer { .. } | Outward::PeerGone { .. } => {}
-            Outward::Fetch { fetch, holder, block, field, region } => {
-                let parcel = Parcel::one(block);
+            Outward::Fetch { fetch, holder, parcel, field, region } => {
                 self.ask(now, holder, Asker::Peer(worker, fetch), |from| agent::Event::Fetch {
                     from,
                     parcel,
@@ -286,9 +285,8 @@ impl Machines {
 
     fn answer(&mut self, now: Duration, asker: Asker, answer: Answer<Block>) {
         match (asker, answer) {
-            (Asker::Peer(worker, fetch), Answer::Data(mut parts)) => {
-                let result = parts.pop().flatten().ok_or(FetchError::Missing);
-                self.tell(now, worker, agent::Event::Fetched { fetch, result });
+            (Asker::Peer(worker, fetch), Answer::Data(parts)) => {
+                self.tell(now, worker, agent::Event::Fetched { fetch, result: Ok(parts) });
             }
             (Asker::Fetch(reply), Answer::Data(parts)) => {
                 let data = |part: Option<Part<Block>>| part.map(|part| part.data);

@@ -58,6 +58,12 @@ impl PartKey {
         PartKey { block, field, region: region.map(|region| (region.start.clone(), region.end.clone())) }
     }
 
+    /// Whether this is the same part of the block after that of `before`.
+    pub fn follows(&self, before: &PartKey) -> bool {
+        let next = BlockId { index: before.block.index.wrapping_add(1), ..before.block };
+        (self.block, self.field, &self.region) == (next, before.field, &before.region)
+    }
+
     /// Whose part.
     pub fn block(&self) -> BlockId {
         self.block

@@ -194,19 +194,18 @@ impl World {
             Outward::Send(message) => {
                 self.tell_scheduler(scheduler::Event::Worker { worker, message: as_read(message) })
             }
-            Outward::Fetch { fetch, holder, block, field, region } => match self.workers.contains_key(&holder) {
+            Outward::Fetch { fetch, holder, parcel, field, region } => match self.workers.contains_key(&holder) {
                 true => {
                     let from = self.ask(Some((worker, fetch)));
-                    self.tell(holder, Event::Fetch { from, parcel: Parcel::one(block), field, region });
+                    self.tell(holder, Event::Fetch { from, parcel, field, region });
                 }
                 false => self.tell(worker, Event::Fetched { fetch, result: Err(FetchError::Unreachable) }),
             },
             Outward::Reply { to, answer } => {
                 self.tell(worker, Event::Replied { to });
                 match (self.asked.remove(&to).unwrap(), answer) {
-                    (Some((asker, fetch)), Answer::Data(mut parts)) => {
-                        let result = parts.pop().flatten().ok_or(FetchError::Missing);
-                        self.tell(asker, Event::Fetched { fetch, result });
+                    (Some((asker, fetch)), Answer::Data(parts)) => {
+                        self.tell(asker, Event::Fetched { fetch, result: Ok(parts) });
                     }
                     (None, Answer::Data(parts)) => {
                         self.fetched.extend(parts.into_iter().map(|part| part.unwrap().data))

@@ -394,13 +394,13 @@ impl Client {
         match self.requests.remove(&request) {
             None => Err("a worker answers what was not asked".to_owned()),
             Some(Request::Fetch { parcel, field, holder }) => {
-                let (mut parts, error) = match answer {
-                    Some(Answer::Data(parts)) => (parts.into_iter(), FetchError::Missing),
+                let came = match answer {
+                    Some(Answer::Data(parts)) => Ok(parts),
                     Some(_) => return Err("a worker answers something else".to_owned()),
-                    None => (Vec::new().into_iter(), FetchError::Unreachable),
+                    None => Err(FetchError::Unreachable),
                 };
-                let result = |part: Option<Option<Part<Data>>>| part.flatten().ok_or(error);
-                parcel.ids().try_for_each(|block| self.fetched(world, block, field, holder, result(parts.next())))
+                let mut came = parcel.unpack(came);
+                came.try_for_each(|(block, result)| self.fetched(world, block, field, holder, result))
             }
             Some(Request::Put { parcel: Parcel { array, blocks }, holder }) => {
                 self.put(world, array, Holding { blocks, worker: holder }, matches!(answer, Some(Answer::Stored)));

@@ -303,7 +303,7 @@ impl World {
                     return Ok(());
                 }
                 let result = match answer {
-                    Some(Answer::Data(mut parts)) => parts.pop().flatten().ok_or(FetchError::Missing),
+                    Some(Answer::Data(parts)) => Ok(parts),
                     Some(_) => Err(FetchError::Missing),
                     None => Err(FetchError::Unreachable),
                 };
@@ -483,13 +483,13 @@ impl World {
                     self.at(at, Arrival::Agent(worker, agent::Event::Finished { token, result, busy }));
                 }
             }
-            agent::Action::Out(agent::Outward::Fetch { fetch, holder, block, field, region }) => {
+            agent::Action::Out(agent::Outward::Fetch { fetch, holder, parcel, field, region }) => {
                 process.fetching.insert(fetch);
                 if holder == worker {
-                    return Err(format!("{worker} fetches {block} from itself"));
+                    return Err(format!("{worker} fetches {parcel:?} from itself"));
                 }
                 let who = Requester::Worker(worker, fetch);
-                self.send_alone(Arrival::Fetch { holder, who, parcel: Parcel::one(block), field, region });
+                self.send_alone(Arrival::Fetch { holder, who, parcel, field, region });
             }
             agent::Action::Out(agent::Outward::Reply { to, mut answer }) => {
                 let Some(who) = process.requests.remove(&to) else {

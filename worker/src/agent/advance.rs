@@ -22,9 +22,9 @@ impl<B: Payload> Agent<B> {
     pub(super) fn advance(&mut self, now: Duration) {
         self.start(now);
         self.admit(now);
-        while let Some(Departure { fetch, holder, key }) = self.fetches.depart() {
-            let (block, field, region) = (key.block(), key.field(), key.region());
-            self.actions.push_back(Action::Out(Outward::Fetch { fetch, holder, block, field, region }));
+        while let Some(Departure { fetch, holder, parcel, first }) = self.fetches.depart() {
+            let (field, region) = (first.field(), first.region());
+            self.actions.push_back(Action::Out(Outward::Fetch { fetch, holder, parcel, field, region }));
         }
         self.answer();
         let nothing_in_flight = self.tasks.is_empty();
@@ -162,7 +162,8 @@ impl<B: Payload> Agent<B> {
         }
         for (operand, (key, holders)) in needed.into_iter().enumerate() {
             if operands[operand].is_none() {
-                self.fetches.want(key, &holders, Waiter { token, operand });
+                // What is set aside for the block has room for all that it waits for.
+                self.fetches.want(key, &holders, Waiter { token, operand }, reserved);
             }
         }
         self.tasks.insert(token, Task::Fetching { work, operands, missing });
@@ -221,17 +222,10 @@ impl<B: Payload> Agent<B> {
         }
     }
 
-    /// What is held of what is wanted. Several blocks that take more than they may are not there beyond that: nobody who
-    /// keeps to the rules asks for them together.
-    fn parts(&self, request: &Request) -> Vec<Option<Part<B>>> {
-        let Request { parcel, field, region, .. } = request;
-        let mut bytes_left = parcel.bytes_max();
-        let part = |block| {
-            let data = self.store.field(block, *field)?;
-            bytes_left = bytes_left.checked_sub(data.bytes())?;
-            Some(Part { data: data.clone(), region: region.clone() })
-        };
-        parcel.ids().map(part).collect()
+    /// What is held of what is wanted.
+    fn parts(&self, Request { parcel, field, region, .. }: &Request) -> Vec<Option<Part<B>>> {
+        let part = |data: &B| Part { data: data.clone(), region: region.clone() };
+        parcel.ids().map(|block| self.store.field(block, *field).map(part)).collect()
     }
 }
 

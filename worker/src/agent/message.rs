@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::executor::{ExecuteError, TaskToken};
-use crate::ids::{ArrayId, BlockId, WorkerId};
+use crate::ids::{ArrayId, WorkerId};
 use crate::shape::Region;
 use crate::stage::Stage;
 use crate::store::Part;
@@ -55,8 +55,8 @@ pub enum Event<B> {
     Fetched {
         /// Which.
         fetch: FetchId,
-        /// The part asked for.
-        result: Result<Part<B>, FetchError>,
+        /// Of each block the part asked for, or `None` where it is not held; or why nobody has answered.
+        result: Result<Vec<Option<Part<B>>>, FetchError>,
     },
     /// A task has ended. Exactly one for every [`Action::Start`], also after [`Action::Cancel`].
     Finished {
@@ -113,7 +113,7 @@ pub enum Outward<B> {
         /// Who.
         worker: WorkerId,
     },
-    /// Ask a peer for a block. The shell sees to it that every fetch ends: a connection lost or too long silent is
+    /// Ask a peer for blocks. The shell sees to it that every fetch ends: a connection lost or too long silent is
     /// [`FetchError::Unreachable`].
     Fetch {
         /// Comes back with the result.
@@ -121,10 +121,10 @@ pub enum Outward<B> {
         /// Whom.
         holder: WorkerId,
         /// For what.
-        block: BlockId,
+        parcel: Parcel,
         /// Which field.
         field: u32,
-        /// Which part; `None` for all.
+        /// Which part of each; `None` for all.
         region: Option<Region>,
     },
     /// Answer a request.

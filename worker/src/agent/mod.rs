@@ -366,17 +366,20 @@ impl<B: Payload> Agent<B> {
         self.actions.push_back(Action::Out(Outward::Reply { to: from, answer }));
     }
 
-    fn handle_fetched(&mut self, fetch: FetchId, result: Result<Part<B>, FetchError>) {
-        let outcome = result.as_ref().map(drop).map_err(|error| *error);
-        match (self.fetches.arrive(fetch, outcome), result) {
-            (Arrival::Landed(key, waiters), Ok(part)) => {
-                waiters.iter().for_each(|&waiter| self.fill(waiter, &part));
-                self.store.cache(key, &part);
+    fn handle_fetched(&mut self, fetch: FetchId, result: Result<Vec<Option<Part<B>>>, FetchError>) {
+        let Some(flight) = self.fetches.land(fetch) else { return };
+        for (block, part) in flight.parcel.unpack(result) {
+            let key = flight.key(block);
+            match (self.fetches.arrive(&key, part.is_ok()), part) {
+                (Arrival::Landed(waiters), Ok(part)) => {
+                    waiters.iter().for_each(|&waiter| self.fill(waiter, &part));
+                    self.store.cache(key, &part);
+                }
+                (Arrival::Lost(waiters), Err(error)) => {
+                    self.fail_fetches(waiters.iter().map(|waiter| waiter.token), block, Some(flight.holder), error);
+                }
+                (Arrival::Landed(_) | Arrival::Lost(_) | Arrival::Nothing, _) => {}
             }
-            (Arrival::Lost { key, waiters, holder, error }, _) => {
-                self.fail_fetches(waiters.iter().map(|waiter| waiter.token), key.block(), Some(holder), error);
-            }
-            (Arrival::Landed(..) | Arrival::Nothing, _) => {}
         }
     }
 

@@ -6,7 +6,6 @@ use crate::dtype::{DType, Scalar};
 use crate::grid::Grid;
 use crate::stage::{Body, Leaf, Map, Piece, Program, Source};
 use crate::view::View;
-use crate::wire::peer::PARCEL_BYTES_MAX;
 
 /// So many bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,9 +117,9 @@ fn answered(actions: &[Action<Weight>]) -> Vec<Option<Weight>> {
     parts.iter().map(|part| part.as_ref().map(|part| part.data.clone())).collect()
 }
 
-fn fetches(actions: &[Action<Weight>]) -> Vec<(FetchId, WorkerId, BlockId)> {
+fn fetches(actions: &[Action<Weight>]) -> Vec<(FetchId, WorkerId, Parcel)> {
     let fetch = |action: &Action<Weight>| match action {
-        Action::Out(Outward::Fetch { fetch, holder, block, .. }) => Some((*fetch, *holder, *block)),
+        Action::Out(Outward::Fetch { fetch, holder, parcel, .. }) => Some((*fetch, *holder, *parcel)),
         _ => None,
     };
     actions.iter().filter_map(fetch).collect()
@@ -181,12 +180,12 @@ fn a_part_is_fetched_once_from_one_holder_after_the_other() {
     let mut driver = Driver::new();
     let actions = driver.run(2, 4, 5);
     let [(first, holder, input)] = fetches(&actions)[..] else { panic!("{actions:?}") };
-    assert_eq!((holder, input), (WorkerId(7), block(1, 4)));
+    assert_eq!((holder, input), (WorkerId(7), Parcel::one(block(1, 4))));
     assert_eq!(fetches(&driver.run(2, 4, 5)), vec![], "100 bytes hold one peak of 60");
     let actions = driver.handle(Event::Fetched { fetch: first, result: Err(FetchError::Unreachable) });
     let [(second, WorkerId(8), _)] = fetches(&actions)[..] else { panic!("{actions:?}") };
     let part = Part { data: Weight(10), region: None };
-    let actions = driver.handle(Event::Fetched { fetch: second, result: Ok(part.clone()) });
+    let actions = driver.handle(Event::Fetched { fetch: second, result: Ok(vec![Some(part.clone())]) });
     let [Action::Start(start)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(start.operands, vec![part]);
     // Its second run finds the block made.
@@ -200,7 +199,7 @@ fn a_fetch_without_holders_gives_the_block_back() {
     let mut driver = Driver::new();
     let actions = driver.run(2, 4, 5);
     let [(first, ..)] = fetches(&actions)[..] else { panic!("{actions:?}") };
-    let actions = driver.handle(Event::Fetched { fetch: first, result: Err(FetchError::Missing) });
+    let actions = driver.handle(Event::Fetched { fetch: first, result: Ok(vec![None]) });
     let [(second, ..)] = fetches(&actions)[..] else { panic!("{actions:?}") };
     let actions = driver.handle(Event::Fetched { fetch: second, result: Err(FetchError::Missing) });
     let (holder, error) = (Some(WorkerId(8)), FetchError::Missing);
@@ -265,17 +264,6 @@ fn blocks_that_travel_together_come_one_by_one() {
     assert!(matches!(answer, Answer::Refused { needs: 100, has: 97 }), "{answer:?}");
     assert_eq!(answered(&driver.handle(fetch(3, Interval::new(4, 6), 0))), [Some(Weight(2)), None]);
     assert_eq!(driver.agent.store().used_bytes(), 3);
-}
-
-#[test]
-fn several_blocks_are_no_more_than_they_may_be() {
-    let mut driver = Driver { agent: Agent::new(1 << 20), ..Driver::new() };
-    let large = PARCEL_BYTES_MAX - 1;
-    for (index, bytes) in [(0, large), (1, large), (2, 1)] {
-        driver.handle(put(ReplyTo(index), block(9, index), vec![Weight(bytes)]));
-    }
-    let actions = driver.handle(fetch(7, Interval::new(0, 3), 0));
-    assert_eq!(answered(&actions), [Some(Weight(large)), None, Some(Weight(1))]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::net::{
     Bulk, BulkOptions, Control, Dialer, Fetched, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Question, Received,
     Reply, address_towards,
 };
-use crate::wire::{FetchError, Parcel, Register, ToScheduler, ToWorker};
+use crate::wire::{Register, ToScheduler, ToWorker};
 
 /// What is expected of a fetch over QUIC, at ordinary packets. A hint for placement.
 const FETCH_BYTES_PER_SECOND: u64 = 400 << 20;
@@ -188,9 +188,9 @@ impl Registered {
             }
             Some(Input::Answered(to)) => Event::Replied { to },
             Some(Input::Fetched(fetch, result)) => {
-                let block = result.and_then(|mut blocks| blocks.pop().flatten().ok_or(FetchError::Missing));
-                // The holder has cut it.
-                Event::Fetched { fetch, result: block.map(|data| Part { data, region: None }) }
+                // The holder has cut them.
+                let part = |data: Option<Block>| data.map(|data| Part { data, region: None });
+                Event::Fetched { fetch, result: result.map(|blocks| blocks.into_iter().map(part).collect()) }
             }
             Some(Input::Executed(event)) => self.heard(now, event)?,
             Some(Input::Wish(Wish::Leave)) => Event::Leave,
@@ -223,10 +223,10 @@ impl Registered {
             Outward::Send(message) => drop(self.control.send(&ToScheduler::Worker(message))),
             Outward::Peer { worker, address } => self.bulk.meet(worker, address),
             Outward::PeerGone { worker } => self.bulk.forget(worker),
-            Outward::Fetch { fetch, holder, block, field, region } => {
+            Outward::Fetch { fetch, holder, parcel, field, region } => {
                 let mover = Arc::clone(&self.mover);
                 let reply = move |result| mover.post_briefly(Input::Fetched(fetch, result));
-                self.bulk.fetch(holder, Parcel::one(block), field, region, reply);
+                self.bulk.fetch(holder, parcel, field, region, reply);
             }
             Outward::Reply { to, answer } => {
                 if let Some(reply) = self.replies.remove(&to) {

@@ -10,6 +10,7 @@ use crate::block::{BLOCK_BYTES_MAX, Item};
 use crate::ids::{ArrayId, BlockId};
 use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
+use crate::wire::message::FetchError;
 
 /// Blocks in a parcel at most.
 pub const PARCEL_BLOCKS_MAX: u64 = 1024;
@@ -47,6 +48,19 @@ impl Parcel {
         let Parcel { array, blocks } = self;
         let count = blocks.count().min(PARCEL_BLOCKS_MAX) as usize;
         (0..count).map(move |at| BlockId { array, index: blocks.start + at as u64 })
+    }
+
+    /// Each block, and what came of it: one that did not come is not held, or nobody has answered.
+    pub fn unpack<T>(
+        self,
+        came: Result<Vec<Option<T>>, FetchError>,
+    ) -> impl Iterator<Item = (BlockId, Result<T, FetchError>)> {
+        let (parts, error) = match came {
+            Ok(parts) => (parts, FetchError::Missing),
+            Err(error) => (Vec::new(), error),
+        };
+        let mut parts = parts.into_iter();
+        self.ids().map(move |block| (block, parts.next().flatten().ok_or(error)))
     }
 
     /// What fields with these headers take in all; `None` if they, or the parcel, cannot be.

@@ -15,6 +15,7 @@ use crate::net::error::NetError;
 use crate::net::frame;
 use crate::net::identity::Party;
 use crate::shape::Region;
+use crate::wire::peer::PARCEL_BYTES_MAX;
 use crate::wire::{Parcel, PeerReply, PeerRequest, RequestId, WireError};
 
 /// What others want.
@@ -161,6 +162,8 @@ async fn is_here(block: &Block) -> bool {
 /// until it has come, and the streams that one connection may open bound how much of it there is. What is lent is in use
 /// until then.
 async fn carry(send: &mut SendStream, request: RequestId, parts: &[Option<Part<Block>>]) -> Result<(), NetError> {
+    // Nobody who keeps to the rules asks for more together.
+    let mut bytes_left = if parts.len() > 1 { PARCEL_BYTES_MAX as usize } else { usize::MAX };
     let mut headers = Vec::with_capacity(parts.len());
     let mut cuts = Vec::with_capacity(parts.len());
     for part in parts {
@@ -168,6 +171,8 @@ async fn carry(send: &mut SendStream, request: RequestId, parts: &[Option<Part<B
             Some(part) if is_here(&part.data).await => cut(part),
             Some(_) | None => None,
         };
+        let cut = cut.filter(|cut| bytes_left >= cut.bytes());
+        bytes_left -= cut.as_ref().map_or(0, Cut::bytes);
         headers.push(cut.as_ref().map(Cut::header));
         cuts.extend(cut);
     }

@@ -93,7 +93,8 @@ impl Cut {
         BlockHeader { item: self.block.item, shape }
     }
 
-    fn bytes(&self) -> usize {
+    /// How many bytes there are in all.
+    pub(super) fn bytes(&self) -> usize {
         self.runs.as_ref().map_or(self.block.buffer.len(), Runs::bytes)
     }
 

@@ -235,6 +235,10 @@ fn small_blocks_travel_together() {
     assert_eq!(put_all(&asker, worker, parcel(0, PARCEL_BLOCKS_MAX), most.clone()), Ok(()));
     let all: Vec<Option<&Block>> = most.iter().flatten().map(Some).collect();
     check(fetch_all(&asker, worker, parcel(0, PARCEL_BLOCKS_MAX), None).unwrap(), &all);
+    // What is beyond what may travel together is as if it were not there.
+    let large = block(&[PARCEL_BYTES_MAX / 4 - 1]);
+    shelf.blocks.lock().unwrap().extend([(id(30), large.clone()), (id(31), large.clone()), (id(32), block(&[]))]);
+    check(fetch_all(&asker, worker, parcel(30, 33), None).unwrap(), &[Some(&large), None, Some(&block(&[]))]);
     // One block more is refused by who keeps to the rules, and harms nobody.
     let beyond = vec![vec![block(&[1])]; PARCEL_BLOCKS_MAX as usize + 1];
     assert_eq!(put_all(&asker, worker, parcel(0, PARCEL_BLOCKS_MAX + 1), beyond), Err(PutError::Unreachable));
