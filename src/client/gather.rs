@@ -17,9 +17,10 @@ use gridloom_worker::block::Block;
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
+use gridloom_worker::net::Fetched;
 use gridloom_worker::reduce::{Reducer, StopFlag};
 use gridloom_worker::shape::Region;
-use gridloom_worker::wire::FetchError;
+use gridloom_worker::wire::{FetchError, Parcel};
 
 use super::state::Phase;
 use super::window::window;
@@ -41,7 +42,9 @@ pub(crate) struct Gather {
     /// Blocks to fetch: of the array, or its partials.
     blocks: u64,
     /// How many may be asked for and not yet handed out.
-    window: usize,
+    window: u64,
+    /// How many may be asked for together.
+    together: u64,
     /// Whether they are taken.
     takes: bool,
     /// Whether there is something to fetch: not before the array has begun or, if nothing is taken, is complete.
@@ -52,7 +55,7 @@ pub(crate) struct Gather {
     request: Option<u64>,
     /// Blocks on their way, or here.
     asked: IntervalSet,
-    in_flight: usize,
+    in_flight: u64,
     /// How often blocks that are missing failed to come. One worker's death may meet very many, each of them once.
     failures: BTreeMap<u64, u32>,
     mailbox: Arc<Mailbox>,
@@ -64,7 +67,7 @@ pub(crate) struct Gather {
 }
 
 /// What was asked for of whom, and what came.
-type Letter = (u64, WorkerId, Result<Block, FetchError>);
+type Letter = (Interval, WorkerId, Fetched);
 
 #[derive(Default)]
 struct Mailbox(Mutex<(Vec<Letter>, Option<Waker>)>);
@@ -95,12 +98,13 @@ impl Gather {
             None => (1, output.dtype.bytes()),
         };
         let blocks = output.grid.blocks() * count;
-        let window = window(output.grid.block_elements_max().saturating_mul(item_bytes));
+        let block_bytes = output.grid.block_elements_max().saturating_mul(item_bytes);
         Gather {
             core,
             output,
             blocks,
-            window,
+            window: window(block_bytes),
+            together: Parcel::blocks_max(block_bytes),
             takes,
             begun: false,
             places: VecDeque::new(),
@@ -209,31 +213,33 @@ impl Gather {
 
     /// Fetches blocks until the window is full; asks where more are when it knows no place of those that it misses.
     fn ask(&mut self) {
-        while self.in_flight + self.arrived.len() < self.window
-            && let Some(place) = self.places.front_mut()
-        {
-            let (worker, index) = (place.worker, place.blocks.start);
-            place.blocks.start += 1;
+        while let Some(place) = self.places.front_mut() {
+            let room = self.window.saturating_sub(self.in_flight + self.arrived.len() as u64);
+            let (worker, start) = (place.worker, place.blocks.start);
+            let blocks = Interval::new(start, place.blocks.end.min(start + room.min(self.together)));
+            if blocks.is_empty() && !place.blocks.is_empty() {
+                break;
+            }
+            place.blocks.start = blocks.end;
             if place.blocks.is_empty() {
                 self.places.pop_front();
             }
-            if !self.asked.contains(index) {
-                self.fetch(index, worker);
-            }
+            let missing = IntervalSet::from(blocks).difference(&self.asked);
+            missing.iter().for_each(|blocks| self.fetch(blocks, worker));
         }
         if self.places.is_empty() && self.request.is_none() && !self.is_all_asked() {
             self.locate();
         }
     }
 
-    fn fetch(&mut self, index: u64, holder: WorkerId) {
-        self.asked.insert(Interval::one(index));
-        self.in_flight += 1;
-        let block = BlockId { array: self.output.array, index };
+    fn fetch(&mut self, blocks: Interval, holder: WorkerId) {
+        self.asked.insert(blocks);
+        self.in_flight += blocks.count();
+        let parcel = Parcel { array: self.output.array, blocks };
         // Partials have one field; which field of the result is wanted shows only at the root.
         let field = if self.output.root.is_some() { 0 } else { self.output.field };
         let mailbox = Arc::clone(&self.mailbox);
-        self.core.link.fetch(holder, block, field, Box::new(move |result| mailbox.put((index, holder, result))));
+        self.core.link.fetch(holder, parcel, field, Box::new(move |fetched| mailbox.put((blocks, holder, fetched))));
     }
 
     /// Asks where blocks are: of those that are to be taken any, of others the first that are missing.
@@ -253,28 +259,21 @@ impl Gather {
     fn receive(&mut self, letters: Vec<Letter>) -> Result<(), ClientError> {
         let array = self.output.array;
         let mut taken = IntervalSet::new();
-        for (index, holder, result) in letters {
-            self.in_flight -= 1;
-            // What is on a device comes now: a device that is lost has it no more.
-            let here = |block: Block| match block.buffer.fetch() {
-                Ok(_) => Ok(block),
-                Err(_) => Err(FetchError::Missing),
-            };
-            match result.and_then(here) {
-                Ok(block) => {
-                    self.failures.remove(&index);
-                    taken.insert(Interval::one(index));
-                    self.arrived.push_back((index, block));
-                }
-                Err(error) => {
-                    let block = BlockId { array, index };
-                    self.core.link.send(FromClient::FetchFailed { block, holder, error });
-                    self.asked.remove(Interval::one(index));
-                    let failures = self.failures.entry(index).or_default();
-                    *failures += 1;
-                    if *failures > FAILURES_MAX {
-                        return Err(ClientError::Fetch { block, error });
+        for (blocks, holder, fetched) in letters {
+            self.in_flight -= blocks.count();
+            for (BlockId { index, .. }, block) in (Parcel { array, blocks }).unpack(fetched) {
+                // What is on a device comes now: a device that is lost has it no more.
+                let here = |block: Block| match block.buffer.fetch() {
+                    Ok(_) => Ok(block),
+                    Err(_) => Err(FetchError::Missing),
+                };
+                match block.and_then(here) {
+                    Ok(block) => {
+                        self.failures.remove(&index);
+                        taken.insert(Interval::one(index));
+                        self.arrived.push_back((index, block));
                     }
+                    Err(error) => self.missed(index, holder, error)?,
                 }
             }
         }
@@ -283,6 +282,19 @@ impl Gather {
             self.core.link.send(FromClient::Taken { array, blocks: taken.iter().collect() });
         }
         Ok(())
+    }
+
+    /// A block did not come.
+    fn missed(&mut self, index: u64, holder: WorkerId, error: FetchError) -> Result<(), ClientError> {
+        let block = BlockId { array: self.output.array, index };
+        self.core.link.send(FromClient::FetchFailed { block, holder, error });
+        self.asked.remove(Interval::one(index));
+        let failures = self.failures.entry(index).or_default();
+        *failures += 1;
+        match *failures > FAILURES_MAX {
+            true => Err(ClientError::Fetch { block, error }),
+            false => Ok(()),
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! The door to a cluster, whatever carries the messages.
 
 use gridloom_worker::block::Block;
-use gridloom_worker::ids::{BlockId, WorkerId};
-use gridloom_worker::wire::{BulkTraffic, FetchError};
+use gridloom_worker::ids::WorkerId;
+use gridloom_worker::net::Fetched;
+use gridloom_worker::wire::{BulkTraffic, Parcel};
 
 use super::devices::Devices;
 use crate::scheduler::{FromClient, ToClient};
 
 /// Told what became of a fetch. Called once, on any thread; it must not block.
-pub(crate) type FetchReply = Box<dyn FnOnce(Result<Block, FetchError>) + Send>;
+pub(crate) type FetchReply = Box<dyn FnOnce(Fetched) + Send>;
 
-/// Told whether a block is kept. `Some((needs, has))` where there is no memory for it, `None` where nobody is there.
+/// Told whether blocks are kept. `Some((needs, has))` where there is no memory for them, `None` where nobody is there.
 pub(crate) type PutReply = Box<dyn FnOnce(Result<(), Option<(u64, u64)>>) + Send>;
 
 /// What a client can say.
@@ -19,12 +20,12 @@ pub(crate) trait Link: Send + Sync {
     fn reinforce(&self, devices: Devices, bytes: u64);
     /// Tells the scheduler.
     fn send(&self, message: FromClient);
-    /// Asks a worker for one field of a block.
-    fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply);
+    /// Asks a worker for one field of some blocks.
+    fn fetch(&self, holder: WorkerId, parcel: Parcel, field: u32, reply: FetchReply);
     /// What the connections to workers have seen. `None` where nothing travels.
     fn traffic(&self) -> Option<BulkTraffic>;
-    /// Brings a worker a block.
-    fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply);
+    /// Brings a worker blocks, one or more fields of each. It keeps all, or none.
+    fn put(&self, worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply);
 }
 
 /// What a client can be told. Called on any thread; it must not block and must not speak on the link.

@@ -87,11 +87,11 @@ pub enum ClientError {
     #[error("there is no worker to put data on")]
     NoWorkers,
     /// Data does not fit the workers.
-    #[error("data for {array} does not fit: a block needs {needs} bytes and a worker has {has}")]
+    #[error("data for {array} does not fit: {needs} bytes more are needed where a worker has {has}")]
     ScatterMemory {
         /// The array.
         array: ArrayId,
-        /// Of a block.
+        /// Of a block, or of several small ones.
         needs: u64,
         /// At the worker.
         has: u64,

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use gridloom_worker::block::Block;
-use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
+use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::net::identity::{Authority, Identity, Role};
 use gridloom_worker::net::{Bulk, BulkOptions, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, PutError};
+use gridloom_worker::wire::Parcel;
 
 use super::link::{FetchReply, PutReply, Receiver};
 use crate::scheduler::ToClient;
@@ -37,13 +38,13 @@ impl Peers {
     }
 
     /// As [`super::link::Link::fetch`].
-    pub(crate) fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
-        self.0.fetch(holder, block, field, None, reply);
+    pub(crate) fn fetch(&self, holder: WorkerId, parcel: Parcel, field: u32, reply: FetchReply) {
+        self.0.fetch(holder, parcel, field, None, reply);
     }
 
     /// As [`super::link::Link::put`].
-    pub(crate) fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
-        self.0.put(worker, block, fields, move |stored| {
+    pub(crate) fn put(&self, worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply) {
+        self.0.put(worker, parcel, blocks, move |stored| {
             reply(stored.map_err(|error| match error {
                 PutError::Refused { needs, has } => Some((needs, has)),
                 _ => None,

@@ -7,10 +7,10 @@ use std::sync::mpsc::{self, Receiver as Inbox, Sender};
 use std::time::Duration;
 
 use gridloom_worker::block::Block;
-use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
+use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::net::identity::{Identity, Role, Token, TokenError};
 use gridloom_worker::net::{Control, Dialer, HANDSHAKE_LIMIT, NetError, Received, address_towards};
-use gridloom_worker::wire::{BulkTraffic, FetchError, WireError};
+use gridloom_worker::wire::{BulkTraffic, FetchError, Parcel, WireError};
 
 use super::Client;
 use super::devices::Devices;
@@ -164,16 +164,16 @@ impl Link for RemoteLink {
         }
     }
 
-    fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
-        self.peers.fetch(holder, block, field, reply);
+    fn fetch(&self, holder: WorkerId, parcel: Parcel, field: u32, reply: FetchReply) {
+        self.peers.fetch(holder, parcel, field, reply);
     }
 
     fn traffic(&self) -> Option<BulkTraffic> {
         Some(self.peers.bulk().all_traffic())
     }
 
-    fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
-        self.peers.put(worker, block, fields, reply);
+    fn put(&self, worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply) {
+        self.peers.put(worker, parcel, blocks, reply);
     }
 }
 
@@ -185,7 +185,7 @@ impl Link for NoLink {
 
     fn send(&self, _message: FromClient) {}
 
-    fn fetch(&self, _holder: WorkerId, _block: BlockId, _field: u32, reply: FetchReply) {
+    fn fetch(&self, _holder: WorkerId, _parcel: Parcel, _field: u32, reply: FetchReply) {
         reply(Err(FetchError::Unreachable));
     }
 
@@ -193,7 +193,7 @@ impl Link for NoLink {
         None
     }
 
-    fn put(&self, _worker: WorkerId, _block: BlockId, _fields: Vec<Block>, reply: PutReply) {
+    fn put(&self, _worker: WorkerId, _parcel: Parcel, _blocks: Vec<Vec<Block>>, reply: PutReply) {
         reply(Err(None));
     }
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use gridloom_worker::block::Block;
-use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
+use gridloom_worker::ids::{ArrayId, WorkerId};
 use gridloom_worker::intervals::Interval;
+use gridloom_worker::wire::Parcel;
 
 use super::window::window;
 use super::{ClientError, Core};
@@ -48,55 +48,66 @@ pub(super) fn scatter(core: &Core, data: &Scatter) -> Result<(), ClientError> {
 /// What the workers may use, in bytes.
 type Memory = HashMap<WorkerId, u64>;
 
-/// A block on its way.
-struct Parcel {
+/// Blocks on their way.
+struct Sent {
     worker: WorkerId,
-    index: u64,
-    block: Block,
+    parcel: Parcel,
     since: Instant,
 }
 
-/// Waits for every block that it has sent, also when one has failed.
+/// Waits for everything that it has sent, also when some of it has failed.
 fn put_all(core: &Core, data: &Scatter, holders: &[Holding], memory: &Memory) -> Result<(), ClientError> {
     let (sender, receiver) = mpsc::channel();
-    let send = |parcel: Parcel| {
-        let (worker, id, sender) = (parcel.worker, BlockId { array: data.array, index: parcel.index }, sender.clone());
-        let block = parcel.block.clone();
+    let send = |sent: Sent| {
+        let (worker, parcel, sender) = (sent.worker, sent.parcel, sender.clone());
+        let blocks = parcel.blocks.indices().map(|index| vec![data.block(index)]).collect();
         // The receiver lives until every reply has come.
-        let reply = Box::new(move |stored| drop(sender.send((parcel, stored))));
-        core.link.put(worker, id, vec![block], reply);
+        core.link.put(worker, parcel, blocks, Box::new(move |stored| drop(sender.send((sent, stored)))));
     };
-    let window = window(data.grid.block_elements_max() * data.dtype.bytes());
+    let block_bytes = data.grid.block_elements_max() * data.dtype.bytes();
+    let together = Parcel::blocks_max(block_bytes);
+    let window = window(block_bytes).div_ceil(together);
     let mut outcome = Ok(());
     let mut in_flight = 0;
-    let places = holders.iter().flat_map(|holding| holding.blocks.indices().map(|index| (holding.worker, index)));
-    for (worker, index) in places {
+    let parcels = holders.iter().flat_map(|holding| parcels(data.array, holding, together));
+    for (worker, parcel) in parcels {
         if outcome.is_err() {
             break;
         }
-        send(Parcel { worker, index, block: data.block(index), since: Instant::now() });
+        send(Sent { worker, parcel, since: Instant::now() });
         in_flight += 1;
         while in_flight >= window {
-            in_flight -= usize::from(is_settled(data.array, memory, &receiver, &send, &mut outcome));
+            in_flight -= u64::from(is_settled(data.array, memory, &receiver, &send, &mut outcome));
         }
     }
     while in_flight > 0 {
-        in_flight -= usize::from(is_settled(data.array, memory, &receiver, &send, &mut outcome));
+        in_flight -= u64::from(is_settled(data.array, memory, &receiver, &send, &mut outcome));
     }
     outcome
 }
 
+/// The blocks that one worker is to hold, `together` in each parcel.
+fn parcels(array: ArrayId, holding: &Holding, together: u64) -> impl Iterator<Item = (WorkerId, Parcel)> + use<> {
+    let Holding { blocks, worker } = *holding;
+    let starts = blocks.indices().step_by(together as usize);
+    starts.map(move |start| {
+        let blocks = Interval::new(start, blocks.end.min(start + together));
+        (worker, Parcel { array, blocks })
+    })
+}
+
 type Stored = Result<(), Option<(u64, u64)>>;
 
-/// Waits for one reply. A block for which there may yet be room is sent again: then nothing is settled.
+/// Waits for one reply. Blocks for which there may yet be room are sent again: then nothing is settled. A worker keeps all
+/// blocks of a parcel or none, and all are its share: where there is no room for them together, there is none for all.
 fn is_settled(
     array: ArrayId,
     memory: &Memory,
-    receiver: &mpsc::Receiver<(Parcel, Stored)>,
-    send: &impl Fn(Parcel),
+    receiver: &mpsc::Receiver<(Sent, Stored)>,
+    send: &impl Fn(Sent),
     outcome: &mut Result<(), ClientError>,
 ) -> bool {
-    let Ok((parcel, stored)) = receiver.recv() else {
+    let Ok((sent, stored)) = receiver.recv() else {
         *outcome = Err(ClientError::ScatterLost { array });
         return true;
     };
@@ -104,11 +115,11 @@ fn is_settled(
         Ok(()) => return true,
         Err(Some((needs, _)))
             if outcome.is_ok()
-                && parcel.since.elapsed() < ROOM_PATIENCE
-                && memory.get(&parcel.worker).is_some_and(|&has| needs <= has) =>
+                && sent.since.elapsed() < ROOM_PATIENCE
+                && memory.get(&sent.worker).is_some_and(|&has| needs <= has) =>
         {
             std::thread::sleep(ROOM_PAUSE);
-            send(parcel);
+            send(sent);
             return false;
         }
         Err(Some((needs, has))) => ClientError::ScatterMemory { array, needs, has },

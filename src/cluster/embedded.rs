@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use gridloom_worker::block::Block;
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
-use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
+use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::serve::{DataRoot, Device, Worker, WorkerOptions};
-use gridloom_worker::wire::BulkTraffic;
+use gridloom_worker::wire::{BulkTraffic, Parcel};
 
 use super::budget::Budget;
 use super::engine::{Engine, Input};
@@ -200,16 +200,16 @@ impl Link for EmbeddedLink {
         self.cluster.engine.post(Input::Client(self.client, message));
     }
 
-    fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
-        self.cluster.engine.post(Input::Fetch { holder, block, field, reply });
+    fn fetch(&self, holder: WorkerId, parcel: Parcel, field: u32, reply: FetchReply) {
+        self.cluster.engine.post(Input::Fetch { holder, parcel, field, reply });
     }
 
     fn traffic(&self) -> Option<BulkTraffic> {
         None
     }
 
-    fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
-        self.cluster.engine.post(Input::Put { worker, block, fields, reply });
+    fn put(&self, worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply) {
+        self.cluster.engine.post(Input::Put { worker, parcel, blocks, reply });
     }
 }
 

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gridloom_worker::agent::{self, Answer, FetchId, Outward, ReplyTo};
+use gridloom_worker::agent::{self, Answer, FetchId, Outward, Part, ReplyTo};
 use gridloom_worker::block::Block;
 use gridloom_worker::executor;
-use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
+use gridloom_worker::ids::{ClientId, WorkerId};
 use gridloom_worker::serve::{Machine, Mover, Saying, Worker, executed};
-use gridloom_worker::wire::FetchError;
+use gridloom_worker::wire::{FetchError, Parcel};
 
 use crate::client::link::{FetchReply, PutReply, Receiver};
 use crate::scheduler::{self, FromClient, Limits, Scheduler};
@@ -35,10 +35,10 @@ pub(super) enum Input {
     Connect(ClientId, Arc<dyn Receiver>),
     /// A client speaks.
     Client(ClientId, FromClient),
-    /// A client wants a block.
-    Fetch { holder: WorkerId, block: BlockId, field: u32, reply: FetchReply },
-    /// A client brings a block.
-    Put { worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply },
+    /// A client wants blocks.
+    Fetch { holder: WorkerId, parcel: Parcel, field: u32, reply: FetchReply },
+    /// A client brings blocks.
+    Put { worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply },
 }
 
 /// Whom a worker's reply is for.
@@ -171,16 +171,16 @@ impl Machines {
                     self.clients.remove(&client);
                 }
             }
-            Input::Fetch { holder, block, field, reply } => {
+            Input::Fetch { holder, parcel, field, reply } => {
                 self.ask(now, holder, Asker::Fetch(reply), |from| agent::Event::Fetch {
                     from,
-                    block,
+                    parcel,
                     field,
                     region: None,
                 });
             }
-            Input::Put { worker, block, fields, reply } => {
-                self.ask(now, worker, Asker::Put(reply), |from| agent::Event::Put { from, block, fields });
+            Input::Put { worker, parcel, blocks, reply } => {
+                self.ask(now, worker, Asker::Put(reply), |from| agent::Event::Put { from, parcel, blocks });
             }
         }
     }
@@ -229,10 +229,10 @@ impl Machines {
             }
             // Workers of one process need no addresses.
             Outward::Peer { .. } | Outward::PeerGone { .. } => {}
-            Outward::Fetch { fetch, holder, block, field, region } => {
+            Outward::Fetch { fetch, holder, parcel, field, region } => {
                 self.ask(now, holder, Asker::Peer(worker, fetch), |from| agent::Event::Fetch {
                     from,
-                    block,
+                    parcel,
                     field,
                     region,
                 });
@@ -285,10 +285,13 @@ impl Machines {
 
     fn answer(&mut self, now: Duration, asker: Asker, answer: Answer<Block>) {
         match (asker, answer) {
-            (Asker::Peer(worker, fetch), Answer::Data(part)) => {
-                self.tell(now, worker, agent::Event::Fetched { fetch, result: Ok(part) });
+            (Asker::Peer(worker, fetch), Answer::Data(parts)) => {
+                self.tell(now, worker, agent::Event::Fetched { fetch, result: Ok(parts) });
             }
-            (Asker::Fetch(reply), Answer::Data(part)) => self.say(move || reply(Ok(part.data))),
+            (Asker::Fetch(reply), Answer::Data(parts)) => {
+                let data = |part: Option<Part<Block>>| part.map(|part| part.data);
+                self.say(move || reply(Ok(parts.into_iter().map(data).collect())));
+            }
             (Asker::Put(reply), Answer::Stored) => self.say(move || reply(Ok(()))),
             (Asker::Put(reply), Answer::Refused { needs, has }) => self.say(move || reply(Err(Some((needs, has))))),
             (asker, _) => self.fail(now, asker),

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use gridloom_worker::block::Block;
-use gridloom_worker::ids::{BlockId, ClientId, WorkerId};
-use gridloom_worker::wire::BulkTraffic;
+use gridloom_worker::ids::{ClientId, WorkerId};
+use gridloom_worker::wire::{BulkTraffic, Parcel};
 
 use super::{ClusterError, SchedulerServer};
 use crate::client::link::{FetchReply, Link, PutReply};
@@ -44,15 +44,15 @@ impl Link for NearLink {
         self.server.hear(self.client, message);
     }
 
-    fn fetch(&self, holder: WorkerId, block: BlockId, field: u32, reply: FetchReply) {
-        self.peers.fetch(holder, block, field, reply);
+    fn fetch(&self, holder: WorkerId, parcel: Parcel, field: u32, reply: FetchReply) {
+        self.peers.fetch(holder, parcel, field, reply);
     }
 
     fn traffic(&self) -> Option<BulkTraffic> {
         Some(self.peers.bulk().all_traffic())
     }
 
-    fn put(&self, worker: WorkerId, block: BlockId, fields: Vec<Block>, reply: PutReply) {
-        self.peers.put(worker, block, fields, reply);
+    fn put(&self, worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply) {
+        self.peers.put(worker, parcel, blocks, reply);
     }
 }

@@ -198,13 +198,16 @@ fn scheduler_and_agents_together_stay_cheap() {
                         let (result, busy) = (Ok(vec![Nothing]), Duration::from_micros(1));
                         agent.handle(now, agent::Event::Finished { token: start.token, result, busy });
                     }
-                    agent::Action::Out(agent::Outward::Fetch { fetch, .. }) => fetches.push((worker, fetch)),
+                    agent::Action::Out(agent::Outward::Fetch { fetch, parcel, .. }) => {
+                        fetches.push((worker, fetch, parcel.blocks.count()));
+                    }
                     _ => {}
                 }
             }
         }
-        for (worker, fetch) in fetches {
-            let result = Ok(agent::Part { data: Nothing, region: None });
+        for (worker, fetch, count) in fetches {
+            let part = agent::Part { data: Nothing, region: None };
+            let result = Ok(vec![Some(part); count as usize]);
             agents.get_mut(&worker).unwrap().handle(now, agent::Event::Fetched { fetch, result });
         }
         for (worker, message) in others {

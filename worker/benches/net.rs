@@ -20,6 +20,7 @@ use gridloom_worker::net::{
     Bulk, BulkOptions, Control, Dialer, PACKET_BYTES_ETHERNET, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Received,
     Server,
 };
+use gridloom_worker::wire::Parcel;
 
 const BLOCK_BYTES: usize = 64 << 20;
 const TURNS: usize = 11;
@@ -62,7 +63,7 @@ impl Pair {
         let identity = worker()?;
         let holder = WorkerId(identity.party().id);
         let held = Bulk::open(identity, options, move |_: Party, _, reply| {
-            reply.answer(Answer::Data(Part { data: data.clone(), region: None }), || {});
+            reply.answer(Answer::Data(vec![Some(Part { data: data.clone(), region: None })]), || {});
         })?;
         let asker = Bulk::open(worker()?, BulkOptions { listen: None, ..options }, |_, _, _| {})?;
         asker.meet(holder, held.address()?.to_string());
@@ -74,7 +75,7 @@ impl Pair {
         let (tell, told) = mpsc::channel();
         for _ in 0..count {
             let tell = tell.clone();
-            self.asker.fetch(self.holder, BLOCK, 0, None, move |result| _ = tell.send(result.map(drop)));
+            self.asker.fetch(self.holder, Parcel::one(BLOCK), 0, None, move |result| _ = tell.send(result.map(drop)));
         }
         for _ in 0..count {
             told.recv()??;

@@ -58,6 +58,12 @@ impl PartKey {
         PartKey { block, field, region: region.map(|region| (region.start.clone(), region.end.clone())) }
     }
 
+    /// Whether this is the same part of the block after that of `before`.
+    pub fn follows(&self, before: &PartKey) -> bool {
+        let next = BlockId { index: before.block.index.wrapping_add(1), ..before.block };
+        (self.block, self.field, &self.region) == (next, before.field, &before.region)
+    }
+
     /// Whose part.
     pub fn block(&self) -> BlockId {
         self.block
@@ -177,6 +183,20 @@ impl<B: Payload> Store<B> {
         self.held_bytes += bytes;
         self.held.insert(block, Held { fields, bytes });
         Ok(bytes)
+    }
+
+    /// Holds neighbouring blocks that somebody brings, all of them.
+    ///
+    /// # Errors
+    /// If there is no room for all: then none of them is held.
+    pub fn keep_all(&mut self, array: ArrayId, indices: Interval, blocks: Vec<Vec<B>>) -> Result<(), Shortage> {
+        self.remove_blocks(array, indices);
+        self.reserve(blocks.iter().flatten().map(Payload::bytes).sum())?;
+        for (index, fields) in indices.indices().zip(blocks) {
+            let bytes = fields.iter().map(Payload::bytes).sum();
+            self.keep(BlockId { array, index }, fields, bytes)?;
+        }
+        Ok(())
     }
 
     /// The field of a block, if it is held.
@@ -302,6 +322,23 @@ mod tests {
         store.check().unwrap();
         store.remove_client(ClientId(1));
         assert_eq!((store.blocks(), store.used_bytes()), (0, 20));
+    }
+
+    #[test]
+    fn what_comes_together_is_kept_whole_or_not_at_all() {
+        let mut store = Store::new(100);
+        let array = block(0).array;
+        let blocks = |bytes: [u64; 3]| bytes.map(|bytes| vec![Weight(bytes), Weight(1)]).to_vec();
+        assert_eq!(store.keep_all(array, Interval::new(4, 7), blocks([10, 20, 30])), Ok(()));
+        assert_eq!((store.blocks(), store.held_bytes()), (3, 63));
+        let shortage = Shortage { needs: 43, has: 37 };
+        assert_eq!(store.keep_all(array, Interval::new(7, 10), blocks([10, 10, 20])), Err(shortage));
+        assert_eq!((store.blocks(), store.used_bytes()), (3, 63));
+        // Blocks brought again replace themselves.
+        assert_eq!(store.keep_all(array, Interval::new(5, 8), blocks([20, 30, 30])), Ok(()));
+        assert_eq!(store.bytes_of(block(5)), Some(21));
+        assert_eq!((store.blocks(), store.used_bytes()), (4, 94));
+        store.check().unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
 use gridloom_worker::executor;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::serve::{DataRoot, Device, Worker, WorkerOptions, executed};
-use gridloom_worker::wire::{DeviceClass, FetchError};
+use gridloom_worker::wire::{DeviceClass, FetchError, Parcel};
 
 use super::harness::{Process, Scheduler, eventually, slow};
 use crate::simulation::as_read;
@@ -194,24 +194,23 @@ impl World {
             Outward::Send(message) => {
                 self.tell_scheduler(scheduler::Event::Worker { worker, message: as_read(message) })
             }
-            Outward::Fetch { fetch, holder, block, field, region } => match self.workers.contains_key(&holder) {
+            Outward::Fetch { fetch, holder, parcel, field, region } => match self.workers.contains_key(&holder) {
                 true => {
                     let from = self.ask(Some((worker, fetch)));
-                    self.tell(holder, Event::Fetch { from, block, field, region });
+                    self.tell(holder, Event::Fetch { from, parcel, field, region });
                 }
                 false => self.tell(worker, Event::Fetched { fetch, result: Err(FetchError::Unreachable) }),
             },
             Outward::Reply { to, answer } => {
                 self.tell(worker, Event::Replied { to });
                 match (self.asked.remove(&to).unwrap(), answer) {
-                    (Some((asker, fetch)), Answer::Data(part)) => {
-                        self.tell(asker, Event::Fetched { fetch, result: Ok(part) });
+                    (Some((asker, fetch)), Answer::Data(parts)) => {
+                        self.tell(asker, Event::Fetched { fetch, result: Ok(parts) });
                     }
-                    (Some((asker, fetch)), _) => {
-                        self.tell(asker, Event::Fetched { fetch, result: Err(FetchError::Missing) });
+                    (None, Answer::Data(parts)) => {
+                        self.fetched.extend(parts.into_iter().map(|part| part.unwrap().data))
                     }
-                    (None, Answer::Data(part)) => self.fetched.push(part.data),
-                    (None, answer) => panic!("{answer:?}"),
+                    (_, answer) => panic!("{answer:?}"),
                 }
             }
             Outward::Peer { .. } | Outward::PeerGone { .. } | Outward::Close => {}
@@ -244,8 +243,8 @@ impl World {
         holders.sort_by_key(|holding| holding.blocks.start);
         for Holding { blocks, worker } in holders {
             for index in blocks.indices() {
-                let from = self.ask(None);
-                self.tell(worker, Event::Fetch { from, block: BlockId { array, index }, field: 0, region: None });
+                let (from, parcel) = (self.ask(None), Parcel::one(BlockId { array, index }));
+                self.tell(worker, Event::Fetch { from, parcel, field: 0, region: None });
                 self.settle();
             }
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gridloom::scheduler::{Event, FromClient, Holding, JobError, ToClient};
-use gridloom_worker::agent::Answer;
+use gridloom_worker::agent::{Answer, Part};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::Interval;
-use gridloom_worker::wire::{DeviceClass, FetchError};
+use gridloom_worker::wire::{DeviceClass, FetchError, Parcel};
 
 use super::plans::{Planner, Readable};
 use super::world::{Arrival, Data, Party, Requester, World, as_read};
@@ -75,8 +75,8 @@ struct Output {
 /// A block on its way to or from a worker.
 #[derive(Clone, Debug)]
 enum Request {
-    Fetch { block: BlockId, field: u32, holder: WorkerId },
-    Put { array: ArrayId, blocks: Interval, holder: WorkerId },
+    Fetch { parcel: Parcel, field: u32, holder: WorkerId },
+    Put { parcel: Parcel, holder: WorkerId },
 }
 
 /// Blocks that are being put on workers.
@@ -237,15 +237,19 @@ impl Client {
         if blocks == 0 {
             self.finish_scatter(world, array);
         }
-        for index in 0..blocks {
-            let Some(holder) = world.chance.pick(&workers) else { continue };
-            let block = BlockId { array, index };
-            let counts = Arc::new([(block, 1)].into());
-            let field = |field| Data { block, field, cut: None, counts: Arc::clone(&counts), bytes };
-            let fields = (0..fields).map(field).collect();
-            let request = self.request(Request::Put { array, blocks: Interval::one(index), holder });
+        let mut start = 0;
+        while start < blocks {
+            let Some(holder) = world.chance.pick(&workers) else { return };
+            let parcel = Parcel { array, blocks: Interval::new(start, blocks.min(start + world.chance.between(1, 4))) };
+            start = parcel.blocks.end;
+            let fields = |block| {
+                let counts = Arc::new([(block, 1)].into());
+                (0..fields).map(|field| Data { block, field, cut: None, counts: Arc::clone(&counts), bytes }).collect()
+            };
+            let blocks = parcel.ids().map(fields).collect();
+            let request = self.request(Request::Put { parcel, holder });
             let who = Requester::Client(self.id, request);
-            world.send(Party::Client(self.id), Party::Worker(holder), Arrival::Put { holder, who, block, fields });
+            world.send(Party::Client(self.id), Party::Worker(holder), Arrival::Put { holder, who, parcel, blocks });
         }
     }
 
@@ -344,17 +348,38 @@ impl Client {
             output.progress = Progress::Read;
             return;
         }
+        let mut wanted = Vec::new();
         for (index, field) in left {
             let Some(holding) = holders.iter().find(|holding| holding.blocks.contains(index)) else {
                 self.steps += 1;
                 world.at(world.now + Duration::from_millis(1), Arrival::Step(self.id, Step::Ask(array)));
                 return;
             };
-            let block = BlockId { array, index };
-            let holder = holding.worker;
-            let request = self.request(Request::Fetch { block, field, holder });
+            wanted.push((BlockId { array, index }, field, holding.worker));
+        }
+        self.fetch(world, wanted);
+    }
+
+    /// Asks for blocks: some neighbours together.
+    fn fetch(&mut self, world: &mut World, mut wanted: Vec<(BlockId, u32, WorkerId)>) {
+        wanted.sort_by_key(|&(block, field, holder)| (field, holder, block));
+        let mut parcels: Vec<(Parcel, u32, WorkerId)> = Vec::new();
+        for (block, field, holder) in wanted {
+            match parcels.last_mut() {
+                Some((parcel, of, from))
+                    if (*of, *from, parcel.array) == (field, holder, block.array)
+                        && parcel.blocks.end == block.index
+                        && world.chance.permille(700) =>
+                {
+                    parcel.blocks.end += 1;
+                }
+                _ => parcels.push((Parcel::one(block), field, holder)),
+            }
+        }
+        for (parcel, field, holder) in parcels {
+            let request = self.request(Request::Fetch { parcel, field, holder });
             let who = Requester::Client(self.id, request);
-            let fetch = Arrival::Fetch { holder, who, block, field, region: None };
+            let fetch = Arrival::Fetch { holder, who, parcel, field, region: None };
             world.send(Party::Client(self.id), Party::Worker(holder), fetch);
         }
     }
@@ -368,8 +393,16 @@ impl Client {
     ) -> Result<(), String> {
         match self.requests.remove(&request) {
             None => Err("a worker answers what was not asked".to_owned()),
-            Some(Request::Fetch { block, field, holder }) => self.fetched(world, block, field, holder, answer),
-            Some(Request::Put { array, blocks, holder }) => {
+            Some(Request::Fetch { parcel, field, holder }) => {
+                let came = match answer {
+                    Some(Answer::Data(parts)) => Ok(parts),
+                    Some(_) => return Err("a worker answers something else".to_owned()),
+                    None => Err(FetchError::Unreachable),
+                };
+                let mut came = parcel.unpack(came);
+                came.try_for_each(|(block, result)| self.fetched(world, block, field, holder, result))
+            }
+            Some(Request::Put { parcel: Parcel { array, blocks }, holder }) => {
                 self.put(world, array, Holding { blocks, worker: holder }, matches!(answer, Some(Answer::Stored)));
                 Ok(())
             }
@@ -382,7 +415,7 @@ impl Client {
         block: BlockId,
         field: u32,
         holder: WorkerId,
-        answer: Option<Answer<Data>>,
+        result: Result<Part<Data>, FetchError>,
     ) -> Result<(), String> {
         let Some(output) = self.outputs.get_mut(&block.array) else { return Ok(()) };
         let left = match &mut output.progress {
@@ -393,8 +426,8 @@ impl Client {
             }
             Progress::Pending | Progress::Read | Progress::Taken | Progress::Lost(_) => return Ok(()),
         };
-        let error = match answer {
-            Some(Answer::Data(part)) => {
+        let error = match result {
+            Ok(part) => {
                 let right = part.data.block == block
                     && part.data.field == field
                     && *part.data.counts == *world.oracle.counts(block);
@@ -410,8 +443,7 @@ impl Client {
                 }
                 return Ok(());
             }
-            Some(_) => FetchError::Missing,
-            None => FetchError::Unreachable,
+            Err(error) => error,
         };
         self.say(world, FromClient::FetchFailed { block, holder, error });
         let again = world.now + Duration::from_millis(5);
@@ -464,12 +496,7 @@ impl Client {
             self.questions.insert(self.sequence, array);
             self.say(world, FromClient::Stream { request: self.sequence, array });
         }
-        for (block, field, holder) in wanted {
-            let request = self.request(Request::Fetch { block, field, holder });
-            let who = Requester::Client(self.id, request);
-            let fetch = Arrival::Fetch { holder, who, block, field, region: None };
-            world.send(Party::Client(self.id), Party::Worker(holder), fetch);
-        }
+        self.fetch(world, wanted);
     }
 
     /// A field of a block that is being taken is here. What is here is said now or later.
@@ -499,8 +526,8 @@ impl Client {
     fn put(&mut self, world: &mut World, array: ArrayId, holding: Holding, stored: bool) {
         let Some(scatter) = self.scatters.get_mut(&array) else { return };
         scatter.failed |= !stored;
+        scatter.left -= holding.blocks.count();
         scatter.holders.push(holding);
-        scatter.left -= 1;
         if scatter.left == 0 {
             self.finish_scatter(world, array);
         }

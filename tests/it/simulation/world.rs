@@ -12,7 +12,7 @@ use gridloom_worker::executor::{ExecuteError, TaskToken};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
 use gridloom_worker::shape::Region;
 use gridloom_worker::stage::{Body, Stage};
-use gridloom_worker::wire::{FetchError, FromWorker, Register, Run, ToWorker, decode, encode};
+use gridloom_worker::wire::{FetchError, FromWorker, Parcel, Register, Run, ToWorker, decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -57,8 +57,8 @@ pub(crate) enum Requester {
 pub(crate) enum Arrival {
     Scheduler(scheduler::Event),
     Agent(WorkerId, agent::Event<Data>),
-    Fetch { holder: WorkerId, who: Requester, block: BlockId, field: u32, region: Option<Region> },
-    Put { holder: WorkerId, who: Requester, block: BlockId, fields: Vec<Data> },
+    Fetch { holder: WorkerId, who: Requester, parcel: Parcel, field: u32, region: Option<Region> },
+    Put { holder: WorkerId, who: Requester, parcel: Parcel, blocks: Vec<Vec<Data>> },
     Answered { who: Requester, answer: Option<Answer<Data>> },
     TaskEnds { worker: WorkerId, token: TaskToken },
     Client(ClientId, scheduler::ToClient),
@@ -280,18 +280,18 @@ impl World {
                 }
                 self.tell_agent(worker, agent::Event::Tick)
             }
-            Arrival::Fetch { holder, who, block, field, region } => {
+            Arrival::Fetch { holder, who, parcel, field, region } => {
                 let fails = !self.healed && self.chance.permille(self.faults.fetch);
                 match if fails { None } else { self.request(holder, who) } {
-                    Some(from) => self.tell_agent(holder, agent::Event::Fetch { from, block, field, region }),
+                    Some(from) => self.tell_agent(holder, agent::Event::Fetch { from, parcel, field, region }),
                     None => {
                         self.send_alone(Arrival::Answered { who, answer: None });
                         Ok(())
                     }
                 }
             }
-            Arrival::Put { holder, who, block, fields } => match self.request(holder, who) {
-                Some(from) => self.tell_agent(holder, agent::Event::Put { from, block, fields }),
+            Arrival::Put { holder, who, parcel, blocks } => match self.request(holder, who) {
+                Some(from) => self.tell_agent(holder, agent::Event::Put { from, parcel, blocks }),
                 None => {
                     self.send_alone(Arrival::Answered { who, answer: None });
                     Ok(())
@@ -303,7 +303,7 @@ impl World {
                     return Ok(());
                 }
                 let result = match answer {
-                    Some(Answer::Data(part)) => Ok(part),
+                    Some(Answer::Data(parts)) => Ok(parts),
                     Some(_) => Err(FetchError::Missing),
                     None => Err(FetchError::Unreachable),
                 };
@@ -483,21 +483,23 @@ impl World {
                     self.at(at, Arrival::Agent(worker, agent::Event::Finished { token, result, busy }));
                 }
             }
-            agent::Action::Out(agent::Outward::Fetch { fetch, holder, block, field, region }) => {
+            agent::Action::Out(agent::Outward::Fetch { fetch, holder, parcel, field, region }) => {
                 process.fetching.insert(fetch);
                 if holder == worker {
-                    return Err(format!("{worker} fetches {block} from itself"));
+                    return Err(format!("{worker} fetches {parcel:?} from itself"));
                 }
                 let who = Requester::Worker(worker, fetch);
-                self.send_alone(Arrival::Fetch { holder, who, block, field, region });
+                self.send_alone(Arrival::Fetch { holder, who, parcel, field, region });
             }
             agent::Action::Out(agent::Outward::Reply { to, mut answer }) => {
                 let Some(who) = process.requests.remove(&to) else {
                     return Err(format!("{worker} answers {to:?} twice"));
                 };
-                if let Answer::Data(part) = &mut answer {
-                    if self.chance.permille(500) && part.region.is_some() {
-                        part.data.cut = part.region.take();
+                if let Answer::Data(parts) = &mut answer {
+                    for part in parts.iter_mut().flatten() {
+                        if self.chance.permille(500) && part.region.is_some() {
+                            part.data.cut = part.region.take();
+                        }
                     }
                     self.send_alone(Arrival::Agent(worker, agent::Event::Replied { to }));
                 }

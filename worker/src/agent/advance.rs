@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::fetches::{Departure, Waiter};
 use super::{
-    Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX,
+    Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Request, Start,
+    TASKS_MAX,
 };
 use super::{Task, Work};
 use crate::executor::{ExecuteError, TaskToken};
@@ -21,9 +22,9 @@ impl<B: Payload> Agent<B> {
     pub(super) fn advance(&mut self, now: Duration) {
         self.start(now);
         self.admit(now);
-        while let Some(Departure { fetch, holder, key }) = self.fetches.depart() {
-            let (block, field, region) = (key.block(), key.field(), key.region());
-            self.actions.push_back(Action::Out(Outward::Fetch { fetch, holder, block, field, region }));
+        while let Some(Departure { fetch, holder, parcel, first }) = self.fetches.depart() {
+            let (field, region) = (first.field(), first.region());
+            self.actions.push_back(Action::Out(Outward::Fetch { fetch, holder, parcel, field, region }));
         }
         self.answer();
         let nothing_in_flight = self.tasks.is_empty();
@@ -161,7 +162,8 @@ impl<B: Payload> Agent<B> {
         }
         for (operand, (key, holders)) in needed.into_iter().enumerate() {
             if operands[operand].is_none() {
-                self.fetches.want(key, &holders, Waiter { token, operand });
+                // What is set aside for the block has room for all that it waits for.
+                self.fetches.want(key, &holders, Waiter { token, operand }, reserved);
             }
         }
         self.tasks.insert(token, Task::Fetching { work, operands, missing });
@@ -212,17 +214,18 @@ impl<B: Payload> Agent<B> {
     /// Answers requests, in order, as many at once as allowed.
     fn answer(&mut self) {
         while self.replying.len() < REPLIES_MAX
-            && let Some((to, key)) = self.requests.pop_front()
+            && let Some(request) = self.requests.pop_front()
         {
-            let answer = match self.store.field(key.block(), key.field()) {
-                Some(data) => {
-                    self.replying.insert(to);
-                    Answer::Data(Part { data: data.clone(), region: key.region() })
-                }
-                None => Answer::Missing,
-            };
-            self.actions.push_back(Action::Out(Outward::Reply { to, answer }));
+            self.replying.insert(request.from);
+            let answer = Answer::Data(self.parts(&request));
+            self.actions.push_back(Action::Out(Outward::Reply { to: request.from, answer }));
         }
+    }
+
+    /// What is held of what is wanted.
+    fn parts(&self, Request { parcel, field, region, .. }: &Request) -> Vec<Option<Part<B>>> {
+        let part = |data: &B| Part { data: data.clone(), region: region.clone() };
+        parcel.ids().map(|block| self.store.field(block, *field).map(part)).collect()
     }
 }
 

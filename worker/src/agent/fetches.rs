@@ -1,15 +1,16 @@
-//! The blocks on their way in: each part is fetched once however many tasks wait for it, ten at a time, from one
-//! holder after the other.
+//! The blocks on their way in: each part is fetched once however many tasks wait for it, ten parcels at a time, from
+//! one holder after the other. Small parts of neighbouring blocks that wait for the same holder go together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::FetchId;
 use crate::executor::TaskToken;
-use crate::ids::WorkerId;
+use crate::ids::{BlockId, WorkerId};
 use crate::store::PartKey;
-use crate::wire::FetchError;
+use crate::wire::Parcel;
+use crate::wire::peer::{PARCEL_BLOCKS_MAX, PARCEL_BYTES_MAX};
 
-/// Fetches on their way in at once: enough to hide the round trip, few enough not to crowd out each other.
+/// Fetches on their way in at once, each of a parcel: enough to hide the round trip, few enough not to crowd out each other.
 pub const FETCHES_MAX: usize = 10;
 
 /// An operand of a task that waits.
@@ -26,23 +27,41 @@ struct Wanted {
     /// Not tried yet, in order.
     holders: VecDeque<WorkerId>,
     waiters: Vec<Waiter>,
+    /// What it takes at most.
+    bytes_max: u64,
 }
 
-/// A fetch to be made now.
+/// A fetch to be made now: of the first part, and of the same of the blocks that follow it.
 #[derive(Debug)]
 pub(super) struct Departure {
     pub(super) fetch: FetchId,
     pub(super) holder: WorkerId,
-    pub(super) key: PartKey,
+    pub(super) parcel: Parcel,
+    pub(super) first: PartKey,
 }
 
-/// What became of a fetch.
+/// A fetch that was made: what is to come, and from whom.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) holder: WorkerId,
+    pub(super) parcel: Parcel,
+    first: PartKey,
+}
+
+impl Flight {
+    /// The part of one of its blocks.
+    pub(super) fn key(&self, block: BlockId) -> PartKey {
+        PartKey::new(block, self.first.field(), self.first.region().as_ref())
+    }
+}
+
+/// What became of a part that was fetched.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// These wait for the part.
-    Landed(PartKey, Vec<Waiter>),
-    /// Nobody is left who might have it.
-    Lost { key: PartKey, waiters: Vec<Waiter>, holder: WorkerId, error: FetchError },
+    /// These wait for it.
+    Landed(Vec<Waiter>),
+    /// Nobody is left who might have it; these wait in vain.
+    Lost(Vec<Waiter>),
     /// Another holder is tried, or nobody waits any more.
     Nothing,
 }
@@ -54,18 +73,18 @@ pub(super) struct Fetches {
     wanted: BTreeMap<PartKey, Wanted>,
     /// Wanted and not asked for yet.
     queue: VecDeque<PartKey>,
-    flying: BTreeMap<FetchId, (PartKey, WorkerId)>,
+    flying: BTreeMap<FetchId, Flight>,
 }
 
 impl Fetches {
-    /// `waiter` wants a part that one of `holders` (at least one) has.
-    pub(super) fn want(&mut self, key: PartKey, holders: &[WorkerId], waiter: Waiter) {
+    /// `waiter` wants a part, of at most `bytes_max`, that one of `holders` (at least one) has.
+    pub(super) fn want(&mut self, key: PartKey, holders: &[WorkerId], waiter: Waiter, bytes_max: u64) {
         match self.wanted.get_mut(&key) {
             Some(wanted) => wanted.waiters.push(waiter),
             None => {
                 self.queue.push_back(key.clone());
                 let holders = holders.iter().copied().collect();
-                self.wanted.insert(key, Wanted { holders, waiters: vec![waiter] });
+                self.wanted.insert(key, Wanted { holders, waiters: vec![waiter], bytes_max });
             }
         }
     }
@@ -73,36 +92,58 @@ impl Fetches {
     /// The next fetch, if one may leave.
     pub(super) fn depart(&mut self) -> Option<Departure> {
         while self.flying.len() < FETCHES_MAX {
-            let key = self.queue.pop_front()?;
-            if let Some(wanted) = self.wanted.get_mut(&key)
-                && let Some(holder) = wanted.holders.pop_front()
-            {
-                let fetch = FetchId(self.next);
-                self.next += 1;
-                self.flying.insert(fetch, (key.clone(), holder));
-                return Some(Departure { fetch, holder, key });
-            }
+            let first = self.queue.pop_front()?;
+            let Some(wanted) = self.wanted.get_mut(&first) else { continue };
+            let (Some(holder), bytes) = (wanted.holders.pop_front(), wanted.bytes_max) else { continue };
+            let parcel = self.pack(&first, holder, bytes);
+            let fetch = FetchId(self.next);
+            self.next += 1;
+            self.flying.insert(fetch, Flight { holder, parcel, first: first.clone() });
+            return Some(Departure { fetch, holder, parcel, first });
         }
         None
     }
 
-    /// A fetch has ended.
-    pub(super) fn arrive(&mut self, fetch: FetchId, outcome: Result<(), FetchError>) -> Arrival {
-        let Some((key, holder)) = self.flying.remove(&fetch) else {
-            return Arrival::Nothing;
-        };
-        let Some(wanted) = self.wanted.remove(&key) else {
-            return Arrival::Nothing;
-        };
-        match outcome {
-            Ok(()) => Arrival::Landed(key, wanted.waiters),
-            Err(_) if wanted.waiters.is_empty() => Arrival::Nothing,
-            Err(_) if !wanted.holders.is_empty() => {
-                self.queue.push_front(key.clone());
-                self.wanted.insert(key, wanted);
+    /// Takes those off the queue that follow `first` and may be fetched together with it.
+    fn pack(&mut self, first: &PartKey, holder: WorkerId, mut bytes: u64) -> Parcel {
+        let mut parcel = Parcel::one(first.block());
+        let mut last = first.clone();
+        while parcel.blocks.count() < PARCEL_BLOCKS_MAX
+            && let Some(key) = self.queue.pop_front_if(|key| key.follows(&last))
+        {
+            let together = |wanted: &&mut Wanted| {
+                wanted.holders.front() == Some(&holder) && bytes.saturating_add(wanted.bytes_max) <= PARCEL_BYTES_MAX
+            };
+            let Some(wanted) = self.wanted.get_mut(&key).filter(together) else {
+                self.queue.push_front(key);
+                break;
+            };
+            wanted.holders.pop_front();
+            bytes += wanted.bytes_max;
+            parcel.blocks.end += 1;
+            last = key;
+        }
+        parcel
+    }
+
+    /// A fetch has ended: what was on its way.
+    pub(super) fn land(&mut self, fetch: FetchId) -> Option<Flight> {
+        self.flying.remove(&fetch)
+    }
+
+    /// A part has come, or has not.
+    pub(super) fn arrive(&mut self, key: &PartKey, is_here: bool) -> Arrival {
+        let Some(wanted) = self.wanted.remove(key) else { return Arrival::Nothing };
+        match is_here {
+            true => Arrival::Landed(wanted.waiters),
+            false if wanted.waiters.is_empty() => Arrival::Nothing,
+            false if wanted.holders.is_empty() => Arrival::Lost(wanted.waiters),
+            false => {
+                // In order, so that what did not come together is asked for together again.
+                self.queue.push_back(key.clone());
+                self.wanted.insert(key.clone(), wanted);
                 Arrival::Nothing
             }
-            Err(error) => Arrival::Lost { key, waiters: wanted.waiters, holder, error },
         }
     }
 
@@ -111,10 +152,11 @@ impl Fetches {
         if tokens.is_empty() {
             return;
         }
-        let flying: Vec<&PartKey> = self.flying.values().map(|(key, _)| key).collect();
+        let flying: BTreeSet<PartKey> =
+            self.flying.values().flat_map(|flight| flight.parcel.ids().map(|block| flight.key(block))).collect();
         self.wanted.retain(|key, wanted| {
             wanted.waiters.retain(|waiter| !tokens.contains(&waiter.token));
-            !wanted.waiters.is_empty() || flying.contains(&key)
+            !wanted.waiters.is_empty() || flying.contains(key)
         });
         self.queue.retain(|key| self.wanted.contains_key(key));
     }
@@ -133,7 +175,7 @@ impl Fetches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{ArrayId, BlockId, ClientId};
+    use crate::ids::{ArrayId, ClientId};
 
     fn key(index: u64) -> PartKey {
         let array = ArrayId { client: ClientId(1), sequence: 1 };
@@ -144,20 +186,50 @@ mod tests {
         Waiter { token: TaskToken(token), operand: 0 }
     }
 
+    fn all_away(fetches: &mut Fetches) -> Vec<Departure> {
+        std::iter::from_fn(|| fetches.depart()).collect()
+    }
+
     #[test]
     fn the_same_part_is_fetched_once_and_ten_at_a_time() {
         let mut fetches = Fetches::default();
         for at in 0..24 {
-            fetches.want(key(at / 2), &[WorkerId(1)], waiter(at));
+            fetches.want(key(at / 2), &[WorkerId(1)], waiter(at), PARCEL_BYTES_MAX);
         }
-        let away: Vec<Departure> = std::iter::from_fn(|| fetches.depart()).collect();
+        let away = all_away(&mut fetches);
         assert_eq!(away.len(), FETCHES_MAX);
-        let Arrival::Landed(landed, waiters) = fetches.arrive(away[0].fetch, Ok(())) else { panic!("it landed") };
-        assert_eq!((landed, waiters), (key(0), vec![waiter(0), waiter(1)]));
+        assert_eq!(fetches.land(away[0].fetch).unwrap().key(key(0).block()), key(0));
+        let Arrival::Landed(waiters) = fetches.arrive(&key(0), true) else { panic!("it landed") };
+        assert_eq!(waiters, vec![waiter(0), waiter(1)]);
         assert!(fetches.depart().is_some());
         // What nobody waits for any more, and has not left, is not fetched.
         fetches.give_up(&[TaskToken(22), TaskToken(23)].into());
-        assert!(matches!(fetches.arrive(away[1].fetch, Ok(())), Arrival::Landed(..)));
+        assert!(fetches.land(away[1].fetch).is_some());
+        assert!(matches!(fetches.arrive(&key(1), true), Arrival::Landed(..)));
         assert!(fetches.depart().is_none());
+    }
+
+    #[test]
+    fn small_neighbours_of_one_holder_go_together() {
+        let mut fetches = Fetches::default();
+        // A gap before 12; from 15 on from another worker.
+        for index in (2..8).chain(12..20) {
+            let holders = [WorkerId(if index < 15 { 1 } else { 2 }), WorkerId(3)];
+            fetches.want(key(index), &holders, waiter(index), PARCEL_BYTES_MAX / 4);
+        }
+        let away: Vec<(u64, u64, WorkerId)> = all_away(&mut fetches)
+            .iter()
+            .map(|Departure { parcel, holder, .. }| (parcel.blocks.start, parcel.blocks.end, *holder))
+            .collect();
+        let [one, two] = [1, 2].map(WorkerId);
+        assert_eq!(away, [(2, 6, one), (6, 8, one), (12, 15, one), (15, 19, two), (19, 20, two)]);
+        // One that did not come is asked of the next, alone; the others are here.
+        let flight = fetches.land(FetchId(0)).unwrap();
+        assert!(matches!(fetches.arrive(&flight.key(key(2).block()), true), Arrival::Landed(..)));
+        assert!(matches!(fetches.arrive(&flight.key(key(3).block()), false), Arrival::Nothing));
+        let again = fetches.depart().unwrap();
+        assert_eq!((again.holder, again.parcel), (WorkerId(3), Parcel::one(key(3).block())));
+        assert!(fetches.land(again.fetch).is_some());
+        assert!(matches!(fetches.arrive(&key(3), false), Arrival::Lost(..)));
     }
 }

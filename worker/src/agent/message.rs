@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::executor::{ExecuteError, TaskToken};
-use crate::ids::{ArrayId, BlockId, WorkerId};
+use crate::ids::{ArrayId, WorkerId};
 use crate::shape::Region;
 use crate::stage::Stage;
 use crate::store::Part;
-use crate::wire::{FetchError, FromWorker, KernelBytes, ToWorker};
+use crate::wire::{FetchError, FromWorker, KernelBytes, Parcel, ToWorker};
 
 /// Names one request of a peer or client to the shell that must answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,25 +26,25 @@ pub struct FetchId(pub u64);
 pub enum Event<B> {
     /// The scheduler speaks.
     Scheduler(ToWorker),
-    /// Somebody wants a block. Answered by exactly one [`Outward::Reply`].
+    /// Somebody wants blocks. Answered by exactly one [`Outward::Reply`].
     Fetch {
         /// Who.
         from: ReplyTo,
-        /// Which block.
-        block: BlockId,
+        /// Which blocks.
+        parcel: Parcel,
         /// Which field.
         field: u32,
-        /// Which part; `None` for all.
+        /// Which part of each; `None` for all.
         region: Option<Region>,
     },
-    /// A client brings a block. Answered by exactly one [`Outward::Reply`].
+    /// A client brings blocks. Answered by exactly one [`Outward::Reply`].
     Put {
         /// Who.
         from: ReplyTo,
-        /// Which block.
-        block: BlockId,
-        /// One per field.
-        fields: Vec<B>,
+        /// Which blocks.
+        parcel: Parcel,
+        /// Of each block, one per field.
+        blocks: Vec<Vec<B>>,
     },
     /// A reply that carried data has left (or failed to): the shell is done with it.
     Replied {
@@ -55,8 +55,8 @@ pub enum Event<B> {
     Fetched {
         /// Which.
         fetch: FetchId,
-        /// The part asked for.
-        result: Result<Part<B>, FetchError>,
+        /// Of each block the part asked for, or `None` where it is not held; or why nobody has answered.
+        result: Result<Vec<Option<Part<B>>>, FetchError>,
     },
     /// A task has ended. Exactly one for every [`Action::Start`], also after [`Action::Cancel`].
     Finished {
@@ -113,7 +113,7 @@ pub enum Outward<B> {
         /// Who.
         worker: WorkerId,
     },
-    /// Ask a peer for a block. The shell sees to it that every fetch ends: a connection lost or too long silent is
+    /// Ask a peer for blocks. The shell sees to it that every fetch ends: a connection lost or too long silent is
     /// [`FetchError::Unreachable`].
     Fetch {
         /// Comes back with the result.
@@ -121,10 +121,10 @@ pub enum Outward<B> {
         /// Whom.
         holder: WorkerId,
         /// For what.
-        block: BlockId,
+        parcel: Parcel,
         /// Which field.
         field: u32,
-        /// Which part; `None` for all.
+        /// Which part of each; `None` for all.
         region: Option<Region>,
     },
     /// Answer a request.
@@ -154,15 +154,14 @@ pub struct Start<B> {
 /// How a request ends.
 #[derive(Clone, Debug)]
 pub enum Answer<B> {
-    /// The block's field and the part asked for. The shell cuts it if it must travel, and says [`Event::Replied`].
-    Data(Part<B>),
-    /// No such block is held.
-    Missing,
-    /// The block is kept.
+    /// Of each block the field and the part asked for, or `None` where it is not held. The shell cuts it if it must
+    /// travel, and says [`Event::Replied`].
+    Data(Vec<Option<Part<B>>>),
+    /// The blocks are kept.
     Stored,
-    /// There is no memory for the block.
+    /// There is no memory for the blocks: none is kept.
     Refused {
-        /// What it takes.
+        /// What they take.
         needs: u64,
         /// What could be had.
         has: u64,

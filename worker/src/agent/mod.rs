@@ -34,10 +34,11 @@ pub use report::COALESCE;
 use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use crate::intervals::Interval;
+use crate::shape::Region;
 use crate::stage::Stage;
+use crate::store::Store;
 pub use crate::store::{Part, Payload};
-use crate::store::{PartKey, Store};
-use crate::wire::{FetchError, FromWorker, Run, ToWorker, Whereabouts};
+use crate::wire::{FetchError, FromWorker, Parcel, Run, ToWorker, Whereabouts};
 use fetches::{Arrival, Fetches, Waiter};
 use report::Report;
 
@@ -65,7 +66,7 @@ pub struct Agent<B> {
     /// Replies that carry data and have not left.
     replying: BTreeSet<ReplyTo>,
     /// Requests beyond [`REPLIES_MAX`], in order.
-    requests: VecDeque<(ReplyTo, PartKey)>,
+    requests: VecDeque<Request>,
     /// Clients that are gone: what they still put is refused.
     gone: BTreeSet<ClientId>,
     /// Since when the head of the queue does not fit although nothing is in flight.
@@ -73,6 +74,15 @@ pub struct Agent<B> {
     counter: u64,
     closed: bool,
     actions: VecDeque<Action<B>>,
+}
+
+/// Somebody wants blocks.
+#[derive(Debug)]
+struct Request {
+    from: ReplyTo,
+    parcel: Parcel,
+    field: u32,
+    region: Option<Region>,
 }
 
 /// A stage that was sent.
@@ -161,10 +171,10 @@ impl<B: Payload> Agent<B> {
         }
         match event {
             Event::Scheduler(message) => self.handle_scheduler(message),
-            Event::Fetch { from, block, field, region } => {
-                self.requests.push_back((from, PartKey::new(block, field, region.as_ref())));
+            Event::Fetch { from, parcel, field, region } => {
+                self.requests.push_back(Request { from, parcel, field, region });
             }
-            Event::Put { from, block, fields } => self.handle_put(from, block, fields),
+            Event::Put { from, parcel, blocks } => self.handle_put(from, parcel, blocks),
             Event::Replied { to } => drop(self.replying.remove(&to)),
             Event::Fetched { fetch, result } => self.handle_fetched(fetch, result),
             Event::Finished { token, result, busy } => self.handle_finished(now, token, result, busy),
@@ -344,29 +354,32 @@ impl<B: Payload> Agent<B> {
 
 /// What peers, fetches and the executor say.
 impl<B: Payload> Agent<B> {
-    fn handle_put(&mut self, from: ReplyTo, block: BlockId, fields: Vec<B>) {
-        let needs = fields.iter().map(Payload::bytes).sum();
-        let answer = match self.gone.contains(&block.array.client) {
-            true => Answer::Refused { needs, has: 0 },
-            false => match self.store.keep(block, fields, 0) {
-                Ok(_) => Answer::Stored,
+    fn handle_put(&mut self, from: ReplyTo, parcel: Parcel, blocks: Vec<Vec<B>>) {
+        let Parcel { array, blocks: indices } = parcel;
+        let answer = match self.gone.contains(&array.client) {
+            true => Answer::Refused { needs: blocks.iter().flatten().map(Payload::bytes).sum(), has: 0 },
+            false => match self.store.keep_all(array, indices, blocks) {
+                Ok(()) => Answer::Stored,
                 Err(shortage) => Answer::Refused { needs: shortage.needs, has: shortage.has },
             },
         };
         self.actions.push_back(Action::Out(Outward::Reply { to: from, answer }));
     }
 
-    fn handle_fetched(&mut self, fetch: FetchId, result: Result<Part<B>, FetchError>) {
-        let outcome = result.as_ref().map(drop).map_err(|error| *error);
-        match (self.fetches.arrive(fetch, outcome), result) {
-            (Arrival::Landed(key, waiters), Ok(part)) => {
-                waiters.iter().for_each(|&waiter| self.fill(waiter, &part));
-                self.store.cache(key, &part);
+    fn handle_fetched(&mut self, fetch: FetchId, result: Result<Vec<Option<Part<B>>>, FetchError>) {
+        let Some(flight) = self.fetches.land(fetch) else { return };
+        for (block, part) in flight.parcel.unpack(result) {
+            let key = flight.key(block);
+            match (self.fetches.arrive(&key, part.is_ok()), part) {
+                (Arrival::Landed(waiters), Ok(part)) => {
+                    waiters.iter().for_each(|&waiter| self.fill(waiter, &part));
+                    self.store.cache(key, &part);
+                }
+                (Arrival::Lost(waiters), Err(error)) => {
+                    self.fail_fetches(waiters.iter().map(|waiter| waiter.token), block, Some(flight.holder), error);
+                }
+                (Arrival::Landed(_) | Arrival::Lost(_) | Arrival::Nothing, _) => {}
             }
-            (Arrival::Lost { key, waiters, holder, error }, _) => {
-                self.fail_fetches(waiters.iter().map(|waiter| waiter.token), key.block(), Some(holder), error);
-            }
-            (Arrival::Landed(..) | Arrival::Nothing, _) => {}
         }
     }
 

@@ -101,9 +101,25 @@ fn started(actions: &[Action<Weight>]) -> Vec<(TaskToken, u64)> {
     actions.iter().filter_map(start).collect()
 }
 
-fn fetches(actions: &[Action<Weight>]) -> Vec<(FetchId, WorkerId, BlockId)> {
+fn put(from: ReplyTo, block: BlockId, fields: Vec<Weight>) -> Event<Weight> {
+    Event::Put { from, parcel: Parcel::one(block), blocks: vec![fields] }
+}
+
+/// Somebody wants blocks of array 9.
+fn fetch(from: u64, blocks: Interval, field: u32) -> Event<Weight> {
+    Event::Fetch { from: ReplyTo(from), parcel: Parcel { array: array(9), blocks }, field, region: None }
+}
+
+/// What the one answer among these has.
+#[track_caller]
+fn answered(actions: &[Action<Weight>]) -> Vec<Option<Weight>> {
+    let [Action::Out(Outward::Reply { answer: Answer::Data(parts), .. })] = actions else { panic!("{actions:?}") };
+    parts.iter().map(|part| part.as_ref().map(|part| part.data.clone())).collect()
+}
+
+fn fetches(actions: &[Action<Weight>]) -> Vec<(FetchId, WorkerId, Parcel)> {
     let fetch = |action: &Action<Weight>| match action {
-        Action::Out(Outward::Fetch { fetch, holder, block, .. }) => Some((*fetch, *holder, *block)),
+        Action::Out(Outward::Fetch { fetch, holder, parcel, .. }) => Some((*fetch, *holder, *parcel)),
         _ => None,
     };
     actions.iter().filter_map(fetch).collect()
@@ -147,7 +163,7 @@ fn what_cannot_fit_is_refused_last() {
     let needs_more = FromWorker::Refused { array: array(3), blocks: vec![Interval::new(2, 4)], needs: 101, has: 100 };
     assert_eq!(sent(&driver.run(3, 2, 4)), vec![needs_more]);
     let fields = vec![Weight(70)];
-    driver.handle(Event::Put { from: ReplyTo(1), block: block(9, 0), fields });
+    driver.handle(put(ReplyTo(1), block(9, 0), fields));
     assert!(driver.run(1, 0, 2).is_empty(), "40 do not fit beside 70, yet");
     driver.now = REFUSE_AFTER - millis(1);
     assert!(driver.handle(Event::Tick).is_empty());
@@ -164,12 +180,12 @@ fn a_part_is_fetched_once_from_one_holder_after_the_other() {
     let mut driver = Driver::new();
     let actions = driver.run(2, 4, 5);
     let [(first, holder, input)] = fetches(&actions)[..] else { panic!("{actions:?}") };
-    assert_eq!((holder, input), (WorkerId(7), block(1, 4)));
+    assert_eq!((holder, input), (WorkerId(7), Parcel::one(block(1, 4))));
     assert_eq!(fetches(&driver.run(2, 4, 5)), vec![], "100 bytes hold one peak of 60");
     let actions = driver.handle(Event::Fetched { fetch: first, result: Err(FetchError::Unreachable) });
     let [(second, WorkerId(8), _)] = fetches(&actions)[..] else { panic!("{actions:?}") };
     let part = Part { data: Weight(10), region: None };
-    let actions = driver.handle(Event::Fetched { fetch: second, result: Ok(part.clone()) });
+    let actions = driver.handle(Event::Fetched { fetch: second, result: Ok(vec![Some(part.clone())]) });
     let [Action::Start(start)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(start.operands, vec![part]);
     // Its second run finds the block made.
@@ -183,7 +199,7 @@ fn a_fetch_without_holders_gives_the_block_back() {
     let mut driver = Driver::new();
     let actions = driver.run(2, 4, 5);
     let [(first, ..)] = fetches(&actions)[..] else { panic!("{actions:?}") };
-    let actions = driver.handle(Event::Fetched { fetch: first, result: Err(FetchError::Missing) });
+    let actions = driver.handle(Event::Fetched { fetch: first, result: Ok(vec![None]) });
     let [(second, ..)] = fetches(&actions)[..] else { panic!("{actions:?}") };
     let actions = driver.handle(Event::Fetched { fetch: second, result: Err(FetchError::Missing) });
     let (holder, error) = (Some(WorkerId(8)), FetchError::Missing);
@@ -208,7 +224,7 @@ fn the_forgotten_is_stopped_and_its_memory_comes_back_with_its_event() {
     assert_eq!((driver.agent.store().used_bytes(), driver.agent.is_idle()), (0, true));
     driver.tell(ToWorker::ForgetClient { client: ClientId(1) });
     assert_eq!(driver.agent.stage_count(), 0);
-    let actions = driver.handle(Event::Put { from: ReplyTo(1), block: block(9, 0), fields: vec![Weight(1)] });
+    let actions = driver.handle(put(ReplyTo(1), block(9, 0), vec![Weight(1)]));
     assert!(
         matches!(actions[..], [Action::Out(Outward::Reply { answer: Answer::Refused { .. }, .. })]),
         "its client is gone"
@@ -218,8 +234,8 @@ fn the_forgotten_is_stopped_and_its_memory_comes_back_with_its_event() {
 #[test]
 fn requests_beyond_the_limit_wait_for_their_turn() {
     let mut driver = Driver::new();
-    driver.handle(Event::Put { from: ReplyTo(0), block: block(9, 0), fields: vec![Weight(1)] });
-    let ask = |at| Event::Fetch { from: ReplyTo(at), block: block(9, 0), field: 0, region: None };
+    driver.handle(put(ReplyTo(0), block(9, 0), vec![Weight(1)]));
+    let ask = |at| fetch(at, Interval::one(0), 0);
     let most = REPLIES_MAX as u64;
     for at in 1..=most {
         let actions = driver.handle(ask(at));
@@ -229,14 +245,31 @@ fn requests_beyond_the_limit_wait_for_their_turn() {
     let actions = driver.handle(Event::Replied { to: ReplyTo(3) });
     assert!(matches!(actions[..], [Action::Out(Outward::Reply { to: ReplyTo(51), answer: Answer::Data(_) })]));
     driver.handle(Event::Replied { to: ReplyTo(4) });
-    let actions = driver.handle(Event::Fetch { from: ReplyTo(99), block: block(9, 0), field: 1, region: None });
-    assert!(matches!(actions[..], [Action::Out(Outward::Reply { answer: Answer::Missing, .. })]), "it has one field");
+    assert_eq!(answered(&driver.handle(fetch(99, Interval::one(0), 1))), [None], "it has one field");
+}
+
+#[test]
+fn blocks_that_travel_together_come_one_by_one() {
+    let mut driver = Driver::new();
+    let blocks = vec![vec![Weight(1)], vec![Weight(2)]];
+    let parcel = Parcel { array: array(9), blocks: Interval::new(3, 5) };
+    let actions = driver.handle(Event::Put { from: ReplyTo(0), parcel, blocks });
+    assert!(matches!(actions[..], [Action::Out(Outward::Reply { answer: Answer::Stored, .. })]));
+    let actions = driver.handle(fetch(1, Interval::new(2, 6), 0));
+    assert_eq!(answered(&actions), [None, Some(Weight(1)), Some(Weight(2)), None]);
+    // What does not fit whole is not kept in part.
+    let (blocks, parcel) = (vec![vec![Weight(50)]; 2], Parcel { array: array(9), blocks: Interval::new(5, 7) });
+    let actions = driver.handle(Event::Put { from: ReplyTo(2), parcel, blocks });
+    let [Action::Out(Outward::Reply { answer, .. })] = &actions[..] else { panic!("{actions:?}") };
+    assert!(matches!(answer, Answer::Refused { needs: 100, has: 97 }), "{answer:?}");
+    assert_eq!(answered(&driver.handle(fetch(3, Interval::new(4, 6), 0))), [Some(Weight(2)), None]);
+    assert_eq!(driver.agent.store().used_bytes(), 3);
 }
 
 #[test]
 fn deeper_work_goes_first_and_closing_drops_the_rest() {
     let mut driver = Driver::new();
-    driver.handle(Event::Put { from: ReplyTo(0), block: block(1, 0), fields: vec![Weight(10)] });
+    driver.handle(put(ReplyTo(0), block(1, 0), vec![Weight(10)]));
     let first = started(&driver.run(1, 1, 5));
     assert_eq!(first.len(), 2);
     assert!(driver.run(2, 0, 1).is_empty());
@@ -252,8 +285,8 @@ fn deeper_work_goes_first_and_closing_drops_the_rest() {
 #[test]
 fn what_is_held_here_is_not_set_aside_again() {
     let mut driver = Driver::new();
-    driver.handle(Event::Put { from: ReplyTo(0), block: block(1, 0), fields: vec![Weight(8)] });
-    driver.handle(Event::Put { from: ReplyTo(0), block: block(9, 0), fields: vec![Weight(38)] });
+    driver.handle(put(ReplyTo(0), block(1, 0), vec![Weight(8)]));
+    driver.handle(put(ReplyTo(0), block(9, 0), vec![Weight(38)]));
     // 54 are free of the 60 at its peak, 8 of which are here.
     assert_eq!(started(&driver.run(2, 0, 1)).len(), 1);
     assert_eq!(driver.agent.store().used_bytes(), 8 + 38 + 52);

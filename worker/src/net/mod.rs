@@ -49,7 +49,7 @@ mod tuning;
 
 use std::time::Duration;
 
-pub use bulk::{Bulk, BulkOptions, PutError, Question, Reply, STALL_LIMIT};
+pub use bulk::{Bulk, BulkOptions, Fetched, PutError, Question, Reply, STALL_LIMIT};
 pub use control::{Control, Dialer, Received, Server, Session};
 pub use endpoint::address_towards;
 pub use error::{NetError, Refusal};

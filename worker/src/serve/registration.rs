@@ -19,10 +19,10 @@ use crate::block::Block;
 use crate::executor::{self, ExecuteError};
 use crate::net::identity::Role;
 use crate::net::{
-    Bulk, BulkOptions, Control, Dialer, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Question, Received, Reply,
-    address_towards,
+    Bulk, BulkOptions, Control, Dialer, Fetched, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Question, Received,
+    Reply, address_towards,
 };
-use crate::wire::{FetchError, Register, ToScheduler, ToWorker};
+use crate::wire::{Register, ToScheduler, ToWorker};
 
 /// What is expected of a fetch over QUIC, at ordinary packets. A hint for placement.
 const FETCH_BYTES_PER_SECOND: u64 = 400 << 20;
@@ -47,7 +47,7 @@ enum Input {
     Scheduler(Received<ToWorker>),
     Asked(Question, Reply),
     Answered(ReplyTo),
-    Fetched(FetchId, Result<Block, FetchError>),
+    Fetched(FetchId, Fetched),
     Executed(executor::Event),
     Wish(Wish),
 }
@@ -182,14 +182,15 @@ impl Registered {
                 let from = ReplyTo(self.asked);
                 self.replies.insert(from, reply);
                 match question {
-                    Question::Fetch { block, field, region } => Event::Fetch { from, block, field, region },
-                    Question::Put { block, fields } => Event::Put { from, block, fields },
+                    Question::Fetch { parcel, field, region } => Event::Fetch { from, parcel, field, region },
+                    Question::Put { parcel, blocks } => Event::Put { from, parcel, blocks },
                 }
             }
             Some(Input::Answered(to)) => Event::Replied { to },
             Some(Input::Fetched(fetch, result)) => {
-                // The holder has cut it.
-                Event::Fetched { fetch, result: result.map(|data| Part { data, region: None }) }
+                // The holder has cut them.
+                let part = |data: Option<Block>| data.map(|data| Part { data, region: None });
+                Event::Fetched { fetch, result: result.map(|blocks| blocks.into_iter().map(part).collect()) }
             }
             Some(Input::Executed(event)) => self.heard(now, event)?,
             Some(Input::Wish(Wish::Leave)) => Event::Leave,
@@ -222,10 +223,10 @@ impl Registered {
             Outward::Send(message) => drop(self.control.send(&ToScheduler::Worker(message))),
             Outward::Peer { worker, address } => self.bulk.meet(worker, address),
             Outward::PeerGone { worker } => self.bulk.forget(worker),
-            Outward::Fetch { fetch, holder, block, field, region } => {
+            Outward::Fetch { fetch, holder, parcel, field, region } => {
                 let mover = Arc::clone(&self.mover);
                 let reply = move |result| mover.post_briefly(Input::Fetched(fetch, result));
-                self.bulk.fetch(holder, block, field, region, reply);
+                self.bulk.fetch(holder, parcel, field, region, reply);
             }
             Outward::Reply { to, answer } => {
                 if let Some(reply) = self.replies.remove(&to) {

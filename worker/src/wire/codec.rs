@@ -87,8 +87,8 @@ mod tests {
     use crate::stage::{Body, Leaf, Map, Piece, Program, Source, Stage};
     use crate::view::View;
     use crate::wire::{
-        BlockHeader, FetchError, FromWorker, KernelBytes, PeerReply, PeerRequest, Plan, RequestId, Run, ToWorker,
-        Whereabouts,
+        BlockHeader, FetchError, FromWorker, KernelBytes, Parcel, PeerReply, PeerRequest, Plan, RequestId, Run,
+        ToWorker, Whereabouts,
     };
 
     fn array() -> impl Strategy<Value = ArrayId> {
@@ -194,9 +194,11 @@ mod tests {
             let request = RequestId(request);
             let region = Some(Region { start: Shape::zeros(shape.rank()), end: shape.clone() });
             let header = BlockHeader { item: Item::Value(DType::U32), shape };
-            let fetch = PeerRequest::Fetch { request, block, field, region };
-            let put = PeerRequest::Put { request, block, fields: vec![header.clone(); 2] };
-            (if field % 2 == 0 { fetch } else { put }, PeerReply::Data { request, header })
+            let parcel = Parcel::one(block);
+            let fetch = PeerRequest::Fetch { request, parcel, field, region };
+            let put = PeerRequest::Put { request, parcel, headers: vec![vec![header.clone(); 2]] };
+            let data = PeerReply::Data { request, headers: vec![Some(header), None] };
+            (if field % 2 == 0 { fetch } else { put }, data)
         })
     }
 
@@ -238,7 +240,7 @@ mod tests {
             drop(decode::<FromWorker>(&bytes));
             drop(decode::<Plan>(&bytes));
             drop(decode::<PeerRequest>(&bytes).map(|request| match request {
-                PeerRequest::Put { fields, .. } => fields.iter().filter_map(BlockHeader::bytes).max(),
+                PeerRequest::Put { parcel, headers, .. } => parcel.bytes(headers.iter().flatten()),
                 PeerRequest::Fetch { .. } => None,
             }));
             drop(decode::<PeerReply>(&bytes));

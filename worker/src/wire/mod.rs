@@ -1,7 +1,7 @@
 //! What travels: messages as plain data, and their bytes.
 //!
-//! Reading order: [`plan`] (what is submitted) -> [`message`] (scheduler and workers) -> [`peer`] (whoever wants a
-//! block and whoever holds it) -> [`codec`] (bytes). The messages between clients and the scheduler are the root
+//! Reading order: [`plan`] (what is submitted) -> [`message`] (scheduler and workers) -> [`peer`] (whoever wants
+//! blocks and whoever holds them) -> [`codec`] (bytes). The messages between clients and the scheduler are the root
 //! crate's: this crate does not know clients.
 //!
 //! A message never carries the bytes of a block: those follow it raw, and are described by its header. Nothing here
@@ -18,5 +18,5 @@ pub use message::{
     BulkTraffic, DeviceClass, FETCH_BYTES_PER_SECOND, FetchError, FromWorker, Register, Run, ToScheduler, ToWorker,
     Whereabouts,
 };
-pub use peer::{BlockHeader, PeerReply, PeerRequest, RequestId};
+pub use peer::{BlockHeader, Parcel, PeerReply, PeerRequest, RequestId};
 pub use plan::{KernelBytes, Plan};

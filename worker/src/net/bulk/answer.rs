@@ -6,36 +6,36 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
-use super::body::{self, Runs};
+use super::body::{self, Cut};
 use super::{HEADER_BYTES_MAX, REQUEST_LIMIT, STALL_LIMIT};
 use crate::agent::{Answer, Part, REPLIES_MAX};
 use crate::block::Block;
-use crate::ids::BlockId;
 use crate::net::endpoint::within;
 use crate::net::error::NetError;
 use crate::net::frame;
 use crate::net::identity::Party;
 use crate::shape::Region;
-use crate::wire::{BlockHeader, PeerReply, PeerRequest, RequestId, WireError};
+use crate::wire::peer::PARCEL_BYTES_MAX;
+use crate::wire::{Parcel, PeerReply, PeerRequest, RequestId, WireError};
 
 /// What others want.
 #[derive(Clone, Debug)]
 pub enum Question {
-    /// A block, or a part of one field of it.
+    /// One field of some blocks, or a part of it.
     Fetch {
-        /// Which block.
-        block: BlockId,
+        /// Which blocks.
+        parcel: Parcel,
         /// Which field.
         field: u32,
-        /// Which part; `None` for all.
+        /// Which part of each; `None` for all.
         region: Option<Region>,
     },
-    /// A block to keep.
+    /// Blocks to keep.
     Put {
-        /// Which block.
-        block: BlockId,
-        /// One per field.
-        fields: Vec<Block>,
+        /// Which blocks.
+        parcel: Parcel,
+        /// Of each block, one per field.
+        blocks: Vec<Vec<Block>>,
     },
 }
 
@@ -59,7 +59,7 @@ impl Drop for Left {
 }
 
 impl Reply {
-    /// Answers. `left` is called once, when the answer has left or failed to: until then its block is being read.
+    /// Answers. `left` is called once, when the answer has left or failed to: until then its blocks are being read.
     pub fn answer(self, answer: Answer<Block>, left: impl FnOnce() + Send + 'static) {
         // If nobody waits for it any more, it is dropped, which says that it has left.
         drop(self.0.send(Answered { answer, _left: Left(Some(Box::new(left))) }));
@@ -117,33 +117,39 @@ async fn answer(holder: &Holder, party: Party, mut send: SendStream, mut receive
     let request = within("reading a request", REQUEST_LIMIT, frame::read(&mut receive, HEADER_BYTES_MAX)).await?;
     // Room is held until the owner has answered: what it keeps is in its own ledger by then.
     let (request, question, _room) = match request {
-        PeerRequest::Fetch { request, block, field, region } => {
-            (request, Question::Fetch { block, field, region }, None)
+        PeerRequest::Fetch { request, parcel, field, region } => {
+            sound(holder, parcel.is_sound().then_some(()))?;
+            (request, Question::Fetch { parcel, field, region }, None)
         }
-        PeerRequest::Put { request, block, fields: headers } => {
-            let sizes: Option<Vec<u64>> = headers.iter().map(BlockHeader::bytes).collect();
-            let too_long = WireError::TooLong { bytes: u64::MAX, bytes_max: holder.put_bytes_max };
-            let sizes = sizes.ok_or(too_long)?;
-            let needs = sizes.iter().fold(0u64, |sum, &bytes| sum.saturating_add(bytes));
+        PeerRequest::Put { request, parcel, headers } => {
+            let is_whole = headers.len() as u64 == parcel.blocks.count();
+            let bytes = parcel.bytes(headers.iter().flatten()).filter(|_| is_whole);
+            let needs = sound(holder, bytes)?;
             let refused = PeerReply::Refused { request, needs, has: holder.put_bytes_max };
             let Some(room) = holder.room(needs).await else { return say(&mut send, &refused).await };
-            let mut fields = Vec::with_capacity(headers.len());
-            for (header, bytes) in headers.into_iter().zip(sizes) {
-                let Some(memory) = body::memory(bytes).await else { return say(&mut send, &refused).await };
-                fields.push(body::read(&mut receive, header, memory).await?);
-            }
-            (request, Question::Put { block, fields }, Some(room))
+            let fields: Vec<usize> = headers.iter().map(Vec::len).collect();
+            let read = body::read(&mut receive, headers.into_iter().flatten(), needs).await?;
+            let Some(read) = read else { return say(&mut send, &refused).await };
+            let mut read = read.into_iter();
+            let blocks = fields.into_iter().map(|fields| read.by_ref().take(fields).collect()).collect();
+            (request, Question::Put { parcel, blocks }, Some(room))
         }
     };
-    // Asked only when it is its turn: from then on the owner holds the block for it. The semaphore is never closed.
+    // Asked only when it is its turn: from then on the owner holds the blocks for it. The semaphore is never closed.
     let _turn = holder.replies.acquire().await;
     let (reply, answered) = oneshot::channel();
     (holder.asked)(party, question, Reply(reply));
     let Ok(answered) = answered.await else { return Err(NetError::Truncated) };
     match &answered.answer {
-        Answer::Data(part) if !is_here(&part.data).await => say(&mut send, &PeerReply::Missing { request }).await,
-        answer => carry(&mut send, request, answer).await,
+        Answer::Stored => say(&mut send, &PeerReply::Stored { request }).await,
+        &Answer::Refused { needs, has } => say(&mut send, &PeerReply::Refused { request, needs, has }).await,
+        Answer::Data(parts) => carry(&mut send, request, parts).await,
     }
+}
+
+/// What no one asks for who knows the rules is not answered.
+fn sound<T>(holder: &Holder, asked: Option<T>) -> Result<T, WireError> {
+    asked.ok_or(WireError::TooLong { bytes: u64::MAX, bytes_max: holder.put_bytes_max })
 }
 
 /// Brings what a device holds here, where waiting for the device holds nobody up. A device that is lost has it no more.
@@ -152,26 +158,36 @@ async fn is_here(block: &Block) -> bool {
     buffer.is_here() || spawn_blocking(move || buffer.fetch().is_ok()).await.unwrap_or(false)
 }
 
-async fn carry(send: &mut SendStream, request: RequestId, answer: &Answer<Block>) -> Result<(), NetError> {
-    match answer {
-        Answer::Missing => say(send, &PeerReply::Missing { request }).await,
-        Answer::Stored => say(send, &PeerReply::Stored { request }).await,
-        &Answer::Refused { needs, has } => say(send, &PeerReply::Refused { request, needs, has }).await,
-        Answer::Data(Part { data, region }) => {
-            let whole = || Region::whole(&data.shape);
-            let region = region.clone().unwrap_or_else(whole);
-            let Some(runs) = Runs::new(&data.shape, data.item.bytes(), &region) else {
-                // There is no such part of it.
-                return say(send, &PeerReply::Missing { request }).await;
-            };
-            let header = BlockHeader { item: data.item, shape: region.shape() };
-            body::write(send, frame::framed(&PeerReply::Data { request, header })?, data, &runs).await?;
-            match body::is_small(&runs) {
-                // Its bytes are the connection's own by now.
-                true => end(send),
-                false => finish(send).await,
-            }
-        }
+/// Sends what there is of what was asked for. What is copied is the connection's own once it is written: nobody waits
+/// until it has come, and the streams that one connection may open bound how much of it there is. What is lent is in use
+/// until then.
+async fn carry(send: &mut SendStream, request: RequestId, parts: &[Option<Part<Block>>]) -> Result<(), NetError> {
+    // Nobody who keeps to the rules asks for more together.
+    let mut bytes_left = if parts.len() > 1 { PARCEL_BYTES_MAX as usize } else { usize::MAX };
+    let mut headers = Vec::with_capacity(parts.len());
+    let mut cuts = Vec::with_capacity(parts.len());
+    for part in parts {
+        let cut = match part {
+            Some(part) if is_here(&part.data).await => cut(part),
+            Some(_) | None => None,
+        };
+        let cut = cut.filter(|cut| bytes_left >= cut.bytes());
+        bytes_left -= cut.as_ref().map_or(0, Cut::bytes);
+        headers.push(cut.as_ref().map(Cut::header));
+        cuts.extend(cut);
+    }
+    body::write(send, frame::framed(&PeerReply::Data { request, headers })?, &cuts).await?;
+    match body::is_copied(&cuts) {
+        true => end(send),
+        false => finish(send).await,
+    }
+}
+
+/// `None` if there is no such part.
+fn cut(Part { data, region }: &Part<Block>) -> Option<Cut> {
+    match region {
+        None => Some(Cut::whole(data.clone())),
+        Some(region) => Cut::part(data.clone(), region),
     }
 }
 

@@ -1,5 +1,6 @@
-//! The raw bytes of blocks on a stream: out of shared blocks without a copy where they lie together, into recycled
-//! memory without one at all.
+//! The raw bytes of blocks on a stream: out of shared blocks without a copy where they are many and lie together, into
+//! recycled memory without one at all. What is small is copied together with the header before it: a packet, a lock and
+//! a waker for each block would cost far more than its bytes.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::net::endpoint::within;
 use crate::net::error::NetError;
 use crate::shape::{Region, Shape};
 use crate::wire::BlockHeader;
+use crate::wire::peer::PARCEL_BYTES_MAX;
 
 /// Written at once: small enough that whoever reads slowly is told from whoever does not read.
 const PIECE_BYTES: usize = 1 << 20;
@@ -24,9 +26,6 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs shorter than this are copied together: a reference to each would cost more.
 const COPIED_RUN_BYTES: usize = 64 << 10;
-
-/// Not worth a packet of their own.
-const FEW_BYTES: usize = 1024;
 
 /// A region of a block as runs of bytes that lie together, in C order.
 #[derive(Debug)]
@@ -66,6 +65,48 @@ impl Runs {
     }
 }
 
+/// What is sent of a block.
+pub(super) struct Cut {
+    block: Block,
+    /// `None` for all of it.
+    runs: Option<Runs>,
+}
+
+impl Cut {
+    /// All of it.
+    pub(super) fn whole(block: Block) -> Cut {
+        Cut { block, runs: None }
+    }
+
+    /// A part of it; `None` if there is no such part.
+    pub(super) fn part(block: Block, region: &Region) -> Option<Cut> {
+        let runs = Runs::new(&block.shape, block.item.bytes(), region)?;
+        Some(Cut { block, runs: Some(runs) })
+    }
+
+    /// What is said of it.
+    pub(super) fn header(&self) -> BlockHeader {
+        let shape = match &self.runs {
+            None => self.block.shape.clone(),
+            Some(runs) => runs.region.shape(),
+        };
+        BlockHeader { item: self.block.item, shape }
+    }
+
+    /// How many bytes there are in all.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.as_ref().map_or(self.block.buffer.len(), Runs::bytes)
+    }
+
+    fn copy_to(&self, to: &mut Vec<u8>) {
+        let bytes = self.block.bytes();
+        match &self.runs {
+            None => to.extend_from_slice(bytes),
+            Some(runs) => runs.offsets().for_each(|offset| to.extend_from_slice(&bytes[offset..offset + runs.run])),
+        }
+    }
+}
+
 /// A block's memory, kept alive for as long as quinn may have to send it again.
 struct Shared(Buffer);
 
@@ -75,24 +116,28 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// Whether a region is sent in one packet with what is said before it.
-pub(super) fn is_small(runs: &Runs) -> bool {
-    runs.bytes() <= FEW_BYTES
+/// Whether what is sent of blocks is copied: then they are not in use once it is written.
+pub(super) fn is_copied(cuts: &[Cut]) -> bool {
+    cuts.iter().map(Cut::bytes).sum::<usize>() <= PARCEL_BYTES_MAX as usize
 }
 
-/// Writes the region's bytes behind `head`: in one packet if they are few.
-pub(super) async fn write(
-    stream: &mut SendStream,
-    mut head: Vec<u8>,
-    block: &Block,
-    runs: &Runs,
-) -> Result<(), NetError> {
-    let bytes = Bytes::from_owner(Shared(block.buffer.clone()));
-    if is_small(runs) {
-        runs.offsets().for_each(|offset| head.extend_from_slice(&bytes[offset..offset + runs.run]));
+/// Writes what is sent of blocks behind `head`.
+pub(super) async fn write(stream: &mut SendStream, mut head: Vec<u8>, cuts: &[Cut]) -> Result<(), NetError> {
+    if is_copied(cuts) {
+        head.reserve(cuts.iter().map(Cut::bytes).sum());
+        cuts.iter().for_each(|cut| cut.copy_to(&mut head));
         return write_pieces(stream, Bytes::from(head)).await;
     }
     write_pieces(stream, Bytes::from(head)).await?;
+    for cut in cuts {
+        write_cut(stream, cut).await?;
+    }
+    Ok(())
+}
+
+async fn write_cut(stream: &mut SendStream, Cut { block, runs }: &Cut) -> Result<(), NetError> {
+    let bytes = Bytes::from_owner(Shared(block.buffer.clone()));
+    let Some(runs) = runs else { return write_pieces(stream, bytes).await };
     if runs.run >= COPIED_RUN_BYTES || runs.bytes() == runs.run {
         for offset in runs.offsets() {
             write_pieces(stream, bytes.slice(offset..offset + runs.run)).await?;
@@ -117,31 +162,52 @@ async fn write_pieces(stream: &mut SendStream, mut bytes: Bytes) -> Result<(), N
     Ok(())
 }
 
-/// Memory for a block on its way. Where buffers have a limit, others that hold it are on their way too and let go soon:
-/// it is waited for. `None` if that is in vain.
-pub(super) async fn memory(bytes: u64) -> Option<BufferMut> {
-    let begun = Instant::now();
-    loop {
-        match BufferMut::try_new(bytes as usize) {
-            Ok(buffer) => return Some(buffer),
-            Err(_) if begun.elapsed() >= MEMORY_PATIENCE => return None,
-            Err(_) => sleep(MEMORY_PAUSE).await,
-        }
-    }
-}
-
-/// Reads a block into memory of as many bytes as its header has.
+/// Reads as many blocks as there are headers, each into memory of its own; `None` if that cannot be had. Headers that
+/// no block can have were refused before.
 pub(super) async fn read(
     stream: &mut RecvStream,
-    header: BlockHeader,
-    mut buffer: BufferMut,
-) -> Result<Block, NetError> {
-    let mut rest = buffer.bytes_mut();
+    headers: impl IntoIterator<Item = BlockHeader>,
+    bytes: u64,
+) -> Result<Option<Vec<Block>>, NetError> {
+    let mut together = vec![0; if bytes <= PARCEL_BYTES_MAX { bytes as usize } else { 0 }];
+    fill(stream, &mut together).await?;
+    let mut together = &together[..];
+    let headers = headers.into_iter();
+    let mut blocks = Vec::with_capacity(headers.size_hint().0);
+    for header in headers {
+        let bytes = header.bytes().ok_or(NetError::Truncated)?;
+        let Some(mut buffer) = memory(bytes).await else { return Ok(None) };
+        match together.split_at_checked(bytes as usize) {
+            Some((first, rest)) => {
+                buffer.bytes_mut().copy_from_slice(first);
+                together = rest;
+            }
+            None => fill(stream, buffer.bytes_mut()).await?,
+        }
+        blocks.push(Block::new(header.item, header.shape, buffer.freeze()));
+    }
+    Ok(Some(blocks))
+}
+
+async fn fill(stream: &mut RecvStream, mut rest: &mut [u8]) -> Result<(), NetError> {
     while !rest.is_empty() {
         let read = within("reading a block", STALL_LIMIT, async { Ok(stream.read(rest).await?) }).await?;
         rest = &mut rest[read.ok_or(NetError::Truncated)?..];
     }
-    Ok(Block::new(header.item, header.shape, buffer.freeze()))
+    Ok(())
+}
+
+/// Memory for a block on its way. Where buffers have a limit, others that hold it are on their way too and let go soon:
+/// it is waited for. `None` if that is in vain.
+async fn memory(bytes: u64) -> Option<BufferMut> {
+    let mut begun = None;
+    loop {
+        match BufferMut::try_new(bytes as usize) {
+            Ok(buffer) => return Some(buffer),
+            Err(_) if begun.get_or_insert_with(Instant::now).elapsed() >= MEMORY_PATIENCE => return None,
+            Err(_) => sleep(MEMORY_PAUSE).await,
+        }
+    }
 }
 
 #[cfg(test)]

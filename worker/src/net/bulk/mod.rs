@@ -3,8 +3,9 @@
 //!
 //! A process has one [`Bulk`]. It dials the workers that hold what it wants ([`Bulk::fetch`], [`Bulk::put`]), and a
 //! worker's is also dialled by the others: what they ask for is handed to its owner, with a [`Reply`] to answer with.
-//! At most [`FETCHES_MAX`] blocks are on their way in and [`REPLIES_MAX`] out, the others wait their turn; each ends
-//! with exactly one answer, an unreachable or silent holder's among them.
+//! At most [`FETCHES_MAX`] requests are on their way in and [`REPLIES_MAX`] out, the others wait their turn; each ends
+//! with exactly one answer, an unreachable or silent holder's among them. A request is for one block, or for several
+//! small ones: a parcel.
 
 mod answer;
 mod body;
@@ -21,7 +22,7 @@ use quinn::{ClientConfig, Connection};
 use tokio::sync::{OnceCell, Semaphore};
 
 pub use answer::{Question, Reply};
-pub use request::PutError;
+pub use request::{Fetched, PutError};
 
 use super::control::{RENEWAL_PAUSE, party_at};
 use super::endpoint::{Endpoint, dial, listen};
@@ -34,15 +35,15 @@ use super::traffic::{Tally, Traffic};
 use super::{HANDSHAKE_LIMIT, PACKET_BYTES_MAX, SERVER_NAME, tuning};
 use crate::agent::{FETCHES_MAX, REPLIES_MAX};
 use crate::block::{BLOCK_BYTES_MAX, Block};
-use crate::ids::{BlockId, WorkerId};
+use crate::ids::WorkerId;
 use crate::shape::Region;
-use crate::wire::{BulkTraffic, FetchError};
+use crate::wire::{BulkTraffic, FetchError, Parcel};
 
 /// A stream on which nothing moves for this long is given up.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a request may take to be read, once its stream is open.
 const REQUEST_LIMIT: Duration = HANDSHAKE_LIMIT;
-/// The longest request or reply, without its raw bytes: a block has few fields.
+/// The longest request or reply, without its raw bytes: of a thousand blocks, whose lengths are short as they are small.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
 /// A connection that nobody has used for this long is closed: of many workers each would else keep one to every other.
@@ -220,37 +221,37 @@ impl Bulk {
         }
     }
 
-    /// Asks a worker for one field of a block, or a part of it. `reply` is called once, on one of the network's
+    /// Asks a worker for one field of some blocks, or a part of it. `reply` is called once, on one of the network's
     /// threads.
     pub fn fetch(
         &self,
         holder: WorkerId,
-        block: BlockId,
+        parcel: Parcel,
         field: u32,
         region: Option<Region>,
-        reply: impl FnOnce(Result<Block, FetchError>) + Send + 'static,
+        reply: impl FnOnce(Fetched) + Send + 'static,
     ) {
         let promise = Promise::new(reply, Err(FetchError::Unreachable));
         self.ask(promise, move |peers| async move {
             let peer = peers.reach(holder).await;
             let connection = connected(&peer).map_err(request::unreachable(holder))?;
-            request::fetch(connection, block, field, region).await
+            request::fetch(connection, parcel, field, region).await
         });
     }
 
-    /// Brings a worker a block. `reply` is called once, on one of the network's threads.
+    /// Brings a worker blocks, one or more fields of each. `reply` is called once, on one of the network's threads.
     pub fn put(
         &self,
         worker: WorkerId,
-        block: BlockId,
-        fields: Vec<Block>,
+        parcel: Parcel,
+        blocks: Vec<Vec<Block>>,
         reply: impl FnOnce(Result<(), PutError>) + Send + 'static,
     ) {
         let promise = Promise::new(reply, Err(PutError::Unreachable));
         self.ask(promise, move |peers| async move {
             let peer = peers.reach(worker).await;
             let connection = connected(&peer).map_err(request::unreachable(worker))?;
-            request::put(connection, block, fields).await
+            request::put(connection, parcel, blocks).await
         });
     }
 

@@ -4,24 +4,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quinn::{Connection, RecvStream, SendStream};
 
-use super::body::{self, Runs};
+use super::body::{self, Cut};
 use super::{HEADER_BYTES_MAX, STALL_LIMIT};
 use crate::block::Block;
-use crate::ids::{BlockId, WorkerId};
+use crate::ids::WorkerId;
 use crate::net::endpoint::within;
 use crate::net::error::NetError;
 use crate::net::frame;
 use crate::shape::Region;
-use crate::wire::{BlockHeader, FetchError, PeerReply, PeerRequest, RequestId};
+use crate::wire::{BlockHeader, FetchError, Parcel, PeerReply, PeerRequest, RequestId};
 
-/// Why a block could not be put on a worker.
+/// Why blocks could not be put on a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PutError {
-    /// There is no memory for it there.
-    #[error("it needs {needs} bytes there and {has} could be had")]
+    /// There is no memory for them there.
+    #[error("they need {needs} bytes there and {has} could be had")]
     Refused {
-        /// What it takes.
+        /// What they take.
         needs: u64,
         /// What could be had.
         has: u64,
@@ -59,68 +59,64 @@ fn next_request() -> RequestId {
     RequestId(NEXT_REQUEST.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Asks for one field of a block, or a part of it.
-pub(super) async fn fetch(
-    connection: &Connection,
-    block: BlockId,
-    field: u32,
-    region: Option<Region>,
-) -> Result<Block, FetchError> {
-    let fetched = try_fetch(connection, block, field, region).await;
-    fetched.unwrap_or_else(|error| {
-        tracing::info!(%block, %error, "a fetch failed");
-        Err(FetchError::Unreachable)
+/// What was asked for: one per block, in order, `None` where it is not held; or why nobody has answered.
+pub type Fetched = Result<Vec<Option<Block>>, FetchError>;
+
+/// Asks for one field of some blocks, or a part of it.
+pub(super) async fn fetch(connection: &Connection, parcel: Parcel, field: u32, region: Option<Region>) -> Fetched {
+    try_fetch(connection, parcel, field, region).await.map_err(|error| {
+        tracing::info!(array = %parcel.array, blocks = %parcel.blocks, %error, "a fetch failed");
+        FetchError::Unreachable
     })
 }
 
 async fn try_fetch(
     connection: &Connection,
-    block: BlockId,
+    parcel: Parcel,
     field: u32,
     region: Option<Region>,
-) -> Result<Result<Block, FetchError>, NetError> {
+) -> Result<Vec<Option<Block>>, NetError> {
     let (request, shape) = (next_request(), region.as_ref().map(Region::shape));
     let (mut send, mut receive) = open(connection).await?;
-    frame::write(&mut send, &PeerRequest::Fetch { request, block, field, region }).await?;
+    frame::write(&mut send, &PeerRequest::Fetch { request, parcel, field, region }).await?;
     drop(send.finish());
-    match reply(&mut receive).await? {
-        PeerReply::Data { request: of, header } if of == request => {
-            let is_wanted = shape.is_none_or(|shape| shape == header.shape);
-            let bytes = header.bytes().filter(|_| is_wanted).ok_or(NetError::Truncated)?;
-            let none = NetError::system("no memory for a block");
-            let memory = body::memory(bytes).await.ok_or_else(|| none(std::io::ErrorKind::OutOfMemory.into()))?;
-            body::read(&mut receive, header, memory).await.map(Ok)
-        }
-        PeerReply::Missing { request: of } if of == request => Ok(Err(FetchError::Missing)),
-        _ => Err(NetError::Truncated),
+    let headers = match reply(&mut receive).await? {
+        PeerReply::Data { request: of, headers } if of == request => headers,
+        _ => return Err(NetError::Truncated),
+    };
+    let is_wanted = |header: &BlockHeader| shape.as_ref().is_none_or(|shape| *shape == header.shape);
+    if headers.len() as u64 != parcel.blocks.count() || !headers.iter().flatten().all(is_wanted) {
+        return Err(NetError::Truncated);
     }
+    let bytes = parcel.bytes(headers.iter().flatten()).ok_or(NetError::Truncated)?;
+    let is_held: Vec<bool> = headers.iter().map(Option::is_some).collect();
+    let none = NetError::system("no memory for a block");
+    let read = body::read(&mut receive, headers.into_iter().flatten(), bytes).await?;
+    let mut blocks = read.ok_or_else(|| none(std::io::ErrorKind::OutOfMemory.into()))?.into_iter();
+    Ok(is_held.into_iter().map(|is_held| if is_held { blocks.next() } else { None }).collect())
 }
 
-/// Brings a block.
-pub(super) async fn put(connection: &Connection, block: BlockId, fields: Vec<Block>) -> Result<(), PutError> {
-    try_put(connection, block, fields).await.unwrap_or_else(|error| {
-        tracing::info!(%block, %error, "a block could not be brought");
+/// Brings blocks, one or more fields of each.
+pub(super) async fn put(connection: &Connection, parcel: Parcel, blocks: Vec<Vec<Block>>) -> Result<(), PutError> {
+    try_put(connection, parcel, blocks).await.unwrap_or_else(|error| {
+        tracing::info!(array = %parcel.array, blocks = %parcel.blocks, %error, "blocks could not be brought");
         Err(PutError::Unreachable)
     })
 }
 
 async fn try_put(
     connection: &Connection,
-    block: BlockId,
-    fields: Vec<Block>,
+    parcel: Parcel,
+    blocks: Vec<Vec<Block>>,
 ) -> Result<Result<(), PutError>, NetError> {
     let request = next_request();
     let (mut send, mut receive) = open(connection).await?;
-    let headers = fields.iter().map(|field| BlockHeader { item: field.item, shape: field.shape.clone() });
-    let mut head = frame::framed(&PeerRequest::Put { request, block, fields: headers.collect() })?;
-    for field in &fields {
-        let whole = Region::whole(&field.shape);
-        let runs = Runs::new(&field.shape, field.item.bytes(), &whole).ok_or(NetError::Truncated)?;
-        // One that has no room says so without reading on.
-        if body::write(&mut send, std::mem::take(&mut head), field, &runs).await.is_err() {
-            break;
-        }
-    }
+    let header = |field: &Block| BlockHeader { item: field.item, shape: field.shape.clone() };
+    let headers = blocks.iter().map(|fields| fields.iter().map(header).collect()).collect();
+    let head = frame::framed(&PeerRequest::Put { request, parcel, headers })?;
+    let cuts: Vec<Cut> = blocks.into_iter().flatten().map(Cut::whole).collect();
+    // One that has no room says so without reading on.
+    drop(body::write(&mut send, head, &cuts).await);
     drop(send.finish());
     match reply(&mut receive).await? {
         PeerReply::Stored { request: of } if of == request => Ok(Ok(())),

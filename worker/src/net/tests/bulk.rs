@@ -11,8 +11,11 @@ use crate::agent::{Answer, FETCHES_MAX, Part, REPLIES_MAX};
 use crate::block::{Block, BufferMut, Item};
 use crate::dtype::DType;
 use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
+use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
-use crate::wire::{BlockHeader, FetchError, PeerReply, PeerRequest};
+use crate::wire::codec::write_frame;
+use crate::wire::peer::{PARCEL_BLOCKS_MAX, PARCEL_BYTES_MAX};
+use crate::wire::{BlockHeader, FetchError, Parcel, PeerReply, PeerRequest, RequestId};
 
 /// A cluster's workers: whoever is made here trusts the others.
 struct Cluster {
@@ -64,13 +67,15 @@ impl Shelf {
     fn answer(self: &Arc<Shelf>, question: Question, reply: Reply) {
         let mut blocks = self.blocks.lock().unwrap();
         let answer = match question {
-            Question::Fetch { block, region, .. } => match blocks.get(&block) {
-                Some(data) => Answer::Data(Part { data: data.clone(), region }),
-                None => Answer::Missing,
-            },
-            Question::Put { fields, .. } if fields.len() != 1 => Answer::Refused { needs: 9, has: 5 },
-            Question::Put { block, fields } => {
-                blocks.extend(fields.into_iter().map(|field| (block, field)));
+            Question::Fetch { parcel, region, .. } => {
+                let part = |data: &Block| Part { data: data.clone(), region: region.clone() };
+                Answer::Data(parcel.ids().map(|id| blocks.get(&id).map(part)).collect())
+            }
+            Question::Put { blocks: brought, .. } if brought.iter().any(|fields| fields.len() != 1) => {
+                Answer::Refused { needs: 9, has: 5 }
+            }
+            Question::Put { parcel, blocks: brought } => {
+                blocks.extend(parcel.ids().zip(brought.into_iter().flatten()));
                 Answer::Stored
             }
         };
@@ -99,16 +104,34 @@ fn shelf_and_asker(cluster: &Cluster) -> (Arc<Shelf>, WorkerId, Bulk, Bulk) {
     (shelf, worker, bulk, asker)
 }
 
-fn fetch(bulk: &Bulk, holder: WorkerId, block: BlockId, region: Option<Region>) -> Result<Block, FetchError> {
+fn parcel(start: u64, end: u64) -> Parcel {
+    Parcel { array: id(0).array, blocks: Interval::new(start, end) }
+}
+
+fn fetch_all(bulk: &Bulk, holder: WorkerId, parcel: Parcel, region: Option<Region>) -> Fetched {
     let (tell, told) = mpsc::channel();
-    bulk.fetch(holder, block, 0, region, move |result| _ = tell.send(result));
+    bulk.fetch(holder, parcel, 0, region, move |fetched| _ = tell.send(fetched));
+    told.recv_timeout(PATIENCE).unwrap()
+}
+
+fn fetch(bulk: &Bulk, holder: WorkerId, block: BlockId, region: Option<Region>) -> Result<Block, FetchError> {
+    alone(fetch_all(bulk, holder, Parcel::one(block), region))
+}
+
+/// The block that was asked for alone.
+fn alone(fetched: Fetched) -> Result<Block, FetchError> {
+    let [block] = &fetched?[..] else { panic!("one answer per block") };
+    block.clone().ok_or(FetchError::Missing)
+}
+
+fn put_all(bulk: &Bulk, holder: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>) -> Result<(), PutError> {
+    let (tell, told) = mpsc::channel();
+    bulk.put(holder, parcel, blocks, move |result| _ = tell.send(result));
     told.recv_timeout(PATIENCE).unwrap()
 }
 
 fn put(bulk: &Bulk, holder: WorkerId, block: BlockId, fields: Vec<Block>) -> Result<(), PutError> {
-    let (tell, told) = mpsc::channel();
-    bulk.put(holder, block, fields, move |result| _ = tell.send(result));
-    told.recv_timeout(PATIENCE).unwrap()
+    put_all(bulk, holder, Parcel::one(block), vec![fields])
 }
 
 fn region(start: &[u64], end: &[u64]) -> Region {
@@ -192,6 +215,65 @@ fn what_is_brought_is_kept_or_refused() {
     assert_eq!(put(&asker, worker, id(6), vec![brought]), Ok(()));
 }
 
+/// Every block of a parcel is its own: whatever its shape, whether it is there or not.
+#[test]
+fn small_blocks_travel_together() {
+    let cluster = Cluster::new();
+    let (shelf, worker, _bulk, asker) = shelf_and_asker(&cluster);
+    let shapes: [&[u64]; 5] = [&[], &[3], &[0, 7], &[40, 25], &[2, 3, 4]];
+    let brought = shapes.map(block);
+    let parcel_of = |blocks: &[Block]| blocks.iter().map(|block| vec![block.clone()]).collect::<Vec<_>>();
+    assert_eq!(put_all(&asker, worker, parcel(10, 15), parcel_of(&brought)), Ok(()));
+    let check = |fetched: Vec<Option<Block>>, expected: &[Option<&Block>]| {
+        assert_eq!(fetched.len(), expected.len());
+        for (came, expected) in fetched.iter().zip(expected) {
+            let known = |block: &Block| (block.item, block.shape.clone(), block.bytes().to_vec());
+            assert_eq!(came.as_ref().map(known), expected.map(known));
+            assert!(came.as_ref().is_none_or(|block| block.bytes().as_ptr().addr().is_multiple_of(64)), "aligned");
+        }
+    };
+    let all: Vec<Option<&Block>> = brought.iter().map(Some).collect();
+    check(fetch_all(&asker, worker, parcel(10, 15), None).unwrap(), &all);
+    shelf.blocks.lock().unwrap().remove(&id(12));
+    let missing = [None, all[0], all[1], None, all[3], all[4], None];
+    check(fetch_all(&asker, worker, parcel(9, 16), None).unwrap(), &missing);
+    check(fetch_all(&asker, worker, parcel(100, 100 + PARCEL_BLOCKS_MAX), None).unwrap(), &[None; 1024]);
+    // A part of each: who has no such part has none.
+    let part = fetch_all(&asker, worker, parcel(11, 14), Some(region(&[1], &[3]))).unwrap();
+    check(
+        part,
+        &[Some(&Block::from_elements([2].into_iter().collect(), &brought[1].elements::<u32>()[1..])), None, None],
+    );
+    // A worker keeps all, or none.
+    let refused = vec![vec![block(&[1])], vec![block(&[1]); 2]];
+    assert_eq!(put_all(&asker, worker, parcel(20, 22), refused), Err(PutError::Refused { needs: 9, has: 5 }));
+    // As many, and as large, as may be; and blocks of several fields.
+    let most = vec![vec![block(&[PARCEL_BYTES_MAX / PARCEL_BLOCKS_MAX / 4])]; PARCEL_BLOCKS_MAX as usize];
+    assert_eq!(put_all(&asker, worker, parcel(0, PARCEL_BLOCKS_MAX), most.clone()), Ok(()));
+    let all: Vec<Option<&Block>> = most.iter().flatten().map(Some).collect();
+    check(fetch_all(&asker, worker, parcel(0, PARCEL_BLOCKS_MAX), None).unwrap(), &all);
+    // What is beyond what may travel together is as if it were not there.
+    let large = block(&[PARCEL_BYTES_MAX / 4 - 1]);
+    shelf.blocks.lock().unwrap().extend([(id(30), large.clone()), (id(31), large.clone()), (id(32), block(&[]))]);
+    check(fetch_all(&asker, worker, parcel(30, 33), None).unwrap(), &[Some(&large), None, Some(&block(&[]))]);
+    // One block more is refused by who keeps to the rules, and harms nobody.
+    let beyond = vec![vec![block(&[1])]; PARCEL_BLOCKS_MAX as usize + 1];
+    assert_eq!(put_all(&asker, worker, parcel(0, PARCEL_BLOCKS_MAX + 1), beyond), Err(PutError::Unreachable));
+    assert!(fetch(&asker, worker, id(0), None).is_ok());
+}
+
+/// What is copied is over once it is written: also to one who never reads it.
+#[test]
+fn small_answers_wait_for_nobody() {
+    let cluster = Cluster::new();
+    let (shelf, worker, bulk, asker) = shelf_and_asker(&cluster);
+    let wire = Wire::to(bulk.address().unwrap());
+    asker.meet(worker, wire.address.to_string());
+    shelf.blocks.lock().unwrap().insert(id(0), block(&[PARCEL_BYTES_MAX / 4]));
+    assert!(fetch(&asker, worker, id(0), None).is_ok());
+    shelf.wait_left(1);
+}
+
 /// Sixteen at once pass one after another where there is room for one.
 #[test]
 fn what_is_brought_waits_for_room() {
@@ -200,7 +282,7 @@ fn what_is_brought_waits_for_room() {
     let (tell, told) = mpsc::channel();
     for index in 0..16 {
         let tell = tell.clone();
-        asker.put(worker, id(index), vec![block(&[500_000])], move |result| _ = tell.send(result));
+        asker.put(worker, Parcel::one(id(index)), vec![vec![block(&[500_000])]], move |result| _ = tell.send(result));
     }
     (0..16).for_each(|_| assert_eq!(told.recv_timeout(PATIENCE), Ok(Ok(()))));
     assert_eq!(shelf.blocks.lock().unwrap().len(), 16);
@@ -269,11 +351,11 @@ fn no_more_are_on_their_way_than_may_be() {
     let (worker, bulk) = {
         let gate = Arc::clone(&gate);
         cluster.worker(move |_, question, reply| {
-            let Question::Fetch { block, .. } = question else { panic!("nobody brings anything") };
+            let Question::Fetch { parcel, .. } = question else { panic!("nobody brings anything") };
             let mut open = gate.open.lock().unwrap();
             open.0 += 1;
             open.1 = open.1.max(open.0);
-            open.2.push((block.index as usize / EACH, reply));
+            open.2.push((parcel.blocks.start as usize / EACH, reply));
             gate.more.notify_all();
         })
     };
@@ -284,7 +366,8 @@ fn no_more_are_on_their_way_than_may_be() {
         asker.meet(worker, bulk.address().unwrap().to_string());
         for index in 0..EACH {
             let tell = tell.clone();
-            asker.fetch(worker, id((at * EACH + index) as u64), 0, None, move |result| _ = tell.send(result.err()));
+            let parcel = Parcel::one(id((at * EACH + index) as u64));
+            asker.fetch(worker, parcel, 0, None, move |fetched| _ = tell.send(alone(fetched).err()));
         }
     }
     let mut left = [EACH; 7];
@@ -306,14 +389,14 @@ fn no_more_are_on_their_way_than_may_be() {
         drop(open);
         for (asker, reply) in replies {
             left[asker] -= 1;
-            reply.answer(Answer::Missing, || {});
+            reply.answer(Answer::Data(vec![None]), || {});
         }
     }
     assert_eq!(gate.open.lock().unwrap().1, REPLIES_MAX);
     (0..7 * EACH).for_each(|_| assert_eq!(told.recv_timeout(PATIENCE), Ok(Some(FetchError::Missing))));
     // One alone has ten.
     let lone = &askers[0];
-    (0..EACH).for_each(|index| lone.fetch(worker, id(index as u64), 0, None, |_| {}));
+    (0..EACH).for_each(|index| lone.fetch(worker, Parcel::one(id(index as u64)), 0, None, |_| {}));
     let open = gate.open.lock().unwrap();
     let is_short = |open: &mut (usize, usize, Asked)| open.0 < FETCHES_MAX;
     drop(gate.more.wait_timeout_while(open, PATIENCE, is_short).unwrap());
@@ -331,13 +414,14 @@ fn a_holder_that_falls_silent_is_noticed_and_its_reply_is_over() {
     let asker = cluster.asker();
     asker.meet(worker, wire.address.to_string());
     let (tell, told) = mpsc::channel();
-    asker.fetch(worker, id(0), 0, None, move |result| _ = tell.send(result.err()));
+    asker.fetch(worker, Parcel::one(id(0)), 0, None, move |result| _ = tell.send(result.err()));
     let reply = asked.recv_timeout(PATIENCE).unwrap();
     // Longer than the dead-time: a holder may think for as long as it is alive.
     assert!(told.recv_timeout(DEAD_AFTER + Duration::from_millis(500)).is_err());
     let cut = wire.cut();
     let (leave, left) = mpsc::channel();
-    reply.answer(Answer::Data(Part { data: block(&[1 << 20]), region: None }), move || _ = leave.send(()));
+    let part = Part { data: block(&[1 << 20]), region: None };
+    reply.answer(Answer::Data(vec![Some(part)]), move || _ = leave.send(()));
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Some(FetchError::Unreachable)));
     left.recv_timeout(PATIENCE).unwrap();
     let took = cut.elapsed();
@@ -354,7 +438,7 @@ fn a_reply_that_is_forgotten_and_an_end_in_between_are_answers_too() {
     let (tell, told) = mpsc::channel();
     (0..100).for_each(|index| {
         let tell = tell.clone();
-        asker.fetch(worker, id(index), 0, None, move |result| _ = tell.send(result.err()));
+        asker.fetch(worker, Parcel::one(id(index)), 0, None, move |result| _ = tell.send(result.err()));
     });
     drop(asker);
     (0..100).for_each(|_| assert_eq!(told.recv_timeout(PATIENCE), Ok(Some(FetchError::Unreachable))));
@@ -379,14 +463,27 @@ fn strangers_and_malformed_requests_are_refused() {
 
     let member = cluster.identity(Role::Client);
     let huge = BlockHeader { item: Item::Value(DType::F64), shape: [u64::MAX, 3].into_iter().collect() };
-    let put = PeerRequest::Put { request: crate::wire::RequestId(1), block: id(1), fields: vec![huge] };
-    let mut put_bytes = Vec::new();
-    crate::wire::codec::write_frame(&put, &mut put_bytes).unwrap();
-    let cases = [
-        (vec![0xff; 4], Refusal::TooLong),
-        (put_bytes, Refusal::TooLong),
-        (vec![3, 0, 0, 0, 0xff, 0xff, 0xff], Refusal::Malformed),
+    let large = BlockHeader { item: Item::Value(DType::F64), shape: [PARCEL_BYTES_MAX / 16 + 1].into_iter().collect() };
+    let request = RequestId(1);
+    let put = |parcel, headers| PeerRequest::Put { request, parcel, headers };
+    let endless = PeerRequest::Fetch { request, parcel: parcel(0, u64::MAX), field: 0, region: None };
+    let unsound = [
+        put(parcel(1, 2), vec![vec![huge]]),
+        // Each may travel alone.
+        put(parcel(1, 3), vec![vec![large.clone()], vec![large]]),
+        // More blocks, or fewer, than are described.
+        put(parcel(1, 3), vec![Vec::new()]),
+        put(parcel(3, 1), vec![Vec::new()]),
+        put(parcel(0, PARCEL_BLOCKS_MAX + 1), vec![Vec::new(); PARCEL_BLOCKS_MAX as usize + 1]),
+        endless,
     ];
+    let unsound = unsound.map(|request| {
+        let mut bytes = Vec::new();
+        write_frame(&request, &mut bytes).unwrap();
+        (bytes, Refusal::TooLong)
+    });
+    let malformed = [(vec![0xff; 4], Refusal::TooLong), (vec![3, 0, 0, 0, 0xff, 0xff, 0xff], Refusal::Malformed)];
+    let cases = unsound.into_iter().chain(malformed);
     for (bytes, refusal) in cases {
         let connection = connect(Some(&member)).unwrap();
         let sent = rogue.does(async {
@@ -420,14 +517,17 @@ fn a_holder_that_lies_is_unreachable() {
             let request: PeerRequest = frame::read(&mut receive, 1 << 16).await.unwrap();
             let PeerRequest::Fetch { request, .. } = request else { return };
             let item = Item::Value(DType::U32);
-            let shape = |lengths: &[u64]| lengths.iter().copied().collect::<Shape>();
+            let header = |length| Some(BlockHeader { item, shape: [length].into_iter().collect() });
             let reply = match lie {
-                0 => PeerReply::Data { request, header: BlockHeader { item, shape: shape(&[1 << 40]) } },
-                1 => PeerReply::Data { request, header: BlockHeader { item, shape: shape(&[7]) } },
+                0 => PeerReply::Data { request, headers: vec![header(1 << 40)] },
+                1 => PeerReply::Data { request, headers: vec![header(7)] },
                 2 => PeerReply::Stored { request },
-                3 => PeerReply::Missing { request: crate::wire::RequestId(request.0 + 1) },
+                3 => PeerReply::Data { request: RequestId(request.0 + 1), headers: vec![None] },
+                // More blocks than were asked for, and none.
+                4 => PeerReply::Data { request, headers: vec![None; 2] },
+                5 => PeerReply::Data { request, headers: Vec::new() },
                 // Less than it promised.
-                _ => PeerReply::Data { request, header: BlockHeader { item, shape: shape(&[3]) } },
+                _ => PeerReply::Data { request, headers: vec![header(3)] },
             };
             frame::write(&mut send, &reply).await.unwrap();
             send.write_all(&[1; 11]).await.unwrap();
@@ -436,7 +536,7 @@ fn a_holder_that_lies_is_unreachable() {
     });
     let asker = cluster.asker();
     asker.meet(worker, address);
-    for _ in 0..6 {
+    for _ in 0..8 {
         let part = Some(region(&[0], &[3]));
         assert_eq!(fetch(&asker, worker, id(0), part).err(), Some(FetchError::Unreachable));
     }
@@ -465,7 +565,7 @@ fn control_answers_beside_bulk() {
     let (tell, told) = mpsc::channel();
     for _ in 0..4 {
         let tell = tell.clone();
-        asker.fetch(worker, id(0), 0, None, move |result| _ = tell.send(result.is_ok()));
+        asker.fetch(worker, Parcel::one(id(0)), 0, None, move |result| _ = tell.send(result.is_ok()));
     }
     let mut turns = 0;
     let mut fetched = 0;

@@ -21,9 +21,10 @@ use crate::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
 use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
 use crate::wire::codec::frame_length;
+use crate::wire::peer::PARCEL_BYTES_MAX;
 use crate::wire::{
-    BlockHeader, BulkTraffic, DeviceClass, FetchError, FromWorker, KernelBytes, PeerReply, PeerRequest, Plan, Register,
-    RequestId, Run, ToScheduler, ToWorker, Whereabouts, decode, encode,
+    BlockHeader, BulkTraffic, DeviceClass, FetchError, FromWorker, KernelBytes, Parcel, PeerReply, PeerRequest, Plan,
+    Register, RequestId, Run, ToScheduler, ToWorker, Whereabouts, decode, encode,
 };
 
 /// How long each decoder is tried.
@@ -119,6 +120,16 @@ fn header() -> BlockHeader {
     BlockHeader { item: Item::Value(DType::F32), shape: [1000, 30].into_iter().collect() }
 }
 
+/// Three blocks.
+fn parcel() -> Parcel {
+    Parcel { array: array(), blocks: Interval::new(70_000, 70_003) }
+}
+
+/// Of a block that travels with others.
+fn small() -> BlockHeader {
+    BlockHeader { item: Item::Value(DType::I64), shape: [1].into_iter().collect() }
+}
+
 #[test]
 fn hello() {
     try_decoder("hello", encoded([Hello::ours()]), message::<Hello>);
@@ -177,15 +188,19 @@ fn peer_request() {
     let region = Region { start: Shape::zeros(2), end: [10, 20].into_iter().collect() };
     let request = RequestId(12);
     let messages = [
-        PeerRequest::Fetch { request, block: block(), field: 0, region: None },
-        PeerRequest::Fetch { request, block: block(), field: 1, region: Some(region) },
-        PeerRequest::Put { request, block: block(), fields: vec![header(), header()] },
+        PeerRequest::Fetch { request, parcel: Parcel::one(block()), field: 0, region: None },
+        PeerRequest::Fetch { request, parcel: parcel(), field: 1, region: Some(region) },
+        PeerRequest::Put { request, parcel: Parcel::one(block()), headers: vec![vec![header(), header()]] },
+        PeerRequest::Put { request, parcel: parcel(), headers: vec![vec![small()]; 3] },
     ];
     try_decoder("peer-request", encoded(messages), |bytes| {
         let request = decode::<PeerRequest>(bytes).ok()?;
-        if let PeerRequest::Put { fields, .. } = &request {
-            // What is asked of a header before it is used.
-            assert!(fields.iter().filter_map(BlockHeader::bytes).all(|bytes| bytes <= crate::block::BLOCK_BYTES_MAX));
+        if let PeerRequest::Put { parcel, headers, .. } = &request
+            && let Some(bytes) = parcel.bytes(headers.iter().flatten())
+        {
+            // What is asked of headers before they are used.
+            assert!(parcel.blocks.count() <= 1 || bytes <= PARCEL_BYTES_MAX);
+            assert!(parcel.ids().len() as u64 == parcel.blocks.count());
         }
         Some(encode(&request).unwrap().len())
     });
@@ -195,8 +210,8 @@ fn peer_request() {
 fn peer_reply() {
     let request = RequestId(12);
     let messages = [
-        PeerReply::Data { request, header: header() },
-        PeerReply::Missing { request },
+        PeerReply::Data { request, headers: vec![Some(header())] },
+        PeerReply::Data { request, headers: vec![Some(small()), None, Some(small())] },
         PeerReply::Refused { request, needs: 1 << 40, has: 0 },
     ];
     try_decoder("peer-reply", encoded(messages), message::<PeerReply>);
