@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use gridloom_worker::block::Block;
+use gridloom_worker::block::{Block, Item};
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{BlockId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
@@ -262,10 +262,10 @@ impl Gather {
         for (blocks, holder, fetched) in letters {
             self.in_flight -= blocks.count();
             for (BlockId { index, .. }, block) in (Parcel { array, blocks }).unpack(fetched) {
-                // What is on a device comes now: a device that is lost has it no more.
+                // What is on a device comes now: a device that is lost has it no more. Nor has one who sends another.
                 let here = |block: Block| match block.buffer.fetch() {
-                    Ok(_) => Ok(block),
-                    Err(_) => Err(FetchError::Missing),
+                    Ok(_) if self.can_be(index, &block) => Ok(block),
+                    Ok(_) | Err(_) => Err(FetchError::Missing),
                 };
                 match block.and_then(here) {
                     Ok(block) => {
@@ -282,6 +282,15 @@ impl Gather {
             self.core.link.send(FromClient::Taken { array, blocks: taken.iter().collect() });
         }
         Ok(())
+    }
+
+    /// Whether a block has the item and as many elements as the one of this index: its holder is not believed.
+    fn can_be(&self, index: u64, block: &Block) -> bool {
+        let (item, count) = match &self.output.root {
+            Some(root) => (Item::Partial { bytes: root.partial_bytes }, root.count),
+            None => (Item::Value(self.output.dtype), 1),
+        };
+        block.item == item && block.shape.elements() == self.region(index / count).shape().elements()
     }
 
     /// A block did not come.
