@@ -67,7 +67,7 @@ pub(crate) struct Gather {
 }
 
 /// What was asked for of whom, and what came.
-type Letter = (Interval, WorkerId, Fetched);
+type Letter = (Parcel, WorkerId, Fetched);
 
 #[derive(Default)]
 struct Mailbox(Mutex<(Vec<Letter>, Option<Waker>)>);
@@ -214,10 +214,10 @@ impl Gather {
     /// Fetches blocks until the window is full; asks where more are when it knows no place of those that it misses.
     fn ask(&mut self) {
         while let Some(place) = self.places.front_mut() {
-            let room = self.window.saturating_sub(self.in_flight + self.arrived.len() as u64);
-            let (worker, start) = (place.worker, place.blocks.start);
-            let blocks = Interval::new(start, place.blocks.end.min(start + room.min(self.together)));
-            if blocks.is_empty() && !place.blocks.is_empty() {
+            let Holding { blocks: Interval { start, end }, worker } = *place;
+            let blocks = Interval::new(start, end.min(start.saturating_add(self.together)));
+            // Whole parcels, or the first block that is handed out would be followed by one alone, and so on.
+            if self.in_flight + self.arrived.len() as u64 + blocks.count() > self.window {
                 break;
             }
             place.blocks.start = blocks.end;
@@ -239,7 +239,7 @@ impl Gather {
         // Partials have one field; which field of the result is wanted shows only at the root.
         let field = if self.output.root.is_some() { 0 } else { self.output.field };
         let mailbox = Arc::clone(&self.mailbox);
-        self.core.link.fetch(holder, parcel, field, Box::new(move |fetched| mailbox.put((blocks, holder, fetched))));
+        self.core.link.fetch(holder, parcel, field, Box::new(move |fetched| mailbox.put((parcel, holder, fetched))));
     }
 
     /// Asks where blocks are: of those that are to be taken any, of others the first that are missing.
@@ -259,9 +259,9 @@ impl Gather {
     fn receive(&mut self, letters: Vec<Letter>) -> Result<(), ClientError> {
         let array = self.output.array;
         let mut taken = IntervalSet::new();
-        for (blocks, holder, fetched) in letters {
-            self.in_flight -= blocks.count();
-            for (BlockId { index, .. }, block) in (Parcel { array, blocks }).unpack(fetched) {
+        for (parcel, holder, fetched) in letters {
+            self.in_flight -= parcel.blocks.count();
+            for (BlockId { index, .. }, block) in parcel.unpack(fetched) {
                 // What is on a device comes now: a device that is lost has it no more. Nor has one who sends another.
                 let here = |block: Block| match block.buffer.fetch() {
                     Ok(_) if self.can_be(index, &block) => Ok(block),

@@ -13,6 +13,8 @@ pub(crate) mod peers;
 mod remote;
 mod scatter;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod value;
 mod window;
 pub mod wire;

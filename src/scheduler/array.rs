@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gridloom_worker::ids::{ArrayId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
@@ -99,6 +100,8 @@ pub(super) struct Array {
     pub(super) taken: IntervalSet,
     /// Held, and the client is about to fetch and take them.
     pub(super) told: IntervalSet,
+    /// When a stream may be told of few.
+    pub(super) stream_due: Duration,
     pub(super) questions: Vec<Question>,
     /// One more than the times that blocks of it were given back or lost.
     pub(super) attempt: u32,

@@ -182,6 +182,7 @@ impl Scheduler {
         let stranded: Vec<JobId> =
             self.stranded.iter().filter(|(_, since)| is_due(Some(**since), wait)).map(|(&job, _)| job).collect();
         stranded.into_iter().for_each(|job| self.give_up_waiting(job));
+        self.answer_held_back();
         if self.progress_due.is_some_and(|due| due <= now) {
             self.tell_progress();
         }

@@ -3,6 +3,8 @@
 //! A result that its client takes block by block never has to be on the workers as a whole: what is taken is needed no
 //! more, and makes room for what is still to be computed.
 
+use std::time::Duration;
+
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::wire::FetchError;
@@ -13,6 +15,13 @@ use super::message::{HOLDINGS_MAX, Holding, ToClient};
 use super::story::Happening;
 use super::{Asker, Mutant, Scheduler};
 
+/// Between two answers to a stream whose blocks are small. Each costs messages to all sides, and a fetch: of blocks that
+/// come every millisecond, many more than the blocks themselves.
+const STREAM_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Blocks of so many bytes are told at once.
+const STREAM_BYTES_MIN: u64 = 256 << 10;
+
 /// Questions of clients.
 impl Scheduler {
     /// Answers at once if everything is there, or as soon as it is.
@@ -21,7 +30,8 @@ impl Scheduler {
         self.ask(id, fits, Question { client, request, about: About::All(blocks) });
     }
 
-    /// Answers at once if anything is there that the stream did not tell yet, or as soon as it is.
+    /// Answers at once if anything is there that the stream did not tell yet, or as soon as it is; of small blocks only
+    /// every [`STREAM_INTERVAL`].
     pub(super) fn stream(&mut self, client: ClientId, request: u64, id: ArrayId) {
         self.ask(id, |_| id.client == client, Question { client, request, about: About::Untold });
     }
@@ -54,7 +64,11 @@ impl Scheduler {
         let result = match question.about {
             About::All(blocks) if array.done.covers(blocks) => Ok(self.holdings(id, &blocks.into(), usize::MAX)),
             About::All(blocks) if array.taken.touches(blocks) => Err(JobError::UnknownArray { array: id }),
-            About::Untold if !untold.is_empty() => Ok(self.tell_untold(id, &untold)),
+            About::Untold if array.is_worth_telling(&untold, self.now) => Ok(self.tell_untold(id, &untold)),
+            About::Untold if !untold.is_empty() => {
+                self.held_back.insert((array.stream_due, id));
+                return array.questions.push(question);
+            }
             About::All(_) | About::Untold => return array.questions.push(question),
         };
         let Question { client, request, .. } = question;
@@ -64,9 +78,20 @@ impl Scheduler {
     fn tell_untold(&mut self, id: ArrayId, untold: &IntervalSet) -> Vec<Holding> {
         let holdings = self.holdings(id, untold, HOLDINGS_MAX);
         if let Some(array) = self.arrays.get_mut(&id) {
+            array.stream_due = self.now + STREAM_INTERVAL;
             array.told.extend(holdings.iter().map(|holding| holding.blocks));
         }
         holdings
+    }
+
+    /// Answers streams whose time has come.
+    pub(super) fn answer_held_back(&mut self) {
+        while let Some(&(due, id)) = self.held_back.first()
+            && due <= self.now
+        {
+            self.held_back.pop_first();
+            self.answer_questions(id);
+        }
     }
 
     pub(super) fn refuse_questions(&mut self, id: ArrayId, error: &JobError) {
@@ -90,6 +115,14 @@ impl Scheduler {
             }
         }
         holdings
+    }
+}
+
+impl Array {
+    /// Whether a stream is to be told of these now.
+    fn is_worth_telling(&self, untold: &IntervalSet, now: Duration) -> bool {
+        let is_much = untold.count().saturating_mul(self.bytes) >= STREAM_BYTES_MIN;
+        !untold.is_empty() && (is_much || self.is_complete() || now >= self.stream_due)
     }
 }
 

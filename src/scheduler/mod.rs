@@ -101,6 +101,8 @@ pub struct Scheduler {
     /// Blocks of an array on their way from a worker that leaves to another.
     moves: BTreeMap<(ArrayId, WorkerId, WorkerId), IntervalSet>,
     progress_due: Option<Duration>,
+    /// Streams that are to be told more, and when.
+    held_back: BTreeSet<(Duration, ArrayId)>,
     /// When a client last took blocks.
     taken_last: Duration,
     story: Story,
@@ -161,7 +163,8 @@ impl Scheduler {
         let jobs = self.stranded.values().map(|&since| since + self.limits.worker_wait);
         let work = !self.ready.is_empty();
         let paused = self.workers.values().map(|worker| worker.paused_until).filter(|&until| work && until > self.now);
-        clients.chain(jobs).chain(paused).chain(self.progress_due).min()
+        let streams = self.held_back.first().map(|&(due, _)| due);
+        clients.chain(jobs).chain(paused).chain(self.progress_due).chain(streams).min()
     }
 
     /// What is remembered of a block, oldest first.

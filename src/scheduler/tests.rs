@@ -403,6 +403,7 @@ fn a_stream_tells_what_is_new_and_what_is_taken_is_freed_and_never_made_again() 
     // What was not to be had is told again.
     let failed = FetchError::Unreachable;
     let block = BlockId { array: array(1), index: 0 };
+    driver.now = seconds(1);
     let again = driver.say(FromClient::FetchFailed { block, holder: WorkerId(1), error: failed });
     assert_eq!(located(&again, 2), Some(Ok(vec![(1, one(0))])));
     // Lost before it was heard to be taken: it is made again until then.
@@ -421,6 +422,25 @@ fn a_stream_tells_what_is_new_and_what_is_taken_is_freed_and_never_made_again() 
     assert!(is_freed(&all, 2, 1, one(2)) && is_freed(&all, 3, 1, one(3)));
     driver.say(FromClient::Release { arrays: vec![array(1)] });
     assert_eq!(driver.scheduler.held_blocks(array(1)), None);
+}
+
+#[test]
+fn a_stream_of_small_blocks_is_told_of_many_at_once() {
+    let mut driver = Driver::new(1);
+    driver.submit(&[StageOf::map(array(1), &[], 9)], &[1]);
+    let stream = |request| FromClient::Stream { request, array: array(1) };
+    driver.say(stream(1));
+    let done = |driver: &mut Driver, start, end| driver.done(1, 1, start, end, Duration::from_micros(1));
+    assert_eq!(located(&done(&mut driver, 0, 1), 1), Some(Ok(vec![(1, one(0))])), "the first come at once");
+    driver.say(stream(2));
+    assert_eq!(located(&done(&mut driver, 1, 2), 2), None);
+    assert_eq!(driver.scheduler.next_timeout(), Some(Duration::from_millis(10)));
+    assert_eq!(located(&done(&mut driver, 2, 3), 2), None);
+    driver.now = Duration::from_millis(10);
+    assert_eq!(located(&driver.handle(Event::Tick), 2), Some(Ok(vec![(1, Interval::new(1, 3))])));
+    driver.say(stream(3));
+    assert_eq!(located(&done(&mut driver, 3, 8), 3), None);
+    assert_eq!(located(&done(&mut driver, 8, 9), 3), Some(Ok(vec![(1, Interval::new(3, 9))])), "no more will come");
 }
 
 #[test]

@@ -38,11 +38,6 @@ impl Parcel {
         (PARCEL_BYTES_MAX / block_bytes.max(1)).clamp(1, PARCEL_BLOCKS_MAX)
     }
 
-    /// What its blocks may take in all.
-    pub fn bytes_max(&self) -> u64 {
-        if self.blocks.count() > 1 { PARCEL_BYTES_MAX } else { u64::MAX }
-    }
-
     /// The blocks, in order.
     pub fn ids(self) -> impl ExactSizeIterator<Item = BlockId> {
         let Parcel { array, blocks } = self;
@@ -66,7 +61,8 @@ impl Parcel {
     /// What fields with these headers take in all; `None` if they, or the parcel, cannot be.
     pub fn bytes<'a>(&self, mut headers: impl Iterator<Item = &'a BlockHeader>) -> Option<u64> {
         let sum = headers.try_fold(0u64, |sum, header| sum.checked_add(header.bytes()?))?;
-        (self.is_sound() && sum <= self.bytes_max()).then_some(sum)
+        let is_small = self.blocks.count() <= 1 || sum <= PARCEL_BYTES_MAX;
+        (self.is_sound() && is_small).then_some(sum)
     }
 
     /// Whether it has no more blocks than it may.
