@@ -121,7 +121,10 @@ impl CliError {
             | CliError::NoRank
             | CliError::Connect(ConnectError::Token(_) | ConnectError::NoToken)
             | CliError::Cluster(
-                ClusterError::NoGpu { .. } | ClusterError::Select(_) | ClusterError::LittleMemory { .. },
+                ClusterError::NoGpu { .. }
+                | ClusterError::Select(_)
+                | ClusterError::LittleMemory { .. }
+                | ClusterError::LongName { .. },
             )
             | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),

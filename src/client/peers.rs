@@ -72,4 +72,8 @@ impl Receiver for Ear {
         }
         self.receiver.receive(message);
     }
+
+    fn close(&self) {
+        self.receiver.close();
+    }
 }
