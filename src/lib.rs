@@ -56,10 +56,16 @@
 //! - No host code travels: what a worker runs is WGSL that it has validated itself.
 //! - Async stops at the client's futures; everything behind them is a state machine that is told what time it is.
 
+#[cfg(test)]
+#[path = "../worker/src/allocated.rs"]
+mod allocated;
 pub mod array;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+#[cfg(test)]
+#[path = "../worker/src/fuzz.rs"]
+mod fuzz;
 pub mod host;
 pub mod plan;
 pub mod scheduler;

@@ -133,7 +133,8 @@ impl CliError {
                 ClusterError::NoGpu { .. }
                 | ClusterError::Select(_)
                 | ClusterError::LittleMemory { .. }
-                | ClusterError::DataRoot { .. },
+                | ClusterError::DataRoot { .. }
+                | ClusterError::LongName { .. },
             )
             | CliError::Client(ClientError::Device(_)) => MENDABLE,
             CliError::Execute(error) => execute_code(error),

@@ -26,16 +26,21 @@ pub(super) fn table(status: &ClusterStatus) -> String {
 fn row(worker: &WorkerStatus, traffic: Option<&Traffic>) -> Vec<String> {
     let register = &worker.register;
     vec![
-        register.name.clone(),
+        printable(&register.name),
         register.slots.to_string(),
         Bytes(register.memory_bytes as f64).to_string(),
-        register.executor.clone(),
-        register.address.clone(),
+        printable(&register.executor),
+        printable(&register.address),
         if worker.is_working { "works" } else { "leaves" }.to_owned(),
         worker.blocks_held.to_string(),
         worker.blocks_outstanding.to_string(),
         traffic.map_or_else(String::new, |traffic| Time(traffic.round_trip).to_string()),
     ]
+}
+
+/// What a worker says of itself, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.escape_debug().to_string()
 }
 
 /// Lines whose columns stand below each other.
@@ -102,4 +107,27 @@ pub(super) fn bulk(bulk: &BulkTraffic) -> Value {
         "packets_sent": bulk.packets_sent,
         "packets_lost": bulk.packets_lost,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use gridloom_worker::ids::WorkerId;
+    use gridloom_worker::wire::Register;
+
+    use super::*;
+    use crate::scheduler::Status;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_and_not_said() {
+        let evil = || "\u{1b}[2Jnode\r\n\u{9b}31m7".to_owned();
+        let register = Register { name: evil(), address: evil(), ..Register::of_cpu(&evil(), 1, 1 << 30) };
+        let worker =
+            WorkerStatus { worker: WorkerId(1), register, is_working: true, blocks_held: 0, blocks_outstanding: 0 };
+        let scheduler = Status { workers: vec![worker], clients: 0, jobs: 0, arrays: 0 };
+        let status = ClusterStatus { scheduler, traffic: [].into(), bulk: [].into() };
+        let table = table(&status);
+        assert_eq!(table.lines().count(), 3, "{table:?}");
+        assert!(!table.contains(|char: char| char.is_control() && char != '\n'), "{table:?}");
+        assert_eq!(table.matches("\\u{1b}[2Jnode\\r\\n\\u{9b}31m7").count(), 3, "{table:?}");
+    }
 }

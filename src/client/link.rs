@@ -32,4 +32,6 @@ pub(crate) trait Link: Send + Sync {
 pub(crate) trait Receiver: Send + Sync {
     /// The scheduler speaks.
     fn receive(&self, message: ToClient);
+    /// The scheduler is gone: nothing more will be heard.
+    fn close(&self);
 }

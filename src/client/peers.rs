@@ -73,4 +73,8 @@ impl Receiver for Ear {
         }
         self.receiver.receive(message);
     }
+
+    fn close(&self) {
+        self.receiver.close();
+    }
 }

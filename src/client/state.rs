@@ -203,27 +203,6 @@ impl State {
         let waited = self.more_workers.wait_timeout_while(self.lock(), patience, is_short);
         waited.unwrap_or_else(PoisonError::into_inner).0.workers.len()
     }
-
-    /// Nothing more will be heard: whoever waits is told so.
-    pub(crate) fn close(&self) {
-        let mut inner = self.lock();
-        inner.closed = true;
-        let mut wakers = Vec::new();
-        for tracked in inner.arrays.values_mut() {
-            if !matches!(tracked.phase, Phase::Failed(_)) {
-                tracked.phase = Phase::Failed(JobError::SchedulerLost);
-            }
-            wakers.append(&mut tracked.wakers);
-        }
-        for (_, answer) in inner.answers.drain() {
-            if let Answer::Awaited(waker) = answer {
-                wakers.extend(waker);
-            }
-        }
-        drop(inner);
-        self.more_workers.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
-    }
 }
 
 impl Inner {
@@ -295,6 +274,27 @@ impl Receiver for State {
         if joins {
             self.more_workers.notify_all();
         }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whoever waits is told so.
+    fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let mut wakers = Vec::new();
+        for tracked in inner.arrays.values_mut() {
+            if !matches!(tracked.phase, Phase::Failed(_)) {
+                tracked.phase = Phase::Failed(JobError::SchedulerLost);
+            }
+            wakers.append(&mut tracked.wakers);
+        }
+        for (_, answer) in inner.answers.drain() {
+            if let Answer::Awaited(waker) = answer {
+                wakers.extend(waker);
+            }
+        }
+        drop(inner);
+        self.more_workers.notify_all();
         wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -60,6 +60,10 @@ impl Link for Stage {
         reply(Ok(blocks));
     }
 
+    fn traffic(&self) -> Option<BulkTraffic> {
+        None
+    }
+
     fn put(&self, _worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply) {
         let mut play = self.play.lock().unwrap();
         play.puts.push(parcel);
@@ -133,4 +137,19 @@ fn what_never_fits_is_a_typed_error() {
     play.lock().unwrap().refusals = usize::MAX;
     let error = scattered(&client, 3000).map(drop).unwrap_err();
     assert!(matches!(error, ClientError::ScatterMemory { needs: 8192, has: 0, .. }), "{error}");
+}
+
+#[test]
+fn who_sends_another_block_than_was_asked_for_is_not_believed() {
+    let (client, play) = client(1 << 30);
+    let future = scattered(&client, 2).unwrap();
+    let one: Shape = [1].into_iter().collect();
+    let others = [Block::from_elements([2].into_iter().collect(), &[1u64, 2]), Block::from_elements(one, &[1i32])];
+    for other in others {
+        let honest = play.lock().unwrap().held.insert(1, other).unwrap();
+        let error = client.gather::<_, Vec<u64>>(&future).unwrap().wait().unwrap_err();
+        assert!(matches!(error, ClientError::Fetch { block: BlockId { index: 1, .. }, error: FetchError::Missing }));
+        play.lock().unwrap().held.insert(1, honest);
+        assert_eq!(client.gather::<_, Vec<u64>>(&future).unwrap().wait().unwrap(), [0, 1]);
+    }
 }

@@ -39,3 +39,6 @@ pub struct ClusterStatus {
     /// What each worker's connections for blocks have seen, by what it said last.
     pub bulk: BTreeMap<WorkerId, BulkTraffic>,
 }
+
+#[cfg(test)]
+mod tests;

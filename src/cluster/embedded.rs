@@ -215,7 +215,51 @@ impl Link for EmbeddedLink {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use gridloom_worker::kernel::Kernel;
+
     use super::*;
+    use crate::array::Array;
+    use crate::client::{ClientError, Value};
+    use crate::scheduler::JobError;
+
+    /// What becomes of something that must not wait for ever.
+    #[track_caller]
+    fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(work()));
+        told.recv_timeout(Duration::from_secs(30)).expect("nobody waits for what is broken")
+    }
+
+    #[track_caller]
+    fn assert_lost<T>(result: Result<T, ClientError>) {
+        let error = result.err();
+        assert!(matches!(error, Some(ClientError::Job(JobError::SchedulerLost))), "{error:?}");
+    }
+
+    #[test]
+    fn when_the_machines_break_nobody_waits_for_them() {
+        let cluster = Embedded::start(ClusterOptions::default().workers(2).threads(NonZeroUsize::MIN)).unwrap();
+        let client = Arc::clone(&cluster).client();
+        let x = client.persist(&Array::random([100]).chunks([10])).unwrap();
+        client.wait(std::slice::from_ref(&x)).unwrap();
+        let text = "fn f(x: f64) -> f64 { var i = 0u; loop { i = i * 2u; if i == 1u { break; } } return x; }";
+        let endless = x.array().map_blocks(&Kernel::element(text).unwrap());
+        let computed = client.compute::<Value>(&endless).unwrap();
+        cluster.engine.post(Input::Panic);
+        assert_lost(soon(move || computed.wait()));
+        // Whatever is asked from now on ends the same way, and so does the cluster.
+        assert_lost(soon(move || x.wait()));
+        let late = Arc::clone(&cluster).client();
+        let y = Array::random([100]);
+        assert_lost(soon(move || client.compute::<Value>(&y)?.wait()));
+        let y = Array::random([100]);
+        assert_lost(soon(move || late.compute::<Value>(&y)?.wait()));
+        let scaled = Arc::clone(&cluster);
+        soon(move || scaled.scale(3)).unwrap();
+        soon(move || drop(cluster));
+    }
 
     #[test]
     fn a_cluster_gives_memory_out_and_takes_it_back() {

@@ -39,6 +39,8 @@ pub(super) enum Input {
     Fetch { holder: WorkerId, parcel: Parcel, field: u32, reply: FetchReply },
     /// A client brings blocks.
     Put { worker: WorkerId, parcel: Parcel, blocks: Vec<Vec<Block>>, reply: PutReply },
+    #[cfg(test)]
+    Panic,
 }
 
 /// Whom a worker's reply is for.
@@ -72,6 +74,8 @@ struct Machines {
     next_reply: u64,
     ended: Arc<Ended>,
     sayings: Vec<Saying>,
+    /// Whether they have panicked: then nothing is done any more, and whoever wants something is told so.
+    are_broken: bool,
 }
 
 impl Engine {
@@ -87,6 +91,7 @@ impl Engine {
             next_reply: 0,
             ended,
             sayings: Vec::new(),
+            are_broken: false,
         });
         engine
     }
@@ -133,6 +138,8 @@ impl Machine for Machines {
 
     fn handle(&mut self, now: Duration, input: Option<Input>) {
         match input {
+            Some(input) if self.are_broken => return self.decline(now, input),
+            None if self.are_broken => return,
             Some(input) => self.take(now, input),
             None => self.tick(now),
         }
@@ -147,9 +154,40 @@ impl Machine for Machines {
     fn sayings(&mut self) -> Vec<Saying> {
         std::mem::take(&mut self.sayings)
     }
+
+    /// What they know may be half changed: that is the end of them. The workers' threads end with the cluster.
+    fn has_panicked(&mut self) {
+        tracing::error!("the scheduler or a worker of this process broke: the cluster is of no more use");
+        self.are_broken = true;
+        self.scheduler = Scheduler::default();
+        std::mem::take(&mut self.workers).into_iter().for_each(|(worker, machine)| self.bury(worker, machine));
+        let unanswered = std::mem::take(&mut self.askers);
+        unanswered.into_values().for_each(|(_, asker)| self.fail(Duration::ZERO, asker));
+        let clients = std::mem::take(&mut self.clients);
+        clients.into_values().for_each(|receiver| self.say(move || receiver.close()));
+    }
 }
 
 impl Machines {
+    /// Nobody is left to do this.
+    fn decline(&mut self, now: Duration, input: Input) {
+        match input {
+            Input::Join { worker, machine } => self.bury(worker, machine),
+            Input::Connect(_, receiver) => self.say(move || receiver.close()),
+            Input::Fetch { reply, .. } => self.fail(now, Asker::Fetch(reply)),
+            Input::Put { reply, .. } => self.fail(now, Asker::Put(reply)),
+            Input::Leave(_) | Input::Remove(_) | Input::Executed(..) | Input::Client(..) => {}
+            #[cfg(test)]
+            Input::Panic => {}
+        }
+    }
+
+    /// A worker has ended: whoever waits for that may have it.
+    fn bury(&self, worker: WorkerId, machine: Box<Worker>) {
+        lock(&self.ended.workers).push((worker, machine));
+        self.ended.more.notify_all();
+    }
+
     fn take(&mut self, now: Duration, input: Input) {
         match input {
             Input::Join { worker, machine } => {
@@ -182,6 +220,8 @@ impl Machines {
             Input::Put { worker, parcel, blocks, reply } => {
                 self.ask(now, worker, Asker::Put(reply), |from| agent::Event::Put { from, parcel, blocks });
             }
+            #[cfg(test)]
+            Input::Panic => panic!("as the test wants"),
         }
     }
 
@@ -238,11 +278,11 @@ impl Machines {
                 });
             }
             Outward::Reply { to, answer } => {
-                let asker = self.askers.remove(&to);
-                self.tell(now, worker, agent::Event::Replied { to });
-                if let Some((_, asker)) = asker {
+                // Before anything else is moved, which might break: whoever asked is answered in any case.
+                if let Some((_, asker)) = self.askers.remove(&to) {
                     self.answer(now, asker, answer);
                 }
+                self.tell(now, worker, agent::Event::Replied { to });
             }
             Outward::Close => self.remove(now, worker),
         }
@@ -250,8 +290,7 @@ impl Machines {
 
     fn remove(&mut self, now: Duration, worker: WorkerId) {
         let Some(machine) = self.workers.remove(&worker) else { return };
-        lock(&self.ended.workers).push((worker, machine));
-        self.ended.more.notify_all();
+        self.bury(worker, machine);
         self.scheduler.handle(now, scheduler::Event::WorkerGone { worker });
         let (unanswered, open) = std::mem::take(&mut self.askers).into_iter().partition(|(_, (of, _))| *of == worker);
         self.askers = open;

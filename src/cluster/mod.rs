@@ -45,6 +45,7 @@ use std::time::Duration;
 use gridloom_worker::gpu::SelectError;
 use gridloom_worker::net::NetError;
 use gridloom_worker::serve::{RemoteError, StartError};
+use gridloom_worker::wire::NAME_BYTES_MAX;
 
 pub use kept::DEVICE_LOST_CODE;
 pub use options::ClusterOptions;
@@ -103,6 +104,12 @@ pub enum ClusterError {
         path: PathBuf,
         /// Why it cannot be looked at, if it is that.
         error: Option<io::Error>,
+    },
+    /// A worker's name is told to everyone.
+    #[error("a worker's name of {bytes} bytes: at most {NAME_BYTES_MAX} are told, with the number of a GPU behind it")]
+    LongName {
+        /// With that number.
+        bytes: usize,
     },
     /// A worker of this process ended by itself.
     #[error(transparent)]

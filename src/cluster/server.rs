@@ -44,6 +44,8 @@ enum Input {
     Near(ClientId, Arc<dyn Receiver>),
     Lost(String),
     Stop,
+    #[cfg(test)]
+    Panic,
 }
 
 impl SchedulerServer {
@@ -134,6 +136,7 @@ struct Shell {
     mover: Arc<Mover<Shell>>,
     /// What time it was told last.
     now: Duration,
+    limits: Limits,
     scheduler: Scheduler,
     roll: Arc<Roll>,
     workers: BTreeMap<WorkerId, Worker>,
@@ -161,6 +164,8 @@ impl Machine for Shell {
             }
             Some(Input::Lost(name)) => self.lose(&name),
             Some(Input::Stop) => self.stop(),
+            #[cfg(test)]
+            Some(Input::Panic) => panic!("as the test wants"),
         }
         self.act();
     }
@@ -178,8 +183,25 @@ impl Machine for Shell {
         match input {
             Input::Worker(_, Received::Message(_)) | Input::Session(_) | Input::Near(..) | Input::Stop => false,
             Input::Worker(_, Received::Closed(_)) | Input::Lost(_) | Input::Client(_, Received::Closed(_)) => true,
+            #[cfg(test)]
+            Input::Panic => false,
             Input::Client(_, Received::Message(said)) => {
                 matches!(said, ClientSays::Message(FromClient::Submit { .. } | FromClient::Close))
+            }
+        }
+    }
+
+    /// What it knows may be half changed, so it begins anew: clients hear that their scheduler is lost, and workers, whose
+    /// connections end too, drop everything and join again.
+    fn has_panicked(&mut self) {
+        tracing::error!("the scheduler broke and begins anew");
+        self.scheduler = Scheduler::new(self.limits);
+        self.retired.extend(std::mem::take(&mut self.workers).into_keys());
+        self.roll.change(BTreeMap::clear);
+        for client in std::mem::take(&mut self.clients).into_values() {
+            match client {
+                Client::Far(control) => drop(control),
+                Client::Near(receiver) => self.sayings.push(Box::new(move || receiver.close())),
             }
         }
     }
@@ -194,6 +216,7 @@ impl Shell {
         Shell {
             mover,
             now: Duration::ZERO,
+            limits,
             scheduler: Scheduler::new(limits),
             roll,
             workers: BTreeMap::new(),
@@ -262,6 +285,9 @@ impl Shell {
     fn hear_worker(&mut self, worker: WorkerId, received: Received<ToScheduler>) {
         let Some(known) = self.workers.get_mut(&worker) else { return };
         match received {
+            Received::Message(ToScheduler::Register(register)) if !register.is_short() => {
+                known.control.refuse(Refusal::TooLong);
+            }
             Received::Message(ToScheduler::Register(register)) if known.name.is_none() => {
                 tracing::info!(%worker, name = register.name, executor = register.executor, "a worker registers");
                 let name = register.name.clone();
@@ -334,3 +360,6 @@ impl Shell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

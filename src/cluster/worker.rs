@@ -15,6 +15,7 @@ use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
 use gridloom_worker::gpu::{Adapter, GpuOptions};
 use gridloom_worker::net::identity::Token;
 use gridloom_worker::serve::{DataRoot, Device, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
+use gridloom_worker::wire::NAME_BYTES_MAX;
 
 use super::budget::{BlockMemory, Budget};
 use super::child::program;
@@ -110,6 +111,7 @@ impl RemoteWorkers {
 
     /// One for each device.
     fn parts(&self, stop: &Stop) -> Result<Vec<Part>, ClusterError> {
+        self.check_name()?;
         if let &Some((ref name, memory_bytes)) = &self.gpu {
             let options = GpuOptions { slots: GPU_SLOTS, block_timeout: self.block_timeout, memory_bytes };
             return Ok(vec![self.here(Device::Gpu(gpu_of_name(name)?, options), self.memory_bytes(1), stop)?]);
@@ -123,6 +125,15 @@ impl RemoteWorkers {
         let here = has_cpu.then(|| self.here(cpu, limit, stop));
         let gpus = gpus.iter().enumerate();
         here.into_iter().chain(gpus.map(|(number, gpu)| self.apart(number, gpu, limit))).collect()
+    }
+
+    /// Whether the name, and those of the processes on GPUs that begin with it, are short enough for a scheduler.
+    fn check_name(&self) -> Result<(), ClusterError> {
+        let longest = if self.gpu.is_some() { self.name.clone() } else { name_on_gpu(&self.name, usize::MAX) };
+        match longest.len() {
+            bytes if bytes > NAME_BYTES_MAX => Err(ClusterError::LongName { bytes }),
+            _ => Ok(()),
+        }
     }
 
     /// What each of so many workers may take in all.

@@ -1,5 +1,7 @@
 //! The scheduler, spoken to by hand: what the simulation would only meet by chance.
 
+mod hostile;
+
 use std::sync::Arc;
 
 use gridloom_worker::executor::ExecuteError;

@@ -131,6 +131,35 @@ pub enum ExecuteError {
     },
 }
 
+/// The longest text in an error that is told to others, in bytes: a path may come from anybody, and be of any length.
+pub const ERROR_TEXT_BYTES_MAX: usize = 4 << 10;
+
+impl ExecuteError {
+    /// The same with its texts cut, where they are longer than what is told to others.
+    pub fn clipped(mut self) -> ExecuteError {
+        match &mut self {
+            ExecuteError::Unsupported { executor: one, what: other }
+            | ExecuteError::Source { path: one, what: other }
+            | ExecuteError::DeviceLost { device: one, why: other }
+            | ExecuteError::Barrier { kernel: one, barrier: other, .. } => [one, other].into_iter().for_each(clip),
+            ExecuteError::Forbidden { path, root } => [path].into_iter().chain(root).for_each(clip),
+            ExecuteError::Internal { what } => clip(what),
+            ExecuteError::Deadline { .. }
+            | ExecuteError::Cancelled
+            | ExecuteError::KernelMissing(_)
+            | ExecuteError::Memory { .. } => {}
+        }
+        self
+    }
+}
+
+fn clip(text: &mut String) {
+    if text.len() > ERROR_TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+        text.push_str(" ...");
+    }
+}
+
 impl From<OutOfMemory> for ExecuteError {
     fn from(error: OutOfMemory) -> ExecuteError {
         ExecuteError::Memory { bytes: error.bytes }

@@ -10,10 +10,14 @@
 //! This crate knows nothing of arrays as users see them, of how plans are made, or of clients.
 
 pub mod agent;
+#[cfg(test)]
+mod allocated;
 pub mod block;
 pub mod cpu;
 pub mod dtype;
 pub mod executor;
+#[cfg(test)]
+mod fuzz;
 pub mod gpu;
 pub mod grid;
 pub mod ids;

@@ -419,7 +419,7 @@ impl<B: Payload> Agent<B> {
             (Some(Task::Running { work }), Err(error)) => {
                 self.store.release(work.reserved);
                 let BlockId { array, index: block } = work.block;
-                let attempt = work.attempt.unwrap_or(0);
+                let (attempt, error) = (work.attempt.unwrap_or(0), error.clipped());
                 self.actions.push_back(Action::Out(Outward::Send(FromWorker::Failed { array, block, attempt, error })));
             }
             (Some(Task::Stopping { reserved }), _) => self.store.release(reserved),

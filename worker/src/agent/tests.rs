@@ -1,5 +1,7 @@
 //! One agent, spoken to by hand.
 
+mod hostile;
+
 use super::*;
 use crate::block::Item;
 use crate::dtype::{DType, Scalar};

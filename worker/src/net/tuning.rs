@@ -113,3 +113,26 @@ fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     tracing::debug!(%address, granted, wanted = SOCKET_BYTES, "socket buffers");
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sockets_have_the_largest_buffers_that_the_system_grants() {
+        let granted = |limit: &str| {
+            let text = std::fs::read_to_string(format!("/proc/sys/net/core/{limit}")).unwrap();
+            // Linux doubles what it is asked for, and says so.
+            2 * SOCKET_BYTES.min(text.trim().parse().unwrap())
+        };
+        for address in [None, Some((Ipv4Addr::LOCALHOST, 0).into())] {
+            let socket = socket(address).unwrap();
+            let socket = SockRef::from(&socket);
+            assert_eq!(socket.recv_buffer_size().unwrap(), granted("rmem_max"));
+            assert_eq!(socket.send_buffer_size().unwrap(), granted("wmem_max"));
+        }
+    }
+}

@@ -22,7 +22,7 @@ use crate::net::{
     Bulk, BulkOptions, Control, Dialer, Fetched, NetError, PACKET_BYTES_LOOPBACK, PACKET_BYTES_MAX, Question, Received,
     Reply, address_towards,
 };
-use crate::wire::{Register, ToScheduler, ToWorker};
+use crate::wire::{FromWorker, Register, ToScheduler, ToWorker};
 
 /// What is expected of a fetch over QUIC, at ordinary packets. A hint for placement.
 const FETCH_BYTES_PER_SECOND: u64 = 400 << 20;
@@ -198,6 +198,14 @@ impl Registered {
         })
     }
 
+    /// A connection that has ended says so itself. What it cannot carry, the scheduler would wait for in vain.
+    fn say(&mut self, message: FromWorker) {
+        if let Err(error @ NetError::Wire(_)) = self.control.send(&ToScheduler::Worker(message)) {
+            tracing::error!(%error, "the scheduler cannot be told");
+            self.end::<()>(End::Broken);
+        }
+    }
+
     /// The first reason counts.
     fn end<T>(&mut self, end: End) -> Option<T> {
         self.end.get_or_insert(end);
@@ -219,8 +227,7 @@ impl Registered {
 
     fn carry(&mut self, outward: Outward<Block>) {
         match outward {
-            // A connection that has ended says so itself.
-            Outward::Send(message) => drop(self.control.send(&ToScheduler::Worker(message))),
+            Outward::Send(message) => self.say(message),
             Outward::Peer { worker, address } => self.bulk.meet(worker, address),
             Outward::PeerGone { worker } => self.bulk.forget(worker),
             Outward::Fetch { fetch, holder, parcel, field, region } => {

@@ -82,6 +82,12 @@ impl RemoteWorker {
         Ok(RemoteWorker { options, dialer: Dialer::new()?, stop, begun: Instant::now() })
     }
 
+    /// One that reaches its scheduler by this dialer.
+    #[cfg(test)]
+    pub(crate) fn with_dialer(options: RemoteOptions, dialer: Dialer, stop: Stop) -> RemoteWorker {
+        RemoteWorker { options, dialer, stop, begun: Instant::now() }
+    }
+
     /// Serves until it is told to end, by the scheduler or by its stop.
     ///
     /// # Errors

@@ -181,3 +181,53 @@ fn operand(part: Part<Block>) -> Operand {
     let region = part.region.unwrap_or_else(|| Region::whole(&part.data.shape));
     Operand { data: part.data, region }
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::dtype::DType;
+    use crate::fuzz::try_decoder;
+    use crate::ids::KernelHash;
+    use crate::kernel::KernelKind;
+    use crate::wire::encode;
+
+    /// A kernel of every kind, as it travels.
+    fn sources() -> Vec<Vec<u8>> {
+        let kernel = |kind, text: &str, entry: Option<&str>, t| {
+            let entry = entry.map(str::to_owned);
+            encode(&KernelSource { kind, text: text.to_owned(), entry, t }).unwrap()
+        };
+        let sum = "fn identity() -> f64 { return 0lf; } fn lift(x: f64) -> f64 { return x; }
+            fn combine(a: f64, b: f64) -> f64 { return a + b; } fn finish(a: f64) -> f64 { return a; }";
+        let copy = "@group(0) @binding(0) var<storage, read> x: array<f32>;
+            @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+            @compute @workgroup_size(64) fn f(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = x[id.x]; }";
+        vec![
+            kernel(KernelKind::Element, "fn f(x: T) -> T { return 2*x*x + 3*x + 1; }", None, Some(DType::I64)),
+            kernel(
+                KernelKind::Element,
+                "fn f(x: f32) -> f32 { return x; } fn g() -> i32 { return 1; }",
+                Some("g"),
+                None,
+            ),
+            kernel(KernelKind::Reduction, sum, None, None),
+            kernel(KernelKind::Block, copy, None, None),
+        ]
+    }
+
+    #[test]
+    fn whatever_is_sent_as_a_kernel_is_compiled_or_refused() {
+        try_decoder("src/serve/corpus/kernel-source", sources(), |bytes| {
+            let kernel = KernelBytes { hash: KernelHash(Sha256::digest(bytes).into()), source: bytes.into() };
+            Some(encode(compiled(&kernel).ok()?.source()).unwrap().len())
+        });
+    }
+
+    #[test]
+    fn a_kernel_of_another_name_is_refused() {
+        let kernel = KernelBytes { hash: KernelHash([0; 32]), source: sources()[0].as_slice().into() };
+        assert_eq!(compiled(&kernel).err().as_deref(), Some("its text has another hash than its name"));
+    }
+}

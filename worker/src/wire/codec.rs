@@ -6,6 +6,10 @@ use serde::de::DeserializeOwned;
 /// The longest message. A plan is the largest, with the literals inside it; all others are split to stay far below.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// The longest message of a worker to the scheduler, which keeps what many of them say. A report of completions has some
+/// 80 KiB at most, and every text in the others is cut to a few.
+pub const WORKER_MESSAGE_BYTES_MAX: usize = 256 << 10;
+
 /// The bytes of a message's length.
 pub const LENGTH_BYTES: usize = 4;
 

@@ -28,7 +28,7 @@ pub enum DeviceClass {
 /// The first thing a worker says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Register {
-    /// What people call it; empty inside one process. Nothing hangs on it.
+    /// What people call it; empty inside one process. Nothing hangs on it. It may be any text, and is shown escaped.
     pub name: String,
     /// Tasks it runs at once; at least 1.
     pub slots: u32,
@@ -50,7 +50,23 @@ pub struct Register {
     pub fetch_bytes_per_second: u64,
 }
 
+/// The longest name of a worker, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// The longest of the other texts that a worker says of itself: of makes, drivers and hosts.
+const REGISTER_TEXT_BYTES_MAX: usize = 1024;
+
 impl Register {
+    /// Whether its texts are short enough to be told to everyone, again and again.
+    pub fn is_short(&self) -> bool {
+        let class = match &self.class {
+            DeviceClass::Cpu => "",
+            DeviceClass::Gpu(class) => class,
+        };
+        let others = [&self.executor, &self.address, class];
+        self.name.len() <= NAME_BYTES_MAX && others.iter().all(|text| text.len() <= REGISTER_TEXT_BYTES_MAX)
+    }
+
     /// A worker on the CPU, in the process of its peers.
     pub fn of_cpu(executor: &str, slots: u32, memory_bytes: u64) -> Register {
         Register {

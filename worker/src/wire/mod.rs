@@ -15,8 +15,8 @@ pub mod plan;
 
 pub use codec::{WireError, decode, encode};
 pub use message::{
-    BulkTraffic, DeviceClass, FETCH_BYTES_PER_SECOND, FetchError, FromWorker, Register, Run, ToScheduler, ToWorker,
-    Whereabouts,
+    BulkTraffic, DeviceClass, FETCH_BYTES_PER_SECOND, FetchError, FromWorker, NAME_BYTES_MAX, Register, Run,
+    ToScheduler, ToWorker, Whereabouts,
 };
 pub use peer::{BlockHeader, Parcel, PeerReply, PeerRequest, RequestId};
 pub use plan::{KernelBytes, Plan};

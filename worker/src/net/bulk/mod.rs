@@ -39,8 +39,8 @@ use crate::ids::WorkerId;
 use crate::shape::Region;
 use crate::wire::{BulkTraffic, FetchError, Parcel};
 
-/// A stream on which nothing moves for this long is given up.
-pub const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// A stream on which nothing moves for this long is given up. Tests do not wait as long.
+pub const STALL_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
 /// How long a request may take to be read, once its stream is open.
 const REQUEST_LIMIT: Duration = HANDSHAKE_LIMIT;
 /// The longest request or reply, without its raw bytes: of a thousand blocks, whose lengths are short as they are small.
@@ -280,6 +280,12 @@ impl Bulk {
                 }
             }
         });
+    }
+
+    /// Who it dials as.
+    #[cfg(test)]
+    pub(super) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&lock(&self.peers.identity))
     }
 
     #[cfg(test)]

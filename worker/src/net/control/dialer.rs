@@ -13,7 +13,7 @@ use crate::net::bulk::Bulk;
 use crate::net::endpoint::{Endpoint, dial, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::greet;
-use crate::net::identity::{CertificateRequest, Expected, Identity, Party, PeerVerifier, Role, Token};
+use crate::net::identity::{CertificateRequest, Expected, Identity, Party, PeerVerifier, RENEWED_AFTER, Role, Token};
 use crate::net::join::{JOIN_BYTES_MAX, join, now};
 use crate::net::tls::{self, Purpose};
 use crate::net::{HANDSHAKE_LIMIT, PACKET_BYTES_ETHERNET, SERVER_NAME, frame, tuning};
@@ -27,6 +27,8 @@ pub(in crate::net) const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 /// Dials the scheduler. Its methods wait, and so must not be called on the network's own threads (they panic there).
 pub struct Dialer {
     endpoint: Endpoint,
+    /// How long after it was given an identity it renews it.
+    renewed_after: Duration,
 }
 
 impl Dialer {
@@ -36,7 +38,14 @@ impl Dialer {
     /// If the system has none.
     pub fn new() -> Result<Dialer, NetError> {
         let config = tuning::endpoint(PACKET_BYTES_ETHERNET);
-        Ok(Dialer { endpoint: Endpoint::new("net-control", 1, None, config, None)? })
+        let endpoint = Endpoint::new("net-control", 1, None, config, None)?;
+        Ok(Dialer { endpoint, renewed_after: RENEWED_AFTER })
+    }
+
+    /// One that renews its identities so soon.
+    #[cfg(test)]
+    pub(in crate::net) fn renewing_after(renewed_after: Duration) -> Dialer {
+        Dialer { renewed_after, ..Dialer::new().unwrap() }
     }
 
     /// Shows that we have a token, and gets an identity for it.
@@ -50,7 +59,7 @@ impl Dialer {
             let config = config(tls::client(None, verifier(), Purpose::Join)?);
             self.dial(scheduler, config, async |connection| join(&connection, token, role).await).await
         });
-        joined.map_err(|error| match error {
+        joined.map(|identity| identity.renewed_after(self.renewed_after)).map_err(|error| match error {
             NetError::Refuses(Refusal::Stranger) => NetError::WrongToken,
             other => other,
         })
@@ -66,8 +75,8 @@ impl Dialer {
             let config = config(tls::client(Some(identity), verifier, Purpose::Control)?);
             let greeted = async |connection: Connection| Ok((greet(&connection).await?, connection));
             let (streams, connection) = self.dial(scheduler, config, greeted).await?;
-            let (party, ground) = (Party::SCHEDULER, Ground::of(&self.endpoint));
-            Ok(Session { party, connection, streams, ground, authority: None })
+            let (ours, party, ground) = (identity.party().role, Party::SCHEDULER, Ground::of(&self.endpoint));
+            Ok(Session { ours, party, connection, streams, ground, authority: None })
         })
     }
 
@@ -143,7 +152,8 @@ async fn renewed(connection: &Connection, identity: &Identity) -> Result<Identit
     frame::write(&mut send, &asked.der().to_vec()).await?;
     let certificate: Vec<u8> = frame::read(&mut receive, JOIN_BYTES_MAX).await?;
     let (certificate, role) = (CertificateDer::from(certificate), identity.party().role);
-    Ok(asked.answered(certificate, identity.issuer(), identity.authority(), role, now())?)
+    let next = asked.answered(certificate, identity.issuer(), identity.authority(), role, now())?;
+    Ok(identity.followed_by(next))
 }
 
 fn config(crypto: quinn::crypto::rustls::QuicClientConfig) -> ClientConfig {

@@ -29,9 +29,10 @@ use server::renew_theirs;
 use super::endpoint::{Endpoint, LastWords, Leaving};
 use super::error::{NetError, Refusal, goodbye};
 use super::frame;
-use super::identity::{Authority, Party};
+use super::identity::{Authority, Party, Role};
 use super::traffic::Traffic;
-use crate::wire::codec::{MESSAGE_BYTES_MAX, write_frame};
+use crate::wire::WireError;
+use crate::wire::codec::{LENGTH_BYTES, MESSAGE_BYTES_MAX, WORKER_MESSAGE_BYTES_MAX, write_frame};
 
 /// What waits to be read by the other side at most: a few of the longest messages.
 const OUTBOX_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
@@ -39,8 +40,18 @@ const OUTBOX_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 /// How long the other side may take to take the last words.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// The longest message of a party of this role: a client's has a plan in it, and the scheduler's a stage of one.
+const fn message_bytes_max(speaker: Role) -> usize {
+    match speaker {
+        Role::Worker => WORKER_MESSAGE_BYTES_MAX,
+        Role::Client | Role::Scheduler => MESSAGE_BYTES_MAX,
+    }
+}
+
 /// A connection whose other side is known, and has not been spoken with. Dropped, it is closed.
 pub struct Session {
+    /// What this side is.
+    ours: Role,
     party: Party,
     connection: Connection,
     streams: (SendStream, RecvStream),
@@ -94,15 +105,16 @@ impl Session {
         Out: Serialize,
         In: DeserializeOwned + Send + 'static,
     {
-        let Session { party, connection, streams: (send, stream), ground, authority } = self;
+        let Session { ours, party, connection, streams: (send, stream), ground, authority } = self;
         let Ground { runtime, last_words } = ground;
         if let Some(authority) = authority {
             runtime.spawn(renew_theirs(connection.clone(), authority, party));
         }
-        let line = Arc::new(Line { connection, outbox: Mutex::default(), more: Notify::new(), last_words });
+        let (outbox, more, message_bytes_max) = (Mutex::default(), Notify::new(), message_bytes_max(ours));
+        let line = Arc::new(Line { connection, message_bytes_max, outbox, more, last_words });
         runtime.spawn(write_all(Arc::clone(&line), send));
         let ear = Ear { receive, end: NetError::Closed, hears: PhantomData };
-        runtime.spawn(read_all(Arc::clone(&line), stream, ear));
+        runtime.spawn(read_all(Arc::clone(&line), party.role, stream, ear));
         Control { speaker: Arc::new(Speaker { party, line }), says: PhantomData }
     }
 }
@@ -133,7 +145,8 @@ impl<Out: Serialize> Control<Out> {
             return Err(end.clone());
         }
         let before = outbox.bytes.len();
-        if let Err(error) = write_frame(message, &mut outbox.bytes) {
+        let written = write_frame(message, &mut outbox.bytes);
+        if let Err(error) = written.and_then(|()| line.capped(outbox.bytes.len() - before - LENGTH_BYTES)) {
             outbox.bytes.truncate(before);
             return Err(error.into());
         }
@@ -185,6 +198,8 @@ impl Drop for Speaker {
 /// What the speaker, the writer and the reader share.
 struct Line {
     connection: Connection,
+    /// The longest that is said here.
+    message_bytes_max: usize,
     outbox: Mutex<Outbox>,
     /// Something was put into the outbox, or it ended.
     more: Notify,
@@ -205,6 +220,15 @@ impl Line {
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         // Whoever holds the lock leaves whole messages behind.
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the other side would not take is not said.
+    fn capped(&self, bytes: usize) -> Result<(), WireError> {
+        let bytes_max = self.message_bytes_max;
+        match bytes > bytes_max {
+            true => Err(WireError::TooLong { bytes: bytes as u64, bytes_max: bytes_max as u64 }),
+            false => Ok(()),
+        }
     }
 
     /// Takes nothing more. What was taken still leaves.
@@ -281,11 +305,12 @@ impl<In, F: FnMut(Received<In>)> Drop for Ear<In, F> {
 /// Reads messages until there are none.
 async fn read_all<In: DeserializeOwned>(
     line: Arc<Line>,
+    speaker: Role,
     mut stream: RecvStream,
     mut ear: Ear<In, impl FnMut(Received<In>) + Send>,
 ) {
     let error = loop {
-        match frame::read_next(&mut stream, MESSAGE_BYTES_MAX).await {
+        match frame::read_next(&mut stream, message_bytes_max(speaker)).await {
             Ok(Some(message)) => (ear.receive)(Received::Message(message)),
             Ok(None) => break NetError::Closed,
             Err(error) => break error,

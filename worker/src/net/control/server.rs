@@ -14,7 +14,7 @@ use crate::net::endpoint::{Endpoint, listen, within};
 use crate::net::error::{NetError, Refusal};
 use crate::net::hello::welcome;
 use crate::net::identity::{
-    Authority, CERTIFICATE_LIFETIME, CertificateError, Expected, IdentityError, Party, PeerVerifier, party_of,
+    Authority, CERTIFICATE_LIFETIME, CertificateError, Expected, IdentityError, Party, PeerVerifier, Role, party_of,
 };
 use crate::net::join::{JOIN_BYTES_MAX, admit, now};
 use crate::net::tls::{self, Purpose};
@@ -77,7 +77,7 @@ fn config(authority: &Authority) -> Result<quinn::ServerConfig, NetError> {
 /// The scheduler's own certificate is renewed at half its life, too.
 async fn renew_own(endpoint: quinn::Endpoint, authority: Arc<Authority>) {
     loop {
-        tokio::time::sleep(CERTIFICATE_LIFETIME / 2).await;
+        tokio::time::sleep(authority.renewed_after()).await;
         match config(&authority) {
             Ok(config) => endpoint.set_server_config(Some(config)),
             Err(error) => tracing::error!(%error, "the scheduler's own certificate could not be renewed"),
@@ -99,7 +99,7 @@ async fn establish(
     let party = party_at(&connection)?;
     let streams = welcome(&connection).await?;
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(2));
-    Ok(Some(Session { party, connection, streams, ground, authority: Some(authority) }))
+    Ok(Some(Session { ours: Role::Scheduler, party, connection, streams, ground, authority: Some(authority) }))
 }
 
 /// Who the other side is. Its certificate was verified, if it showed one.

@@ -14,7 +14,8 @@ use super::certificate::{CertificateRequest, Identity};
 use super::token::Secret;
 use super::verify::{key_hash, verify};
 use super::{
-    AuthorityHash, CERTIFICATE_LIFETIME, CLOCK_SKEW_MAX, CertificateError, Expected, IdentityError, Party, Role, Token,
+    AuthorityHash, CERTIFICATE_LIFETIME, CLOCK_SKEW_MAX, CertificateError, Expected, IdentityError, Party,
+    RENEWED_AFTER, Role, Token,
 };
 
 /// Signs the certificates of one cluster.
@@ -25,6 +26,8 @@ pub struct Authority {
     next_id: AtomicU64,
     /// What clients' ids begin with.
     clients: u64,
+    /// How long after they were made the certificates of its own process are renewed.
+    renewed_after: Duration,
 }
 
 impl Authority {
@@ -42,7 +45,17 @@ impl Authority {
         let hash = key_hash(issuer.as_ref().der())?;
         let secret = Secret::random().ok_or_else(|| IdentityError::Key("no randomness".to_owned()))?;
         let clients = u64::from(u32::from_le_bytes([hash.0[0], hash.0[1], hash.0[2], hash.0[3]])) << 32;
-        Ok(Authority { issuer, hash, secret, next_id: AtomicU64::new(1), clients })
+        Ok(Authority { issuer, hash, secret, next_id: AtomicU64::new(1), clients, renewed_after: RENEWED_AFTER })
+    }
+
+    /// One whose process renews its certificates so soon.
+    #[cfg(test)]
+    pub(in crate::net) fn renewing_after(renewed_after: Duration) -> Authority {
+        Authority { renewed_after, ..Authority::new().unwrap() }
+    }
+
+    pub(in crate::net) fn renewed_after(&self) -> Duration {
+        self.renewed_after
     }
 
     /// What lets others join.
@@ -65,7 +78,8 @@ impl Authority {
     pub fn identity(&self, party: Party, now: Duration) -> Result<Identity, IdentityError> {
         let request = CertificateRequest::new()?;
         let certificate = self.sign(request.der(), party, now)?;
-        Ok(request.granted(certificate, self.certificate(), self.hash, party, now))
+        let identity = request.granted(certificate, self.certificate(), self.hash, party, now);
+        Ok(identity.renewed_after(self.renewed_after))
     }
 
     /// A party that never was before. A client names its arrays after itself, and one program may be a client of

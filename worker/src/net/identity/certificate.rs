@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::verify::{party_of, verify};
-use super::{AuthorityHash, CERTIFICATE_LIFETIME, CertificateError, Expected, IdentityError, Party, Role};
+use super::{AuthorityHash, CertificateError, Expected, IdentityError, Party, RENEWED_AFTER, Role};
 
 /// A new key, and a request to certify it. The key never leaves the process.
 pub struct CertificateRequest {
@@ -69,7 +69,7 @@ impl CertificateRequest {
         now: Duration,
     ) -> Identity {
         let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
-        Identity { party, authority, chain: [certificate, issuer], key, granted: now }
+        Identity { party, authority, chain: [certificate, issuer], key, granted: now, renewed_after: RENEWED_AFTER }
     }
 }
 
@@ -81,6 +81,8 @@ pub struct Identity {
     chain: [CertificateDer<'static>; 2],
     key: PrivatePkcs8KeyDer<'static>,
     granted: Duration,
+    /// How long after that it is to be renewed.
+    renewed_after: Duration,
 }
 
 impl Identity {
@@ -96,7 +98,17 @@ impl Identity {
 
     /// From when on (since the Unix epoch, by the clock of this process) it should be renewed: at half its life.
     pub fn renewal_due(&self) -> Duration {
-        self.granted + CERTIFICATE_LIFETIME / 2
+        self.granted + self.renewed_after
+    }
+
+    /// The same, to be renewed so long after it was made; then the next one is, too.
+    pub(in crate::net) fn renewed_after(self, renewed_after: Duration) -> Identity {
+        Identity { renewed_after, ..self }
+    }
+
+    /// One that is renewed as this one is.
+    pub(in crate::net) fn followed_by(&self, next: Identity) -> Identity {
+        next.renewed_after(self.renewed_after)
     }
 
     pub(in crate::net) fn chain(&self) -> Vec<CertificateDer<'static>> {

@@ -30,6 +30,9 @@ pub(super) use verify::{PeerVerifier, party_of, provider};
 /// How long a certificate is good for.
 pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long after it was made a certificate is renewed.
+pub(super) const RENEWED_AFTER: Duration = CERTIFICATE_LIFETIME.checked_div(2).expect("two is not zero");
+
 /// How far two clocks of a cluster may be apart: certificates are in force this much before they are made.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
 

@@ -1,10 +1,12 @@
 //! Messages between the scheduler and a worker.
 
 use super::*;
+use crate::executor::ExecuteError;
 use crate::ids::{ArrayId, ClientId, WorkerId};
 use crate::intervals::Interval;
 use crate::net::hello::greet;
-use crate::wire::{FromWorker, ToWorker};
+use crate::wire::codec::{MESSAGE_BYTES_MAX, WORKER_MESSAGE_BYTES_MAX};
+use crate::wire::{DeviceClass, FromWorker, Register, ToScheduler, ToWorker, WireError, encode};
 
 fn done(number: u64) -> FromWorker {
     let array = ArrayId { client: ClientId(1), sequence: 2 };
@@ -58,13 +60,68 @@ fn messages_arrive_in_order_and_the_last_words_too() {
 fn a_large_message_passes_and_one_too_large_is_refused_where_it_is_said() {
     let door = Door::open();
     let (_dialer, _, session, accepted) = connected(&door, &door.address());
-    let (hear, heard) = ear::<Vec<u8>>();
-    let worker = session.start::<Vec<u8>, Vec<u8>>(|_| {});
-    let _scheduler = accepted.start::<Vec<u8>, Vec<u8>>(hear);
-    let large: Vec<u8> = (0..5u32 << 20).map(|at| (at % 251) as u8).collect();
-    assert!(matches!(worker.send(&vec![0; 65 << 20]), Err(NetError::Wire(_))));
-    worker.send(&large).unwrap();
-    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Message(large)));
+    let (hear_scheduler, from_scheduler) = ear::<String>();
+    let (hear_worker, from_worker) = ear::<String>();
+    let worker = session.start::<String, String>(hear_scheduler);
+    let scheduler = accepted.start::<String, String>(hear_worker);
+    let check = |speaker: &Control<String>, heard: &mpsc::Receiver<Received<String>>, bytes_max: usize| {
+        // A text's length takes four bytes and three.
+        let longest = "x".repeat(bytes_max - if bytes_max == MESSAGE_BYTES_MAX { 4 } else { 3 });
+        let too_long = WireError::TooLong { bytes: bytes_max as u64 + 1, bytes_max: bytes_max as u64 };
+        assert_eq!(speaker.send(&format!("{longest}x")), Err(too_long.into()));
+        speaker.send(&longest).unwrap();
+        assert!(heard.recv_timeout(PATIENCE) == Ok(Received::Message(longest)));
+    };
+    check(&worker, &from_worker, WORKER_MESSAGE_BYTES_MAX);
+    check(&scheduler, &from_scheduler, MESSAGE_BYTES_MAX);
+}
+
+/// What an honest worker says at most is far from what is taken.
+#[test]
+fn no_worker_has_to_say_more_than_it_may() {
+    let array = ArrayId { client: ClientId(u64::MAX), sequence: u64::MAX };
+    let blocks = vec![Interval { start: u64::MAX - 1, end: u64::MAX }; 4096];
+    let done = FromWorker::Done { array, blocks, bytes: u64::MAX, busy: Duration::MAX };
+    let path = "\u{10ffff}".repeat(crate::executor::ERROR_TEXT_BYTES_MAX);
+    let error = ExecuteError::Source { path: path.clone(), what: path }.clipped();
+    assert!(error.to_string().contains(" ..."));
+    let failed = FromWorker::Failed { array, block: u64::MAX, attempt: u32::MAX, error };
+    let long = |bytes| "x".repeat(bytes);
+    let register = Register {
+        name: long(256),
+        class: DeviceClass::Gpu(long(1024)),
+        address: long(1024),
+        ..Register::of_cpu(&long(1024), u32::MAX, u64::MAX)
+    };
+    assert!(register.is_short());
+    for message in [ToScheduler::Worker(done), ToScheduler::Worker(failed), ToScheduler::Register(register)] {
+        let bytes = encode(&message).unwrap().len();
+        assert!(bytes <= WORKER_MESSAGE_BYTES_MAX / 2, "{bytes}");
+    }
+}
+
+#[test]
+fn who_leaves_too_much_unread_is_given_up() {
+    let (door, rogue) = (Door::open(), Rogue::new());
+    let connection = rogue.knock(&door, Some(&door.worker()), Purpose::Control);
+    let _streams = rogue.does(greet(&connection)).unwrap();
+    let (hear, heard) = ear::<String>();
+    let scheduler = door.sessions.recv_timeout(PATIENCE).unwrap().start::<String, String>(hear);
+    let text = "x".repeat(MESSAGE_BYTES_MAX / 2);
+    let mut kept = 0;
+    let refused = loop {
+        match scheduler.send(&text) {
+            Ok(()) => kept += text.len(),
+            Err(error) => break error,
+        }
+        // What is being written is kept as well, once.
+        assert!(kept <= 5 * MESSAGE_BYTES_MAX, "{kept} bytes are kept for one that reads nothing");
+    };
+    assert!(matches!(refused, NetError::Overrun { .. }), "{refused}");
+    assert!(kept > MESSAGE_BYTES_MAX, "a few of the longest messages may wait");
+    assert_eq!(scheduler.send(&String::new()), Err(refused.clone()));
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Closed(refused)));
+    assert_eq!(rogue.end(&connection), NetError::Refused(Refusal::Slow));
 }
 
 #[test]

@@ -1,12 +1,4 @@
-//! Every decoder against what no one should send: messages of the corpus with bytes changed, cut, doubled and added,
-//! and bytes of chance alone, for a second each from one seed. Nothing panics, and nothing grows: what a decoder makes
-//! of bytes is never more than they were.
-//!
-//! The corpus (`corpus/<decoder>/`) also holds what was refused once; a file that decodes must go on decoding, for it
-//! is what another process of this version says. `GRIDLOOM_WRITE_CORPUS=1` writes its first entries anew.
-
-use std::fs;
-use std::path::PathBuf;
+//! Every decoder against what no one should send: see [`fuzz`].
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,11 +7,18 @@ use super::super::identity::{CertificateRequest, Token};
 use super::super::join::{JoinReply, JoinRequest};
 use super::*;
 use crate::block::Item;
-use crate::dtype::DType;
+use crate::dtype::{DType, Scalar};
 use crate::executor::ExecuteError;
+use crate::fuzz;
+use crate::grid::Grid;
 use crate::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
 use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
+use crate::stage::{
+    BlockCall, Body, ChunkStep, Distribution, Fold, Leaf, Map, NpyFile, Piece, Program, Random, ReduceOp, Reduction,
+    Relabel, Source, Stage, Step, Stored, Value,
+};
+use crate::view::{AxisRead, View};
 use crate::wire::codec::frame_length;
 use crate::wire::peer::PARCEL_BYTES_MAX;
 use crate::wire::{
@@ -27,76 +26,10 @@ use crate::wire::{
     Register, RequestId, Run, ToScheduler, ToWorker, Whereabouts, decode, encode,
 };
 
-/// How long each decoder is tried.
-const TRIED: Duration = Duration::from_secs(1);
-
-/// SplitMix64: chance that is the same every time.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    /// Bytes of chance, or an entry with a few things done to it.
-    fn bytes(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
-        if self.below(8) == 0 {
-            let length = self.below(200);
-            return (0..length).map(|_| self.next() as u8).collect();
-        }
-        let mut bytes = corpus[self.below(corpus.len())].clone();
-        for _ in 0..1 + self.below(4) {
-            let at = self.below(bytes.len());
-            match self.below(6) {
-                0 => bytes.truncate(at),
-                1 => bytes.insert(at.min(bytes.len()), self.next() as u8),
-                2 => bytes.extend_from_within(at.min(bytes.len())..),
-                // The longest varint: lengths and numbers beyond all bounds.
-                3 if !bytes.is_empty() => drop(bytes.splice(at..=at, [0xff; 9].into_iter().chain([1]))),
-                4 if !bytes.is_empty() => bytes[at] ^= 1 << self.below(8),
-                _ if !bytes.is_empty() => bytes[at] = self.next() as u8,
-                _ => {}
-            }
-        }
-        bytes
-    }
-}
-
-/// Tries a decoder that says how many bytes what it made would take again.
+/// Tries a decoder whose corpus is beside this file.
 #[track_caller]
 fn try_decoder(name: &str, first: Vec<Vec<u8>>, decoder: impl Fn(&[u8]) -> Option<usize>) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/net/tests/corpus").join(name);
-    if std::env::var_os("GRIDLOOM_WRITE_CORPUS").is_some() {
-        fs::create_dir_all(&folder).unwrap();
-        for (at, entry) in first.iter().enumerate() {
-            fs::write(folder.join(format!("good-{at}")), entry).unwrap();
-        }
-    }
-    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let mut corpus = first;
-    for file in files {
-        let bytes = fs::read(&file).unwrap();
-        let is_good = file.file_name().unwrap().to_string_lossy().starts_with("good");
-        assert_eq!(decoder(&bytes).is_some(), is_good, "{}", file.display());
-        corpus.push(bytes);
-    }
-    let (mut chance, begun, mut tries) = (Chance(7), Instant::now(), 0u64);
-    while begun.elapsed() < TRIED {
-        let bytes = chance.bytes(&corpus);
-        if let Some(made) = decoder(&bytes) {
-            assert!(made <= bytes.len(), "{name}: {made} bytes of {bytes:?}");
-        }
-        tries += 1;
-    }
-    assert!(tries > 100, "{name}: {tries} tries");
+    fuzz::try_decoder(&format!("src/net/tests/corpus/{name}"), first, decoder);
 }
 
 /// A message's decoder.
@@ -130,6 +63,69 @@ fn small() -> BlockHeader {
     BlockHeader { item: Item::Value(DType::I64), shape: [1].into_iter().collect() }
 }
 
+/// A stage of every kind. The first reads from every source, by every kind of view, and reduces what a program makes.
+fn stages() -> Vec<Arc<Stage>> {
+    let shape: Shape = [60, 70].into_iter().collect();
+    let grid = Grid::regular(&shape, &[7, 9]);
+    let map = map(&shape, &grid);
+    let reduction = Reduction { op: ReduceOp::User(KernelHash([8; 32])), inputs: vec![DType::I32, DType::F64] };
+    let fold = Fold { input: array(), reduction, kept: grid.clone(), count: 70_000, fan_in: 64, finish: true };
+    let inputs = Map { reduce: None, ..map.clone() };
+    let bodies = [
+        Body::Map(map),
+        Body::Fold(fold),
+        Body::Relabel(Relabel { input: array(), field: 1, grid: grid.clone() }),
+        Body::Block(BlockCall { inputs, kernel: KernelHash([9; 32]), output: grid }),
+    ];
+    let outputs = vec![Item::Value(DType::Bool), Item::Partial { bytes: 24 }];
+    let stage =
+        |body| Stage { array: array(), body, outputs: outputs.clone(), bytes_output: 8 << 20, bytes_peak: 1 << 30 };
+    bodies.map(|body| Arc::new(stage(body))).into()
+}
+
+fn map(shape: &Shape, grid: &Grid) -> Map {
+    let npy = NpyFile {
+        path: "/data/x.npy".into(),
+        bytes: 16_928,
+        mtime_ns: -1,
+        header: [7; 32],
+        offset: 128,
+        stored: Stored::I16,
+        big_endian: true,
+        shape: shape.clone(),
+        fortran: true,
+    };
+    let random = Random {
+        distribution: Distribution::Normal,
+        dtype: DType::F64,
+        shape: shape.clone(),
+        seed: u64::MAX,
+        stream: 2,
+    };
+    let (start, step, shape_of) = (Scalar::I64(-3), Scalar::I64(i64::MIN), || shape.clone());
+    let sources = [
+        Source::Array { array: array(), field: 2, grid: grid.clone() },
+        Source::Constant(Scalar::F32(0.5)),
+        Source::Iota { start, step, shape: shape_of() },
+        Source::Linspace { start: 0.0, stop: 1.0, step: 0.25, last: 4, shape: shape_of() },
+        Source::Random(random),
+        Source::Literal { shape: shape_of(), bytes: vec![1; 40].into() },
+        Source::Npy(npy),
+    ];
+    let axes = vec![AxisRead::Along { axis: 1, start: 69, step: -1 }, AxisRead::Fixed(3)];
+    let view = View { domain: Region::whole(shape), axes };
+    let leaf = |source| Leaf { dtype: DType::I64, pieces: vec![Piece { source, view: view.clone() }] };
+    let value = Value::Step { step: 0, field: 1 };
+    let step = Step { kernel: KernelHash([6; 32]), arguments: vec![Value::Leaf(0), value] };
+    let reduction = Reduction { op: ReduceOp::Var { ddof: 1.0 }, inputs: vec![DType::F32] };
+    Map {
+        grid: grid.clone(),
+        leaves: sources.map(leaf).into(),
+        program: Program { steps: vec![step], results: vec![value] },
+        reduce: Some(ChunkStep { reduction, axes: vec![false, true], finish: false }),
+    }
+}
+
 #[test]
 fn hello() {
     try_decoder("hello", encoded([Hello::ours()]), message::<Hello>);
@@ -157,8 +153,12 @@ fn to_worker() {
         ToWorker::Run(run),
         ToWorker::Free { array: array(), blocks: vec![Interval::one(1), Interval { start: 4, end: 40 }] },
         ToWorker::Close,
+        ToWorker::Keep { array: array(), blocks: Interval::one(7), fields: 2, bytes: 1 << 20, holder: worker },
+        ToWorker::Forget { array: array() },
+        ToWorker::ForgetClient { client: ClientId(3) },
     ];
-    try_decoder("to-worker", encoded(messages), message::<ToWorker>);
+    let stages = stages().into_iter().map(|stage| ToWorker::Stage { stage, depth: 3 });
+    try_decoder("to-worker", encoded(messages.into_iter().chain(stages)), message::<ToWorker>);
 }
 
 #[test]
@@ -172,11 +172,15 @@ fn from_worker() {
     try_decoder("register", encoded([ToScheduler::Register(register)]), message::<ToScheduler>);
     let busy = Duration::from_micros(1234);
     let error = ExecuteError::Source { path: "x.npy".to_owned(), what: "is gone".to_owned() };
+    let (kernel, barrier) = ("f".to_owned(), "workgroupBarrier".to_owned());
+    let barrier = ExecuteError::Barrier { kernel, barrier, line: 7, reached: 1, invocations: 64 };
     let messages = [
         FromWorker::Done { array: array(), blocks: vec![Interval::one(7)], bytes: 4096, busy },
         FromWorker::Failed { array: array(), block: 1, attempt: 2, error },
         FromWorker::FetchFailed { block: block(), input: block(), holder: None, error: FetchError::Missing },
         FromWorker::Leaving,
+        FromWorker::Refused { array: array(), blocks: vec![Interval { start: 3, end: 900 }], needs: 1 << 40, has: 7 },
+        FromWorker::Failed { array: array(), block: 70_000, attempt: 1, error: barrier },
     ];
     let bulk = ToScheduler::Bulk(BulkTraffic { bytes_sent: 1 << 40, ..BulkTraffic::default() });
     let messages = messages.map(ToScheduler::Worker).into_iter().chain([bulk]);
@@ -213,6 +217,7 @@ fn peer_reply() {
         PeerReply::Data { request, headers: vec![Some(header())] },
         PeerReply::Data { request, headers: vec![Some(small()), None, Some(small())] },
         PeerReply::Refused { request, needs: 1 << 40, has: 0 },
+        PeerReply::Stored { request },
     ];
     try_decoder("peer-reply", encoded(messages), message::<PeerReply>);
 }
@@ -220,8 +225,9 @@ fn peer_reply() {
 #[test]
 fn plan() {
     let kernel = KernelBytes { hash: KernelHash([1; 32]), source: vec![9; 20].into() };
-    let plan = Plan { kernels: vec![kernel], stages: Vec::new(), outputs: vec![array()] };
-    try_decoder("plan", encoded([plan]), message::<Plan>);
+    let empty = Plan { kernels: vec![kernel], stages: Vec::new(), outputs: vec![array()] };
+    let full = Plan { stages: stages(), ..empty.clone() };
+    try_decoder("plan", encoded([empty, full]), message::<Plan>);
 }
 
 /// The four bytes before a message.

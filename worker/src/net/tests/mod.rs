@@ -4,10 +4,12 @@ mod bulk;
 mod control;
 mod decoders;
 mod refusals;
+mod renewal;
+mod stalls;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use super::identity::{Authority, Expected, Identity, Party, PeerVerifier, Role};
 use super::join::now;
 use super::tls::{self, Purpose};
 use super::*;
+use crate::allocated::allocated;
 
 pub(super) const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -34,15 +37,34 @@ pub(super) struct Door {
     pub(super) authority: Arc<Authority>,
     pub(super) server: Server,
     pub(super) sessions: mpsc::Receiver<Session>,
+    /// What the door's thread had allocated when it last let somebody in.
+    allocated: Arc<AtomicU64>,
 }
 
 impl Door {
     pub(super) fn open() -> Door {
-        let authority = Arc::new(Authority::new().unwrap());
-        let (accept, sessions) = mpsc::channel();
-        let accept = move |session| drop(accept.send(session));
+        Door::of(Authority::new().unwrap())
+    }
+
+    pub(super) fn of(authority: Authority) -> Door {
+        let (authority, noted) = (Arc::new(authority), Arc::<AtomicU64>::default());
+        let ((accept, sessions), notes) = (mpsc::channel(), Arc::clone(&noted));
+        let accept = move |session| {
+            notes.store(allocated(), Ordering::SeqCst);
+            drop(accept.send(session));
+        };
         let server = Server::bind(ANY_PORT, Arc::clone(&authority), accept).unwrap();
-        Door { authority, server, sessions }
+        Door { authority, server, sessions, allocated: noted }
+    }
+
+    /// What its one thread has allocated so far, as it says when it lets the next one in.
+    pub(super) fn allocated(&self) -> u64 {
+        self.assert_unharmed();
+        self.allocated.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn client(&self) -> Identity {
+        self.authority.identity(self.authority.new_party(Role::Client), now()).unwrap()
     }
 
     pub(super) fn address(&self) -> String {
@@ -72,8 +94,13 @@ pub(super) struct Rogue {
 
 impl Rogue {
     pub(super) fn new() -> Rogue {
+        Rogue::at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// One that dials from this address.
+    pub(super) fn at(address: Ipv4Addr) -> Rogue {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let endpoint = runtime.block_on(async { quinn::Endpoint::client(ANY_PORT).unwrap() });
+        let endpoint = runtime.block_on(async { quinn::Endpoint::client((address, 0).into()).unwrap() });
         Rogue { runtime, endpoint }
     }
 

@@ -6,7 +6,8 @@ use super::super::hello::greet;
 use super::super::join::{JoinRequest, joiner_proof};
 use super::super::{frame, identity};
 use super::*;
-use crate::wire::{WireError, codec::MESSAGE_BYTES_MAX};
+use crate::wire::WireError;
+use crate::wire::codec::{MESSAGE_BYTES_MAX, WORKER_MESSAGE_BYTES_MAX};
 use identity::{CertificateRequest, Token};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -132,10 +133,30 @@ fn a_length_of_4_gib() {
             let (tell, told) = mpsc::channel();
             let session = door.sessions.recv_timeout(PATIENCE).unwrap();
             let _control = session.start::<u64, u64>(move |received| drop(tell.send(received)));
-            let length = WireError::TooLong { bytes: u32::MAX.into(), bytes_max: MESSAGE_BYTES_MAX as u64 };
+            let length = WireError::TooLong { bytes: u32::MAX.into(), bytes_max: WORKER_MESSAGE_BYTES_MAX as u64 };
             assert_eq!(told.recv_timeout(PATIENCE), Ok(Received::Closed(length.into())));
         }
         assert_eq!(rogue.end(&connection), too_long, "{purpose:?}");
+    }
+    door.assert_unharmed();
+}
+
+/// Only a client's messages may be long: they have plans in them.
+#[test]
+fn a_worker_that_says_as_much_as_a_client() {
+    let (door, rogue) = (Door::open(), Rogue::new());
+    let length = (WORKER_MESSAGE_BYTES_MAX as u32 + 1).to_le_bytes();
+    for (identity, is_refused) in [(door.worker(), true), (door.client(), false)] {
+        let connection = rogue.knock(&door, Some(&identity), Purpose::Control);
+        let mut streams = rogue.does(greet(&connection)).unwrap();
+        let (tell, told) = mpsc::channel();
+        let session = door.sessions.recv_timeout(PATIENCE).unwrap();
+        let _control = session.start::<u64, u64>(move |received| drop(tell.send(received)));
+        rogue.does(async { Ok(streams.0.write_all(&length).await?) }).unwrap();
+        match is_refused {
+            true => assert_eq!(rogue.end(&connection), NetError::Refused(Refusal::TooLong)),
+            false => assert!(told.recv_timeout(Duration::from_millis(200)).is_err(), "it waits for the rest"),
+        }
     }
     door.assert_unharmed();
 }
@@ -144,16 +165,45 @@ fn a_length_of_4_gib() {
 #[test]
 fn what_is_promised_takes_no_memory() {
     let (door, rogue) = (Door::open(), Rogue::new());
-    let connection = rogue.knock(&door, Some(&door.worker()), Purpose::Control);
+    let before = door.allocated();
+    let connection = rogue.knock(&door, Some(&door.client()), Purpose::Control);
     let mut streams = rogue.does(greet(&connection)).unwrap();
     let (tell, told) = mpsc::channel();
     let session = door.sessions.recv_timeout(PATIENCE).unwrap();
-    let _control = session.start::<u64, u64>(move |received| drop(tell.send(received)));
+    // Said on the door's own thread.
+    let _control = session.start::<u64, u64>(move |received| drop(tell.send((received, allocated()))));
     let length = (MESSAGE_BYTES_MAX as u32).to_le_bytes();
     rogue.does(async { Ok(streams.0.write_all(&[&length[..], &[0; 100]].concat()).await?) }).unwrap();
     assert!(told.recv_timeout(Duration::from_millis(200)).is_err(), "it waits for the rest");
     rogue.does(async { streams.0.finish().map_err(|_| NetError::Closed) }).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(Received::Closed(NetError::Truncated)));
+    let (received, after) = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(received, Received::Closed(NetError::Truncated));
+    assert!(after > before && after - before < 4 << 20, "{} bytes", after - before);
+}
+
+/// What a stranger may make the door allocate, all of it together and most of it soon given back: its handshake is the
+/// most of it.
+const BYTES_PER_STRANGER: u64 = 1 << 20;
+
+/// Some hundreds, from several addresses: they promise as much as may be, or say nothing, and stay.
+#[test]
+fn a_crowd_that_only_promises_takes_little_memory() {
+    const EACH: usize = 40;
+    let door = Door::open();
+    let (before, client) = (door.allocated(), door.client());
+    let rogues: Vec<Rogue> = (2..5).map(|last| Rogue::at(Ipv4Addr::new(127, 0, 0, last))).collect();
+    let length = (MESSAGE_BYTES_MAX as u32).to_le_bytes();
+    let mut kept = Vec::new();
+    for rogue in rogues.iter().flat_map(|rogue| [rogue; EACH]) {
+        let silent = rogue.knock(&door, None, Purpose::Join);
+        let speaks = rogue.knock(&door, Some(&client), Purpose::Control);
+        let mut streams = rogue.does(greet(&speaks)).unwrap();
+        let control = door.sessions.recv_timeout(PATIENCE).unwrap().start::<u64, u64>(|_| {});
+        rogue.does(async { Ok(streams.0.write_all(&[&length[..], &[0; 100]].concat()).await?) }).unwrap();
+        kept.push((silent, speaks, streams, control));
+    }
+    let bytes = (door.allocated() - before) / (2 * kept.len() as u64);
+    assert!(bytes < BYTES_PER_STRANGER, "{bytes} bytes for each of {}", 2 * kept.len());
 }
 
 /// Connections that say nothing, before and after they could show who they are, and datagrams that are no QUIC.
