@@ -198,7 +198,8 @@ impl Scheduler {
         let Some(recipe) = array.recipe.as_ref().filter(|_| known.stages.insert(id)) else { return };
         let new = recipe.kernels.iter().filter(|kernel| known.kernels.insert(kernel.hash));
         let mut messages: Vec<ToWorker> = new.map(|kernel| ToWorker::Kernel(kernel.clone())).collect();
-        messages.push(ToWorker::Stage { stage: recipe.relation.stage().clone(), depth: array.depth });
+        let is_result = array.pinned && array.blocks == 1;
+        messages.push(ToWorker::Stage { stage: recipe.relation.stage().clone(), depth: array.depth, is_result });
         messages.into_iter().for_each(|message| self.tell(worker, message));
     }
 

@@ -160,7 +160,7 @@ impl Scheduler {
                 self.forget(id);
             }
         }
-        made.iter().for_each(|&id| self.announce(id));
+        made.iter().for_each(|&id| self.announce(id, None));
     }
 
     /// Data that a client has put on workers. It is held where the client says, or it is lost.

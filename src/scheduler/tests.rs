@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gridloom_worker::block::{Block, SmallBlock};
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::stage::Stage;
 use gridloom_worker::wire::{DeviceClass, FetchError, Plan, Register, Run};
@@ -66,7 +67,7 @@ impl Driver {
     #[track_caller]
     fn done(&mut self, worker: u64, of: u64, start: u64, end: u64, busy: Duration) -> Vec<Action> {
         let blocks = vec![Interval::new(start, end)];
-        self.hear(worker, FromWorker::Done { array: array(of), blocks, bytes: 8 * (end - start), busy })
+        self.hear(worker, FromWorker::Done { array: array(of), blocks, bytes: 8 * (end - start), busy, result: None })
     }
 
     #[track_caller]
@@ -538,4 +539,28 @@ fn what_waits_for_memory_gets_what_was_to_be_left_free_before_it_fails() {
     driver.now = seconds(64);
     driver.handle(Event::Tick);
     assert_eq!(failures(&driver.hear(1, refused())).len(), 1);
+}
+
+#[test]
+fn a_small_result_is_passed_on_once_and_only_as_an_arrays_one_block() {
+    let small = || SmallBlock::of(&[Block::from_elements([1].into_iter().collect(), &[7i64])]);
+    let mut driver = Driver::new(1);
+    let mut results = |of, blocks, outputs: &[u64]| {
+        let actions = driver.submit(&[StageOf::map(array(of), &[], blocks)], outputs);
+        let asked = actions
+            .iter()
+            .any(|action| matches!(action, Action::ToWorker { message: ToWorker::Stage { is_result: true, .. }, .. }));
+        let (whole, busy) = (vec![Interval::new(0, blocks)], seconds(1));
+        let done = FromWorker::Done { array: array(of), blocks: whole, bytes: 8, busy, result: small() };
+        let mut said = driver.hear(1, done.clone());
+        said.extend(driver.hear(1, done));
+        let told = said.into_iter().filter_map(|action| match action {
+            Action::ToClient { message: ToClient::ArrayDone { result, .. }, .. } => Some(result),
+            _ => None,
+        });
+        (asked, told.collect::<Vec<_>>())
+    };
+    assert_eq!(results(1, 1, &[1]), (true, vec![small()]));
+    assert_eq!(results(2, 2, &[2]), (false, vec![None]));
+    assert_eq!(results(3, 1, &[]), (false, vec![]));
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gridloom::scheduler::{self, BlockState, FromClient, Limits, Mutant, Scheduler};
 use gridloom_worker::agent::{self, Agent, Answer, FetchId, Part, Payload, ReplyTo};
+use gridloom_worker::block::{Block, SmallBlock};
 use gridloom_worker::executor::{ExecuteError, TaskToken};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
 use gridloom_worker::shape::Region;
@@ -35,6 +36,28 @@ impl Payload for Data {
     fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Every field as a list of what went into it.
+    fn small(fields: &[Data]) -> Option<SmallBlock> {
+        let numbers = |(block, count): (&BlockId, &u64)| {
+            let BlockId { array: ArrayId { client, sequence }, index } = *block;
+            [client.0, sequence, index, *count]
+        };
+        let field = |field: &Data| {
+            let numbers: Vec<u64> = field.counts.iter().flat_map(numbers).collect();
+            Block::from_elements([numbers.len() as u64].into_iter().collect(), &numbers)
+        };
+        SmallBlock::of(&fields.iter().map(field).collect::<Vec<Block>>())
+    }
+}
+
+/// What went into a field that came as [`Payload::small`] makes it.
+pub(crate) fn counts_of(field: &Block) -> Counts {
+    let (numbers, _) = field.elements::<u64>().as_chunks();
+    let count = |&[client, sequence, index, count]: &[u64; 4]| {
+        (BlockId { array: ArrayId { client: ClientId(client), sequence }, index }, count)
+    };
+    numbers.iter().map(count).collect()
 }
 
 /// Who speaks.
@@ -336,7 +359,7 @@ impl World {
         }
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub(crate) fn count(&mut self, what: &'static str) {
         *self.said.entry(what).or_default() += 1;
     }
 

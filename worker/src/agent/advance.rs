@@ -8,7 +8,7 @@ use super::fetches::{Departure, Waiter};
 use super::{
     Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Start, TASKS_MAX,
 };
-use super::{Task, Work};
+use super::{Made, Task, Work};
 use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{BlockId, WorkerId};
 use crate::intervals::Interval;
@@ -50,7 +50,7 @@ impl<B: Payload> Agent<B> {
             let block = BlockId { array, index };
             if let Some(bytes) = self.store.bytes_of(block) {
                 self.take_head(key);
-                self.report.done(now, array, index, bytes, Duration::ZERO);
+                self.report.done(now, block, Made { bytes, busy: Duration::ZERO, result: None });
                 continue;
             }
             let spare = head.order.bytes_spare();

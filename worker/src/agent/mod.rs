@@ -39,7 +39,7 @@ pub use crate::store::{Part, Payload};
 use crate::store::{PartKey, Store};
 use crate::wire::{FetchError, FromWorker, Run, ToWorker, Whereabouts};
 use fetches::{Arrival, Fetches, Waiter};
-use report::Report;
+use report::{Made, Report};
 
 /// Replies with data on their way out at once.
 pub const REPLIES_MAX: usize = 50;
@@ -82,6 +82,8 @@ struct Known {
     depth: u32,
     /// Whether its blocks need other blocks.
     reads: bool,
+    /// Whether its one block is a job's result.
+    is_result: bool,
 }
 
 /// Blocks that wait for memory.
@@ -244,7 +246,7 @@ impl<B: Payload> Agent<B> {
             }
             ToWorker::PeerGone { worker } => self.actions.push_back(Action::Out(Outward::PeerGone { worker })),
             ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
-            ToWorker::Stage { stage, depth } => self.handle_stage(stage, depth),
+            ToWorker::Stage { stage, depth, is_result } => self.handle_stage(stage, depth, is_result),
             ToWorker::Run(run) => self.handle_run(run),
             ToWorker::Keep { array, blocks, fields, bytes, holder } => {
                 self.enqueue(u32::MAX, Queued { array, blocks, order: Order::Keep { fields, bytes, holder } });
@@ -258,9 +260,9 @@ impl<B: Payload> Agent<B> {
         }
     }
 
-    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32) {
+    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32, is_result: bool) {
         let reads = !stage.input_arrays().is_empty();
-        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads });
+        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads, is_result });
         self.actions.push_back(Action::Prepare { stage });
     }
 
@@ -418,8 +420,10 @@ impl<B: Payload> Agent<B> {
 
     fn keep(&mut self, now: Duration, work: Work, fields: Vec<B>, busy: Duration) {
         let BlockId { array, index } = work.block;
+        let is_result = self.stages.get(&array).is_some_and(|known| known.is_result);
+        let result = if is_result { B::small(&fields) } else { None };
         match self.store.keep(work.block, fields, work.reserved) {
-            Ok(bytes) => self.report.done(now, array, index, bytes, busy),
+            Ok(bytes) => self.report.done(now, work.block, Made { bytes, busy, result }),
             Err(shortage) => self.refuse(array, Interval::one(index), shortage.needs, shortage.has),
         }
     }

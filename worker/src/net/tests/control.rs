@@ -9,7 +9,7 @@ use crate::wire::{FromWorker, ToWorker};
 fn done(number: u64) -> FromWorker {
     let array = ArrayId { client: ClientId(1), sequence: 2 };
     let (blocks, busy) = (vec![Interval::one(number)], Duration::from_nanos(number));
-    FromWorker::Done { array, blocks, bytes: number, busy }
+    FromWorker::Done { array, blocks, bytes: number, busy, result: None }
 }
 
 /// Tells a channel what is heard.

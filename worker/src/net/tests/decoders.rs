@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::super::identity::{CertificateRequest, Token};
 use super::super::join::{JoinReply, JoinRequest};
 use super::*;
-use crate::block::Item;
+use crate::block::{Block, Item, SmallBlock};
 use crate::dtype::DType;
 use crate::executor::ExecuteError;
 use crate::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
@@ -161,11 +161,14 @@ fn from_worker() {
     try_decoder("register", encoded([ToScheduler::Register(register)]), message::<ToScheduler>);
     let busy = Duration::from_micros(1234);
     let error = ExecuteError::Source { path: "x.npy".to_owned(), what: "is gone".to_owned() };
+    let fields = [Block::from_elements(Shape::ones(1), &[1.5f64]), Block::from_elements(Shape::ones(2), &[7i64])];
+    let result = SmallBlock::of(&fields);
     let messages = [
-        FromWorker::Done { array: array(), blocks: vec![Interval::one(7)], bytes: 4096, busy },
+        FromWorker::Done { array: array(), blocks: vec![Interval::one(7)], bytes: 4096, busy, result: None },
         FromWorker::Failed { array: array(), block: 1, attempt: 2, error },
         FromWorker::FetchFailed { block: block(), input: block(), holder: None, error: FetchError::Missing },
         FromWorker::Leaving,
+        FromWorker::Done { array: array(), blocks: vec![Interval::one(0)], bytes: 24, busy, result },
     ];
     let bulk = ToScheduler::Bulk(BulkTraffic { bytes_sent: 1 << 40, ..BulkTraffic::default() });
     let messages = messages.map(ToScheduler::Worker).into_iter().chain([bulk]);
