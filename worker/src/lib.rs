@@ -10,6 +10,7 @@
 //! This crate knows nothing of arrays as users see them, of how plans are made, or of clients.
 
 pub mod agent;
+pub mod awake;
 pub mod block;
 pub mod cpu;
 pub mod dtype;
