@@ -173,7 +173,7 @@ impl Scheduler {
     }
 
     /// Sends a run and, before it, whatever it names that the worker does not know.
-    fn hand(&mut self, worker: WorkerId, id: ArrayId, blocks: Interval) {
+    pub(super) fn hand(&mut self, worker: WorkerId, id: ArrayId, blocks: Interval) {
         let inputs = self.whereabouts(worker, id, blocks);
         let holders: BTreeSet<WorkerId> = inputs.iter().flat_map(|place| place.holders.iter().copied()).collect();
         holders.into_iter().for_each(|holder| self.introduce(worker, holder));
@@ -182,6 +182,7 @@ impl Scheduler {
         known.hand(id, blocks.count());
         let (attempt, bytes_spare) = (array.attempt, array.recipe.as_ref().map_or(0, |recipe| recipe.bytes_spare));
         self.tell(worker, ToWorker::Run(Run { array: id, blocks, attempt, bytes_spare, inputs }));
+        self.note_lead(id);
     }
 
     /// Tells a worker where a peer is, once.

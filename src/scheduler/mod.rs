@@ -2,13 +2,14 @@
 //!
 //! Reading order: [`message`] (what goes in and out) -> `array` (a block's life-cycle, as sets) -> `party` (workers,
 //! clients, jobs) -> `relation` (which blocks need which) -> `submit` -> `place` and `dispense` (with
-//! `policy`) -> `complete` -> `hand_over` -> `recover` -> `leave` -> `end` -> `check`.
+//! `policy`) -> `ahead` -> `complete` -> `hand_over` -> `recover` -> `leave` -> `end` -> `check`.
 //!
 //! Pure: `handle(now, event)`, `poll() -> action`, `next_timeout()`. No clock, thread, socket or random source; time
 //! is what it is told, and everything is kept in order, so the same events give the same actions. It never looks at the
 //! bytes of a block (a job's [small result](gridloom_worker::block::SmallBlock) goes past it), and its state is a handful of intervals per array, whatever the number of blocks. No message of a
 //! client or worker can break it: what does not fit is refused or passed over.
 
+mod ahead;
 mod array;
 mod check;
 mod complete;
@@ -93,6 +94,8 @@ pub struct Scheduler {
     stranded: BTreeMap<JobId, Duration>,
     /// Arrays whose progress was not told.
     changed: BTreeSet<(JobId, ArrayId)>,
+    /// Arrays of one block whose reader may be handed out after it.
+    leads: BTreeSet<ArrayId>,
     /// Arrays with ready suspects.
     lines: BTreeSet<ArrayId>,
     /// How often workers died of a block that was alone with them.
@@ -148,6 +151,7 @@ impl Scheduler {
         self.expire();
         self.see_off();
         self.feed();
+        self.feed_ahead();
         self.mark_stranded();
     }
 

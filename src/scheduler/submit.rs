@@ -73,7 +73,9 @@ impl Scheduler {
                     read.readers.push(id);
                 }
             }
+            let inputs = array.inputs().to_vec();
             self.arrays.insert(id, array);
+            inputs.into_iter().for_each(|input| self.note_lead(input));
         }
         for output in plan.outputs {
             if let Some(array) = self.arrays.get_mut(&output) {

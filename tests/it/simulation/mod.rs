@@ -36,7 +36,8 @@ pub(crate) use world::as_read;
 const SEEDS: u64 = 1000;
 
 /// What must have happened in as many seeds.
-const FAULTS: [&str; 18] = [
+const FAULTS: [&str; 19] = [
+    "ahead",
     "cancelled",
     "close",
     "duplicate",

@@ -21,6 +21,7 @@ impl<B: Payload> Agent<B> {
     pub(super) fn advance(&mut self, now: Duration) {
         self.start(now);
         self.admit(now);
+        self.give_back_ahead();
         while let Some(Departure { fetch, holder, key }) = self.fetches.depart() {
             let (block, field, region) = (key.block(), key.field(), key.region());
             self.actions.push_back(Action::Out(Outward::Fetch { fetch, holder, block, field, region }));
@@ -51,6 +52,7 @@ impl<B: Payload> Agent<B> {
             if let Some(bytes) = self.store.bytes_of(block) {
                 self.take_head(key);
                 self.report.done(now, block, Made { bytes, busy: Duration::ZERO, result: None });
+                self.end_wait_for(block);
                 continue;
             }
             let spare = head.order.bytes_spare();
@@ -128,6 +130,7 @@ impl<B: Payload> Agent<B> {
         let Some(Queued { array, blocks, order }) = self.queue.remove(&key) else {
             return;
         };
+        self.give_up(array, blocks);
         let attempt = if let Order::Compute { attempt, .. } = order { attempt } else { 0 };
         let failed =
             |block| Action::Out(Outward::Send(FromWorker::Failed { array, block, attempt, error: error.clone() }));
@@ -227,7 +230,7 @@ impl<B: Payload> Agent<B> {
 }
 
 /// Who holds `block`, by the run's own list (sorted by array and first block).
-fn holders_of(inputs: &[Whereabouts], block: BlockId) -> &[WorkerId] {
+pub(super) fn holders_of(inputs: &[Whereabouts], block: BlockId) -> &[WorkerId] {
     let after = inputs.partition_point(|place| (place.array, place.blocks.start) <= (block.array, block.index));
     match after.checked_sub(1).map(|at| &inputs[at]) {
         Some(place) if place.array == block.array && place.blocks.contains(block.index) => &place.holders,

@@ -304,3 +304,39 @@ fn a_jobs_result_comes_with_its_completion() {
     // It stays here all the same.
     assert_eq!(driver.agent.store().held_bytes(), 20);
 }
+
+#[test]
+fn what_comes_ahead_of_its_input_waits_without_memory_and_is_given_back_if_that_fails() {
+    let mut driver = Driver::new();
+    driver.stage(4, Some(2), 20);
+    let run = |sequence, index| {
+        let blocks = Interval::one(index);
+        ToWorker::Run(Run { array: array(sequence), blocks, attempt: 1, bytes_spare: 0, inputs: Vec::new() })
+    };
+    let begun = |driver: &mut Driver, index| {
+        let first = started(&driver.tell(run(1, index)));
+        assert!(driver.tell(run(2, index)).is_empty() && driver.tell(run(4, index)).is_empty());
+        assert_eq!((driver.agent.store().reserved_bytes(), driver.agent.is_idle()), (40, false));
+        first[0].0
+    };
+    let first = begun(&mut driver, 0);
+    let second = driver.finish(first);
+    let Action::Start(start) = &second[0] else { panic!("{second:?}") };
+    assert_eq!((start.array, start.operands[0].data.clone()), (array(2), Weight(10)));
+    let third = started(&driver.finish(start.token));
+    driver.finish(third[0].0);
+    assert!(driver.agent.is_idle());
+    let first = begun(&mut driver, 1);
+    let result = Err(ExecuteError::Cancelled);
+    let actions = driver.handle(Event::Finished { token: first, result, busy: Duration::ZERO });
+    let given_back = |message: &FromWorker| match message {
+        FromWorker::FetchFailed { block, holder: None, .. } => Some(block.array.sequence),
+        _ => None,
+    };
+    assert_eq!(sent(&actions).iter().filter_map(given_back).collect::<Vec<_>>(), vec![2, 4]);
+    // So it is if the input is forgotten.
+    driver.tell(run(1, 2));
+    assert!(driver.tell(run(2, 2)).is_empty());
+    let actions = driver.tell(ToWorker::Forget { array: array(1) });
+    assert_eq!(sent(&actions).iter().filter_map(given_back).collect::<Vec<_>>(), vec![2]);
+}
