@@ -262,7 +262,8 @@ fn scheduler() -> Outcome {
                 let busy = Duration::from_micros(run.blocks.count());
                 now += busy;
                 let bytes = 40 * run.blocks.count();
-                let message = FromWorker::Done { array: run.array, blocks: vec![run.blocks], bytes, busy };
+                let message =
+                    FromWorker::Done { array: run.array, blocks: vec![run.blocks], bytes, busy, result: None };
                 scheduler.handle(now, Event::Worker { worker, message });
                 state_bytes = state_bytes.max(scheduler.state_bytes());
             }

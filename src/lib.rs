@@ -50,7 +50,8 @@
 //!
 //! # What holds, said as what is absent
 //! - No room but the executors touches the elements of a block, and this crate touches no device.
-//! - The scheduler sees ids and sizes, never data; it has no clock, thread or socket, and neither have arrays and plans.
+//! - The scheduler sees ids and sizes, never data (a result of a few bytes goes past it); it has no clock, thread or
+//!   socket, and neither have arrays and plans.
 //! - A plan knows nothing of the cluster: the same expression gives the same plan, and the same bits, everywhere.
 //! - Nothing has a size that grows with the number of blocks: not a plan, nor what the scheduler keeps of a regular job.
 //! - No host code travels: what a worker runs is WGSL that it has validated itself.

@@ -1,8 +1,4 @@
-//! Waiting for a future on the thread that asks: awake for a moment, then asleep.
-//!
-//! A small task is back within microseconds; putting a thread to sleep and waking it takes many times as long. What takes
-//! longer is waited for asleep: others may need the core, those that compute it among them. So a thread stays awake as
-//! long as what it waited for last came soon.
+//! Waiting for a future on the thread that asks: [awake](gridloom_worker::awake) for a moment, then asleep.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -10,16 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
 
-/// How long a thread stays awake for what it waits for: about what falling asleep and waking would cost it.
-const AWAKE: Duration = Duration::from_micros(50);
-
-/// What came within this time asleep may come within [`AWAKE`] to who is awake: the difference is the waking of both sides.
-const SOON: Duration = Duration::from_micros(200);
+use gridloom_worker::awake::Wait;
 
 thread_local! {
-    /// Whether what this thread waited for last came [`SOON`].
+    /// Whether what this thread waited for last came soon.
     static COMES_SOON: Cell<bool> = const { Cell::new(true) };
 }
 
@@ -51,14 +42,12 @@ impl Wake for Signal {
 
 impl Signal {
     fn wait(&self) {
-        let begun = Instant::now();
+        let wait = Wait::begin(COMES_SOON.get());
         while !self.is_raised.swap(false, Ordering::Acquire) {
-            match COMES_SOON.get() && begun.elapsed() < AWAKE {
-                // Whoever makes the result may need this very core.
-                true => thread::yield_now(),
-                false => thread::park(),
+            if !wait.is_awake() {
+                thread::park();
             }
         }
-        COMES_SOON.set(begun.elapsed() < SOON);
+        COMES_SOON.set(wait.came_soon());
     }
 }

@@ -22,7 +22,7 @@ use gridloom_worker::reduce::{Reducer, StopFlag};
 use gridloom_worker::shape::Region;
 use gridloom_worker::wire::{FetchError, Parcel};
 
-use super::state::Phase;
+use super::state::{Phase, Settled};
 use super::window::window;
 use super::{ClientError, Core};
 use crate::array::Root;
@@ -179,15 +179,19 @@ impl Gather {
     fn poll_arrivals(&mut self, context: &Context<'_>) -> Poll<Result<(), ClientError>> {
         if !self.begun {
             let array = self.output.array;
-            match self.core.state.phase(array, Some(context.waker())) {
+            let settled = match self.core.state.phase(array, Some(context.waker())) {
                 Phase::Failed(error) => return Poll::Ready(Err(error.into())),
-                Phase::Done(holders) => self.places.extend(holders),
-                Phase::Begun if self.takes => {}
+                Phase::Done(settled) => settled,
+                Phase::Begun if self.takes => Settled::default(),
                 Phase::Pending | Phase::Begun => return Poll::Pending,
-            }
+            };
             self.begun = true;
             if !self.core.state.begin_gather(array, self.takes) {
                 return Poll::Ready(Err(ClientError::Taken { array }));
+            }
+            self.settle(settled);
+            if !self.arrived.is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
         self.ask();
@@ -200,6 +204,22 @@ impl Gather {
             true => Poll::Pending,
             false => Poll::Ready(self.receive(letters)),
         }
+    }
+
+    /// The array is complete: its block is here already, or it is known where to look.
+    fn settle(&mut self, settled: Settled) {
+        self.places.extend(settled.holders);
+        let block = settled.result.and_then(|result| result.field(self.field() as usize)?.ok());
+        if let Some(block) = block.filter(|_| self.blocks == 1) {
+            self.asked.insert(Interval::one(0));
+            self.arrived.push_back((0, block));
+        }
+    }
+
+    /// Which field of the blocks is fetched. Partials have one; which field of the result is wanted shows only at the
+    /// root.
+    fn field(&self) -> u32 {
+        if self.output.root.is_some() { 0 } else { self.output.field }
     }
 
     fn located(&mut self, answer: Result<Vec<Holding>, JobError>) -> Result<(), ClientError> {
@@ -236,8 +256,7 @@ impl Gather {
         self.asked.insert(blocks);
         self.in_flight += blocks.count();
         let parcel = Parcel { array: self.output.array, blocks };
-        // Partials have one field; which field of the result is wanted shows only at the root.
-        let field = if self.output.root.is_some() { 0 } else { self.output.field };
+        let field = self.field();
         let mailbox = Arc::clone(&self.mailbox);
         self.core.link.fetch(holder, parcel, field, Box::new(move |fetched| mailbox.put((parcel, holder, fetched))));
     }

@@ -1,10 +1,11 @@
 //! What a client knows of its jobs and arrays, and who waits to know more.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use gridloom_worker::block::SmallBlock;
 use gridloom_worker::ids::{ArrayId, JobId, WorkerId};
 use gridloom_worker::wire::Register;
 
@@ -59,10 +60,19 @@ pub(crate) enum Phase {
     Pending,
     /// Being computed for some time, and some of it is there.
     Begun,
-    /// Complete. Where its blocks are, if that is known and was short enough to be told.
-    Done(Vec<Holding>),
+    /// Complete.
+    Done(Settled),
     /// Never to be complete, or lost.
     Failed(JobError),
+}
+
+/// What is known of an output that is complete.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settled {
+    /// Where its blocks are, if that is known and was short enough to be told.
+    pub(crate) holders: Vec<Holding>,
+    /// Its only block, if that came with the word that it is complete.
+    pub(crate) result: Option<Arc<SmallBlock>>,
 }
 
 /// The answer to a question, or who waits for it.
@@ -91,7 +101,7 @@ impl State {
 
     /// Data that the client has put on workers itself.
     pub(crate) fn track_scattered(&self, array: ArrayId, holders: Vec<Holding>) {
-        let (phase, computers) = (Phase::Done(holders), Computers::default());
+        let (phase, computers) = (Phase::Done(Settled { holders, result: None }), Computers::default());
         let tracked = Tracked { job: None, phase, computers, wakers: Vec::new(), is_taken: false };
         self.lock().arrays.insert(array, tracked);
     }
@@ -224,7 +234,9 @@ impl Inner {
                 }
                 self.begin(array)
             }
-            ToClient::ArrayDone { array, holders } => self.settle(array, Phase::Done(holders)),
+            ToClient::ArrayDone { array, holders, result } => {
+                self.settle(array, Phase::Done(Settled { holders, result: result.map(Arc::new) }))
+            }
             ToClient::JobDone { job } => {
                 self.jobs.remove(&job);
                 Vec::new()

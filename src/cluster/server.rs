@@ -35,6 +35,10 @@ pub struct SchedulerServer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How long a worker's being told that an array is gone may wait for other words to the same worker: it costs as much as
+/// any word, and memory that it frees is wanted with a run, which comes after it.
+const FORGETS_WITHIN: Duration = Duration::from_millis(5);
+
 /// What the scheduler's shell is told.
 enum Input {
     Session(Session),
@@ -143,6 +147,9 @@ struct Shell {
     clients: BTreeMap<ClientId, Client>,
     /// Workers that were here once: their ids are used up.
     retired: BTreeSet<WorkerId>,
+    /// Workers that are to be told more, of what may wait, and until when it may.
+    unsaid: BTreeSet<WorkerId>,
+    unsaid_due: Option<Duration>,
     /// What clients of this process are told.
     sayings: Vec<Saying>,
     is_over: bool,
@@ -171,7 +178,7 @@ impl Machine for Shell {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        self.scheduler.next_timeout()
+        self.scheduler.next_timeout().into_iter().chain(self.unsaid_due).min()
     }
 
     fn sayings(&mut self) -> Vec<Saying> {
@@ -179,7 +186,7 @@ impl Machine for Shell {
     }
 
     /// Plans may be of any size, and what a worker had that is gone is derived again.
-    fn takes_long(input: &Input) -> bool {
+    fn takes_long(&self, input: &Input) -> bool {
         match input {
             Input::Worker(_, Received::Message(_)) | Input::Session(_) | Input::Near(..) | Input::Stop => false,
             Input::Worker(_, Received::Closed(_)) | Input::Lost(_) | Input::Client(_, Received::Closed(_)) => true,
@@ -222,6 +229,8 @@ impl Shell {
             workers: BTreeMap::new(),
             clients: BTreeMap::new(),
             retired: BTreeSet::new(),
+            unsaid: BTreeSet::new(),
+            unsaid_due: None,
             sayings: Vec::new(),
             is_over: false,
         }
@@ -231,15 +240,30 @@ impl Shell {
         self.scheduler.handle(self.now, event);
     }
 
-    /// Does what the scheduler wants. A connection that has ended says so itself.
+    /// Does what the scheduler wants: what a worker is told now leaves together, with what could wait until now.
     fn act(&mut self) {
+        let mut told = BTreeSet::new();
         while let Some(action) = self.scheduler.poll() {
             match action {
                 Action::ToWorker { worker, message } => {
-                    drop(self.workers.get(&worker).map(|worker| worker.control.send(&message)));
+                    let may_wait = matches!(message, ToWorker::Forget { .. });
+                    if may_wait { &mut self.unsaid } else { &mut told }.insert(worker);
+                    // A connection that has ended says so itself.
+                    drop(self.workers.get(&worker).map(|worker| worker.control.put(&message)));
                 }
                 Action::ToClient { client, message } => self.tell_client(client, message),
             }
+        }
+        if self.unsaid_due.take_if(|due| *due <= self.now).is_some() {
+            told.append(&mut self.unsaid);
+        }
+        for worker in told {
+            self.unsaid.remove(&worker);
+            self.workers.get(&worker).into_iter().for_each(|worker| worker.control.flush());
+        }
+        match self.unsaid.is_empty() {
+            true => self.unsaid_due = None,
+            false => drop(self.unsaid_due.get_or_insert(self.now + FORGETS_WITHIN)),
         }
     }
 

@@ -12,7 +12,8 @@
 //! ```
 //! A block is needed while its array is pinned and the client has not *taken* it, or an unfinished block reads it.
 //! *Unfinished* is waiting, ready or dispensed, and needed. A block that is computed twice is held although somebody
-//! still works on it; it is finished all the same, and soon spent. One that is lost just when the client takes it is
+//! still works on it; it is finished all the same, and soon spent. One may be handed out while it waits, ahead of its
+//! inputs, to who is making them. One that is lost just when the client takes it is
 //! given up: from whatever state it goes to spent. Either way a worker that has it in hand works in vain. A *suspect*
 //! was in flight when a worker died: once ready it stands in line, to be handed out alone.
 
@@ -300,6 +301,13 @@ impl Array {
         remove_of(&mut self.homes, worker, &blocks.into());
         self.dispensed.entry(worker).or_default().insert(blocks);
         Some(blocks)
+    }
+
+    /// Waiting to dispensed: `worker` is making what these read.
+    pub(super) fn dispense_ahead(&mut self, blocks: Interval, worker: WorkerId) {
+        debug_assert!(self.waiting.covers(blocks), "only what waits goes ahead");
+        self.waiting.remove(blocks);
+        self.dispensed.entry(worker).or_default().insert(blocks);
     }
 
     /// The lowest ready suspect to dispensed.

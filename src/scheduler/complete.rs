@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gridloom_worker::block::SmallBlock;
 use gridloom_worker::ids::{ArrayId, BlockId, WorkerId};
 use gridloom_worker::intervals::{Interval, IntervalSet};
 use gridloom_worker::wire::ToWorker;
@@ -10,10 +11,20 @@ use super::message::{HOLDINGS_MAX, ToClient};
 use super::story::Happening;
 use super::{Mutant, Scheduler};
 
+/// Blocks of an array that a worker says it holds now.
+pub(super) struct Done {
+    pub(super) blocks: Vec<Interval>,
+    /// How long its slots were busy with them.
+    pub(super) busy: Duration,
+    /// The one block itself, for the client: told with the word that it is there, and kept by nobody here.
+    pub(super) result: Option<SmallBlock>,
+}
+
 impl Scheduler {
-    /// `worker` says that it holds `blocks` now. What it was not asked for (it says so twice, or late) is not counted,
-    /// and what nobody needs any more is not kept.
-    pub(super) fn completed(&mut self, worker: WorkerId, id: ArrayId, blocks: &[Interval], busy: Duration) {
+    /// `worker` is done with something. What it was not asked for (it says so twice, or late) is not counted, and what
+    /// nobody needs any more is not kept.
+    pub(super) fn completed(&mut self, worker: WorkerId, id: ArrayId, done: Done) {
+        let Done { blocks, busy, result } = done;
         self.reports += 1;
         if self.mutant == Some(Mutant::DropCompletion(self.reports)) {
             return;
@@ -39,7 +50,7 @@ impl Scheduler {
         if let Some(known) = self.workers.get_mut(&worker) {
             known.recover();
         }
-        self.after_done(worker, id, &newly.unwrap_or_default());
+        self.after_done(worker, id, &newly.unwrap_or_default(), result);
     }
 
     /// What was handed to `worker` is no more in its hands; `busy` if that is because it is done.
@@ -64,7 +75,7 @@ impl Scheduler {
         back
     }
 
-    fn after_done(&mut self, worker: WorkerId, id: ArrayId, newly: &IntervalSet) {
+    fn after_done(&mut self, worker: WorkerId, id: ArrayId, newly: &IntervalSet, result: Option<SmallBlock>) {
         if newly.is_empty() {
             return;
         }
@@ -76,7 +87,7 @@ impl Scheduler {
         self.wake_readers(id, newly);
         self.free_inputs(id, newly);
         self.free_unneeded(id, newly);
-        self.announce(id);
+        self.announce(id, result);
         self.answer_questions(id);
     }
 
@@ -206,17 +217,19 @@ impl Scheduler {
         self.progress_due.get_or_insert(self.now + self.limits.progress_interval);
     }
 
-    /// Tells the client of an output that is complete, and of a job whose last output it was.
-    pub(super) fn announce(&mut self, id: ArrayId) {
+    /// Tells the client of an output that is complete, with its one block if that came too, and of a job whose last
+    /// output it was.
+    pub(super) fn announce(&mut self, id: ArrayId, result: Option<SmallBlock>) {
         let Some(array) = self.arrays.get_mut(&id) else { return };
         if !array.pinned || array.announced || !array.is_complete() {
             return;
         }
         array.announced = true;
-        let done = array.done.clone();
+        let (done, is_one_block) = (array.done.clone(), array.blocks == 1);
         let holders = self.holdings(id, &done, HOLDINGS_MAX + 1);
         let holders = if holders.len() <= HOLDINGS_MAX { holders } else { Vec::new() };
-        self.tell_client(id.client, ToClient::ArrayDone { array: id, holders });
+        let result = result.filter(|_| is_one_block);
+        self.tell_client(id.client, ToClient::ArrayDone { array: id, holders, result });
         self.end_job_if_done(id);
     }
 

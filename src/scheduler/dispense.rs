@@ -173,7 +173,7 @@ impl Scheduler {
     }
 
     /// Sends a run and, before it, whatever it names that the worker does not know.
-    fn hand(&mut self, worker: WorkerId, id: ArrayId, blocks: Interval) {
+    pub(super) fn hand(&mut self, worker: WorkerId, id: ArrayId, blocks: Interval) {
         let inputs = self.whereabouts(worker, id, blocks);
         let holders: BTreeSet<WorkerId> = inputs.iter().flat_map(|place| place.holders.iter().copied()).collect();
         holders.into_iter().for_each(|holder| self.introduce(worker, holder));
@@ -182,6 +182,7 @@ impl Scheduler {
         known.hand(id, blocks.count());
         let (attempt, bytes_spare) = (array.attempt, array.recipe.as_ref().map_or(0, |recipe| recipe.bytes_spare));
         self.tell(worker, ToWorker::Run(Run { array: id, blocks, attempt, bytes_spare, inputs }));
+        self.note_lead(id);
     }
 
     /// Tells a worker where a peer is, once.
@@ -198,7 +199,8 @@ impl Scheduler {
         let Some(recipe) = array.recipe.as_ref().filter(|_| known.stages.insert(id)) else { return };
         let new = recipe.kernels.iter().filter(|kernel| known.kernels.insert(kernel.hash));
         let mut messages: Vec<ToWorker> = new.map(|kernel| ToWorker::Kernel(kernel.clone())).collect();
-        messages.push(ToWorker::Stage { stage: recipe.relation.stage().clone(), depth: array.depth });
+        let is_result = array.pinned && array.blocks == 1;
+        messages.push(ToWorker::Stage { stage: recipe.relation.stage().clone(), depth: array.depth, is_result });
         messages.into_iter().for_each(|message| self.tell(worker, message));
     }
 

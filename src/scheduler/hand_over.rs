@@ -145,7 +145,7 @@ impl Scheduler {
             self.make_ready(id, &self.ready_among(id, &unneeded));
         }
         self.taken_last = self.now;
-        self.announce(id);
+        self.announce(id, None);
         self.answer_questions(id);
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use gridloom_worker::block::SmallBlock;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::Interval;
 use gridloom_worker::wire::{DeviceClass, FetchError, FromWorker, Plan, Register, ToWorker};
@@ -179,6 +180,8 @@ pub enum ToClient {
         array: ArrayId,
         /// Where it is; empty if that takes more than [`HOLDINGS_MAX`] entries, then ask [`FromClient::Locate`].
         holders: Vec<Holding>,
+        /// The array itself, if it is one small block that came with the word that it is done.
+        result: Option<SmallBlock>,
     },
     /// Every output of a job is complete.
     JobDone {

@@ -2,13 +2,14 @@
 //!
 //! Reading order: [`message`] (what goes in and out) -> `array` (a block's life-cycle, as sets) -> `party` (workers,
 //! clients, jobs) -> `relation` (which blocks need which) -> `submit` -> `place` and `dispense` (with
-//! `policy`) -> `complete` -> `hand_over` -> `recover` -> `leave` -> `end` -> `check`.
+//! `policy`) -> `ahead` -> `complete` -> `hand_over` -> `recover` -> `leave` -> `end` -> `check`.
 //!
 //! Pure: `handle(now, event)`, `poll() -> action`, `next_timeout()`. No clock, thread, socket or random source; time
-//! is what it is told, and everything is kept in order, so the same events give the same actions. It never sees the
-//! bytes of a block, and its state is a handful of intervals per array, whatever the number of blocks. No message of a
+//! is what it is told, and everything is kept in order, so the same events give the same actions. It never looks at the
+//! bytes of a block (a job's [small result](gridloom_worker::block::SmallBlock) goes past it), and its state is a handful of intervals per array, whatever the number of blocks. No message of a
 //! client or worker can break it: what does not fit is refused or passed over.
 
+mod ahead;
 mod array;
 mod check;
 mod complete;
@@ -45,6 +46,7 @@ pub use status::{Status, WorkerStatus};
 pub use story::{BlockState, Chapter, Happening};
 
 use array::Array;
+use complete::Done;
 use party::{Client, Job, Worker};
 use story::Story;
 
@@ -92,6 +94,8 @@ pub struct Scheduler {
     stranded: BTreeMap<JobId, Duration>,
     /// Arrays whose progress was not told.
     changed: BTreeSet<(JobId, ArrayId)>,
+    /// Arrays of one block whose reader may be handed out after it.
+    leads: BTreeSet<ArrayId>,
     /// Arrays with ready suspects.
     lines: BTreeSet<ArrayId>,
     /// How often workers died of a block that was alone with them.
@@ -149,6 +153,7 @@ impl Scheduler {
         self.expire();
         self.see_off();
         self.feed();
+        self.feed_ahead();
         self.mark_stranded();
     }
 
@@ -206,7 +211,9 @@ impl Scheduler {
 
     fn handle_worker(&mut self, worker: WorkerId, message: FromWorker) {
         match message {
-            FromWorker::Done { array, blocks, bytes: _, busy } => self.completed(worker, array, &blocks, busy),
+            FromWorker::Done { array, blocks, bytes: _, busy, result } => {
+                self.completed(worker, array, Done { blocks, busy, result });
+            }
             FromWorker::Failed { array, block, attempt, error } => {
                 self.block_failed(worker, array, block, attempt, error)
             }

@@ -73,7 +73,9 @@ impl Scheduler {
                     read.readers.push(id);
                 }
             }
+            let inputs = array.inputs().to_vec();
             self.arrays.insert(id, array);
+            inputs.into_iter().for_each(|input| self.note_lead(input));
         }
         for output in plan.outputs {
             if let Some(array) = self.arrays.get_mut(&output) {
@@ -160,7 +162,7 @@ impl Scheduler {
                 self.forget(id);
             }
         }
-        made.iter().for_each(|&id| self.announce(id));
+        made.iter().for_each(|&id| self.announce(id, None));
     }
 
     /// Data that a client has put on workers. It is held where the client says, or it is lost.

@@ -4,6 +4,7 @@ mod hostile;
 
 use std::sync::Arc;
 
+use gridloom_worker::block::{Block, SmallBlock};
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::stage::Stage;
 use gridloom_worker::wire::{DeviceClass, FetchError, Plan, Register, Run};
@@ -68,7 +69,7 @@ impl Driver {
     #[track_caller]
     fn done(&mut self, worker: u64, of: u64, start: u64, end: u64, busy: Duration) -> Vec<Action> {
         let blocks = vec![Interval::new(start, end)];
-        self.hear(worker, FromWorker::Done { array: array(of), blocks, bytes: 8 * (end - start), busy })
+        self.hear(worker, FromWorker::Done { array: array(of), blocks, bytes: 8 * (end - start), busy, result: None })
     }
 
     #[track_caller]
@@ -560,4 +561,63 @@ fn what_waits_for_memory_gets_what_was_to_be_left_free_before_it_fails() {
     driver.now = seconds(64);
     driver.handle(Event::Tick);
     assert_eq!(failures(&driver.hear(1, refused())).len(), 1);
+}
+
+#[test]
+fn a_small_result_is_passed_on_once_and_only_as_an_arrays_one_block() {
+    let small = || SmallBlock::of(&[Block::from_elements([1].into_iter().collect(), &[7i64])]);
+    let mut driver = Driver::new(1);
+    let mut results = |of, blocks, outputs: &[u64]| {
+        let actions = driver.submit(&[StageOf::map(array(of), &[], blocks)], outputs);
+        let asked = actions
+            .iter()
+            .any(|action| matches!(action, Action::ToWorker { message: ToWorker::Stage { is_result: true, .. }, .. }));
+        let (whole, busy) = (vec![Interval::new(0, blocks)], seconds(1));
+        let done = FromWorker::Done { array: array(of), blocks: whole, bytes: 8, busy, result: small() };
+        let mut said = driver.hear(1, done.clone());
+        said.extend(driver.hear(1, done));
+        let told = said.into_iter().filter_map(|action| match action {
+            Action::ToClient { message: ToClient::ArrayDone { result, .. }, .. } => Some(result),
+            _ => None,
+        });
+        (asked, told.collect::<Vec<_>>())
+    };
+    assert_eq!(results(1, 1, &[1]), (true, vec![small()]));
+    assert_eq!(results(2, 2, &[2]), (false, vec![None]));
+    assert_eq!(results(3, 1, &[]), (false, vec![]));
+}
+
+#[test]
+fn a_chain_goes_ahead_to_who_makes_its_beginning() {
+    let mut driver = Driver::new(2);
+    // Once it is known that blocks are small: two of which nothing is known are handed out at most.
+    driver.submit(&[StageOf::map(array(9), &[], 2)], &[9]);
+    driver.done(1, 9, 0, 1, Duration::from_micros(10));
+    driver.done(2, 9, 1, 2, Duration::from_micros(10));
+    assert_eq!(runs(&driver.submit(&[StageOf::map(array(1), &[], 1)], &[1])), vec![(1, 1, one(0))]);
+    for link in 2..6 {
+        let actions = driver.submit(&[StageOf::map(array(link), &[(array(link - 1), 1)], 1)], &[link]);
+        assert_eq!(runs(&actions), vec![(1, link, one(0))], "worker 2 is idle, and would wait");
+        assert_eq!(driver.state(link, 0), BlockState::Dispensed);
+    }
+    // A second reader may do better elsewhere.
+    assert_eq!(runs(&driver.submit(&[StageOf::map(array(7), &[(array(1), 1)], 1)], &[7])), vec![]);
+    // Links may be known to be done before those that they read.
+    driver.done(1, 2, 0, 1, Duration::ZERO);
+    assert_eq!(runs(&driver.done(1, 1, 0, 1, Duration::ZERO)).len(), 1, "the second reader");
+    // What does not come is waited for again, and so is what reads it.
+    let back = |of| FromWorker::FetchFailed {
+        block: BlockId { array: array(of), index: 0 },
+        input: BlockId { array: array(of - 1), index: 0 },
+        holder: None,
+        error: FetchError::Missing,
+    };
+    let refused = FromWorker::Refused { array: array(3), blocks: vec![one(0)], needs: 32, has: 0 };
+    driver.hear(1, refused);
+    driver.hear(1, back(4));
+    assert_eq!(driver.state(4, 0), BlockState::Waiting);
+    driver.hear(1, back(5));
+    assert_eq!(driver.state(5, 0), BlockState::Waiting);
+    driver.gone(1);
+    assert_eq!([2, 3, 4, 5].map(|of| driver.state(of, 0)).map(|state| state == BlockState::Held), [false; 4]);
 }

@@ -19,6 +19,7 @@ const WORKER: Graph = &[
     ("dtype", &[]),
     ("shape", &[]),
     ("ids", &[]),
+    ("awake", &[]),
     ("math", &[]),
     ("grid", &["shape"]),
     ("intervals", &[]),
@@ -30,7 +31,7 @@ const WORKER: Graph = &[
     ("source", &["block", "dtype", "executor", "math", "shape", "stage", "view"]),
     ("interpreter", &["dtype", "math"]),
     ("reduce", &["block", "dtype", "executor", "ids", "interpreter", "kernel", "shape", "stage"]),
-    ("slots", &["block", "executor", "ids", "interpreter"]),
+    ("slots", &["awake", "block", "executor", "ids", "interpreter"]),
     (
         "cpu",
         &[

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use gridloom::scheduler::{Action, Event, FromClient, Limits, Scheduler, ToClient};
 use gridloom_worker::agent::{self, Agent, Payload};
-use gridloom_worker::block::Item;
+use gridloom_worker::block::{Item, SmallBlock};
 use gridloom_worker::dtype::{DType, Scalar};
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::{ArrayId, ClientId, JobId, WorkerId};
@@ -119,7 +119,7 @@ fn run_alone(stages: Vec<Arc<Stage>>) -> Cost {
             for (array, blocks) in done {
                 let count: u64 = blocks.iter().map(|blocks| blocks.count()).sum();
                 let busy = Duration::from_micros(count * 2);
-                let message = FromWorker::Done { array, blocks, bytes: count * 8, busy };
+                let message = FromWorker::Done { array, blocks, bytes: count * 8, busy, result: None };
                 let start = Instant::now();
                 scheduler.handle(now, Event::Worker { worker, message });
                 cpu += start.elapsed();
@@ -158,6 +158,10 @@ struct Nothing;
 impl Payload for Nothing {
     fn bytes(&self) -> u64 {
         8
+    }
+
+    fn small(_: &[Nothing]) -> Option<SmallBlock> {
+        None
     }
 }
 
@@ -245,7 +249,7 @@ fn many_small_jobs_at_once_cost_no_more_each() {
             }
             for (worker, run) in done {
                 let (blocks, busy) = (vec![run.blocks], Duration::from_micros(1));
-                let message = FromWorker::Done { array: run.array, blocks, bytes: 8, busy };
+                let message = FromWorker::Done { array: run.array, blocks, bytes: 8, busy, result: None };
                 scheduler.handle(now, Event::Worker { worker, message });
             }
         }

@@ -4,6 +4,7 @@
 //! lie on a device ([`Remote`]) until somebody looks at them.
 
 mod memory;
+mod small;
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::dtype::{DType, Element};
 use crate::shape::Shape;
 use memory::Memory;
+pub use small::{SMALL_BYTES_MAX, SmallBlock};
 
 /// The hard cap of one block: one GPU binding.
 pub const BLOCK_BYTES_MAX: u64 = (2 << 30) - 256;

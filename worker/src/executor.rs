@@ -191,6 +191,11 @@ pub trait Executor: Send {
     /// Makes a kernel known to stages prepared from now on.
     fn add_kernel(&mut self, kernel: Arc<TypedKernel>);
 
+    /// Whether nothing has to be compiled for a stage: then to prepare it takes no time to speak of.
+    fn is_ready_for(&self, _stage: &Stage) -> bool {
+        false
+    }
+
     /// Makes ready for a stage whose kernels were all added. If it cannot be, its tasks say why.
     fn prepare(&mut self, stage: Arc<Stage>);
 

@@ -12,6 +12,7 @@
 pub mod agent;
 #[cfg(test)]
 mod allocated;
+pub mod awake;
 pub mod block;
 pub mod cpu;
 pub mod dtype;

@@ -11,17 +11,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::awake::Wait;
 use crate::block::Block;
 use crate::executor::{Event, EventSink, ExecuteError, Task, TaskToken};
 use crate::ids::ArrayId;
 use crate::interpreter::StopFlag;
-
-/// How long a slot without work stays awake, if what it waited for last came [`SOON`]: about what falling asleep and being
-/// woken would cost it. Who waits longer is in the way of those it waits for.
-const AWAKE: Duration = Duration::from_micros(50);
-
-/// What came within this time asleep may come within [`AWAKE`] to who is awake: the difference is the waking of both sides.
-const SOON: Duration = Duration::from_micros(200);
 
 /// How long after its deadline a task that does not heed its stop flag is given up, where tasks can be.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
@@ -240,14 +234,13 @@ impl Shared {
     /// came soon, and then whether this one did.
     fn next_task(&self, slot: usize, comes_soon: &mut bool) -> Option<(Task, Arc<dyn Compute>, StopFlag)> {
         let mut state = self.lock();
-        let mut stays_awake = *comes_soon;
-        let mut idle_since = None;
+        let mut wait = None;
         loop {
             if state.closed {
                 return None;
             }
             if let Some((task, prepared)) = state.queue.pop_front() {
-                *comes_soon = idle_since.is_none_or(|since: Instant| since.elapsed() < SOON);
+                *comes_soon = wait.is_none_or(|wait: Wait| wait.came_soon());
                 let stop = StopFlag::new();
                 state.running[slot] = Some(Running {
                     token: task.token,
@@ -258,25 +251,19 @@ impl Shared {
                 });
                 return Some((task, prepared, stop));
             }
-            idle_since.get_or_insert_with(Instant::now);
-            state = match stays_awake {
-                true => self.stay_awake(state),
-                false => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            state = match wait {
+                None => self.stay_awake(state, wait.insert(Wait::begin(*comes_soon))),
+                Some(_) => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
-            stays_awake = false;
         }
     }
 
     /// Looks for work without sleeping, for a moment: a small task often follows another.
-    fn stay_awake<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn stay_awake<'a>(&'a self, mut state: MutexGuard<'a, State>, wait: &Wait) -> MutexGuard<'a, State> {
         state.awake += 1;
         self.is_queued.store(!state.queue.is_empty(), Ordering::Relaxed);
         drop(state);
-        let begun = Instant::now();
-        while !self.is_queued.load(Ordering::Acquire) && begun.elapsed() < AWAKE {
-            // Whoever brings work may need this very core.
-            std::thread::yield_now();
-        }
+        while !self.is_queued.load(Ordering::Acquire) && wait.is_awake() {}
         let mut state = self.lock();
         state.awake -= 1;
         state

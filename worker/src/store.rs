@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeBounds;
 
-use crate::block::Block;
+use crate::block::{Block, SmallBlock};
 use crate::ids::{ArrayId, BlockId, ClientId};
 use crate::intervals::Interval;
 use crate::shape::{Region, Shape};
@@ -16,11 +16,18 @@ use crate::shape::{Region, Shape};
 pub trait Payload: Clone {
     /// What it takes in memory.
     fn bytes(&self) -> u64;
+
+    /// All fields of a block as they travel inside a message, if they are few bytes and here.
+    fn small(fields: &[Self]) -> Option<SmallBlock>;
 }
 
 impl Payload for Block {
     fn bytes(&self) -> u64 {
         self.buffer.len() as u64
+    }
+
+    fn small(fields: &[Block]) -> Option<SmallBlock> {
+        SmallBlock::of(fields)
     }
 }
 
@@ -296,6 +303,10 @@ mod tests {
     impl Payload for Weight {
         fn bytes(&self) -> u64 {
             self.0
+        }
+
+        fn small(_: &[Weight]) -> Option<SmallBlock> {
+            None
         }
     }
 

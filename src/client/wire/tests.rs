@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use gridloom_worker::block::{Block, SmallBlock};
 use gridloom_worker::executor::ExecuteError;
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId};
 use gridloom_worker::intervals::Interval;
+use gridloom_worker::shape::Shape;
 use gridloom_worker::wire::{self, DeviceClass, FetchError, Register};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,11 +90,13 @@ fn client_hears() {
         JobError::Plan(PlanFault::Stage { array: array(), what: StageFault::View }),
     ];
     let request = 12;
+    let result = SmallBlock::of(&[Block::from_elements(Shape::ones(1), &[1.5f64])]);
     let messages = [
         ToClient::WorkerJoined { worker, register: register() },
         ToClient::WorkerLeft { worker },
         ToClient::Progress { job: job(), array: array(), done: 3, total: 900 },
-        ToClient::ArrayDone { array: array(), holders: vec![holding(); 3] },
+        ToClient::ArrayDone { array: array(), holders: vec![holding(); 3], result: None },
+        ToClient::ArrayDone { array: array(), holders: vec![holding()], result },
         ToClient::JobDone { job: job() },
         ToClient::ArrayLost { array: array(), error: JobError::BlockLost { block: block() } },
         ToClient::Located { request, result: Ok(vec![holding()]) },

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use gridloom_worker::block::{Block, SmallBlock};
+use gridloom_worker::shape::Shape;
 use gridloom_worker::wire::{decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,8 +49,10 @@ impl Words {
                 FromClient::Taken { array, blocks: vec![blocks] },
                 FromClient::FetchFailed { block, holder: worker, error },
             ]));
+            let result = SmallBlock::of(&[Block::from_elements(Shape::ones(1), &[1.5f64])]);
             from_workers.extend(encoded([
-                FromWorker::Done { array, blocks: vec![blocks], bytes: 8, busy },
+                FromWorker::Done { array, blocks: vec![blocks], bytes: 8, busy, result: None },
+                FromWorker::Done { array, blocks: vec![Interval::one(0)], bytes: 8, busy, result },
                 FromWorker::Failed { array, block: block.index, attempt: 1, error: ExecuteError::Memory { bytes: 7 } },
                 FromWorker::Refused { array, blocks: vec![blocks], needs: 70, has: 10 },
                 FromWorker::FetchFailed { block, input, holder: Some(worker), error },
@@ -93,7 +97,7 @@ fn event(chance: &mut Chance, words: &Words, runs: &[(u64, u64, Interval)]) -> O
         _ => {
             let &(worker, of, blocks) = runs.get(chance.below(runs.len()))?;
             let (blocks, busy) = (vec![blocks], Duration::from_micros(100));
-            let message = FromWorker::Done { array: array(of), blocks, bytes: 8, busy };
+            let message = FromWorker::Done { array: array(of), blocks, bytes: 8, busy, result: None };
             Event::Worker { worker: WorkerId(worker), message }
         }
     })

@@ -183,7 +183,7 @@ impl World {
 
     fn tell_client(&mut self, message: ToClient) {
         match message {
-            ToClient::ArrayDone { array, holders } if Some(array) == self.output => self.holders = Some(holders),
+            ToClient::ArrayDone { array, holders, .. } if Some(array) == self.output => self.holders = Some(holders),
             ToClient::JobFailed { error, .. } => panic!("{error}"),
             _ => {}
         }

@@ -36,7 +36,8 @@ pub(crate) use world::as_read;
 const SEEDS: u64 = 1000;
 
 /// What must have happened in as many seeds.
-const FAULTS: [&str; 17] = [
+const FAULTS: [&str; 19] = [
+    "ahead",
     "cancelled",
     "close",
     "duplicate",
@@ -50,6 +51,7 @@ const FAULTS: [&str; 17] = [
     "memory",
     "missing",
     "refused",
+    "result",
     "taken",
     "taken late",
     "unreachable",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gridloom::scheduler::{self, BlockState, FromClient, Limits, Mutant, Scheduler};
 use gridloom_worker::agent::{self, Agent, Answer, FetchId, Part, Payload, ReplyTo};
+use gridloom_worker::block::{Block, SmallBlock};
 use gridloom_worker::executor::{ExecuteError, TaskToken};
 use gridloom_worker::ids::{ArrayId, BlockId, ClientId, KernelHash, WorkerId};
 use gridloom_worker::shape::Region;
@@ -35,6 +36,28 @@ impl Payload for Data {
     fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Every field as a list of what went into it.
+    fn small(fields: &[Data]) -> Option<SmallBlock> {
+        let numbers = |(block, count): (&BlockId, &u64)| {
+            let BlockId { array: ArrayId { client, sequence }, index } = *block;
+            [client.0, sequence, index, *count]
+        };
+        let field = |field: &Data| {
+            let numbers: Vec<u64> = field.counts.iter().flat_map(numbers).collect();
+            Block::from_elements([numbers.len() as u64].into_iter().collect(), &numbers)
+        };
+        SmallBlock::of(&fields.iter().map(field).collect::<Vec<Block>>())
+    }
+}
+
+/// What went into a field that came as [`Payload::small`] makes it.
+pub(crate) fn counts_of(field: &Block) -> Counts {
+    let (numbers, _) = field.elements::<u64>().as_chunks();
+    let count = |&[client, sequence, index, count]: &[u64; 4]| {
+        (BlockId { array: ArrayId { client: ClientId(client), sequence }, index }, count)
+    };
+    numbers.iter().map(count).collect()
 }
 
 /// Who speaks.
@@ -114,6 +137,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     /// What the scheduler has heard to be taken.
     taken: BTreeSet<BlockId>,
+    /// What was handed to whom.
+    handed: BTreeSet<(WorkerId, BlockId)>,
     pub(crate) deaths: u64,
     pub(crate) steps: u64,
     /// How often what was said: the simulation shows that its faults fired.
@@ -156,6 +181,7 @@ impl World {
             clients: BTreeMap::new(),
             oracle: Oracle::default(),
             taken: BTreeSet::new(),
+            handed: BTreeSet::new(),
             deaths: 0,
             steps: 0,
             said: BTreeMap::new(),
@@ -336,7 +362,7 @@ impl World {
         }
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub(crate) fn count(&mut self, what: &'static str) {
         *self.said.entry(what).or_default() += 1;
     }
 
@@ -395,7 +421,7 @@ impl World {
         while let Some(action) = self.scheduler.poll() {
             match action {
                 scheduler::Action::ToWorker { worker, message } => {
-                    self.check_run(&message)?;
+                    self.check_run(worker, &message)?;
                     self.count(match &message {
                         ToWorker::Run(_) => "run",
                         ToWorker::Keep { .. } => "keep",
@@ -420,9 +446,23 @@ impl World {
         Ok(())
     }
 
-    /// What its client has taken is made again only for others who read it.
-    fn check_run(&self, message: &ToWorker) -> Result<(), String> {
+    /// What its client has taken is made again only for others who read it, and what goes ahead of its inputs goes where
+    /// these were to be made.
+    fn check_run(&mut self, worker: WorkerId, message: &ToWorker) -> Result<(), String> {
         let ToWorker::Run(Run { array, blocks, .. }) = message else { return Ok(()) };
+        let handed: Vec<BlockId> = blocks.indices().map(|index| BlockId { array: *array, index }).collect();
+        let stage = self.oracle.stages.get(array);
+        let read = handed.iter().flat_map(|block| stage.map(|stage| stage.inputs(block.index)).unwrap_or_default());
+        let read = read.flat_map(|(array, range)| range.map(move |index| BlockId { array, index }));
+        let missing: Vec<BlockId> =
+            read.filter(|block| self.scheduler.state(*block) != Some(BlockState::Held)).collect();
+        if let Some(input) = missing.iter().find(|&&input| !self.handed.contains(&(worker, input))) {
+            return Err(format!("{array} goes ahead of {input} to {worker}, who was never asked for that"));
+        }
+        self.handed.extend(handed.iter().map(|&block| (worker, block)));
+        if !missing.is_empty() {
+            self.count("ahead");
+        }
         let again = blocks.indices().find(|&index| self.taken.contains(&BlockId { array: *array, index }));
         let is_read = || self.oracle.stages.values().any(|stage| stage.input_arrays().contains(array));
         match again {

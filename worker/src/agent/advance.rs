@@ -9,7 +9,7 @@ use super::{
     Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Request, Start,
     TASKS_MAX,
 };
-use super::{Task, Work};
+use super::{Made, Task, Work};
 use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{BlockId, WorkerId};
 use crate::intervals::Interval;
@@ -22,6 +22,7 @@ impl<B: Payload> Agent<B> {
     pub(super) fn advance(&mut self, now: Duration) {
         self.start(now);
         self.admit(now);
+        self.give_back_ahead();
         while let Some(Departure { fetch, holder, parcel, first }) = self.fetches.depart() {
             let (field, region) = (first.field(), first.region());
             self.actions.push_back(Action::Out(Outward::Fetch { fetch, holder, parcel, field, region }));
@@ -51,7 +52,8 @@ impl<B: Payload> Agent<B> {
             let block = BlockId { array, index };
             if let Some(bytes) = self.store.bytes_of(block) {
                 self.take_head(key);
-                self.report.done(now, array, index, bytes, Duration::ZERO);
+                self.report.done(now, block, Made { bytes, busy: Duration::ZERO, result: None });
+                self.end_wait_for(block);
                 continue;
             }
             let spare = head.order.bytes_spare();
@@ -129,6 +131,7 @@ impl<B: Payload> Agent<B> {
         let Some(Queued { array, blocks, order }) = self.queue.remove(&key) else {
             return;
         };
+        self.give_up(array, blocks);
         let attempt = if let Order::Compute { attempt, .. } = order { attempt } else { 0 };
         let failed =
             |block| Action::Out(Outward::Send(FromWorker::Failed { array, block, attempt, error: error.clone() }));
@@ -230,7 +233,7 @@ impl<B: Payload> Agent<B> {
 }
 
 /// Who holds `block`, by the run's own list (sorted by array and first block).
-fn holders_of(inputs: &[Whereabouts], block: BlockId) -> &[WorkerId] {
+pub(super) fn holders_of(inputs: &[Whereabouts], block: BlockId) -> &[WorkerId] {
     let after = inputs.partition_point(|place| (place.array, place.blocks.start) <= (block.array, block.index));
     match after.checked_sub(1).map(|at| &inputs[at]) {
         Some(place) if place.array == block.array && place.blocks.contains(block.index) => &place.holders,

@@ -12,10 +12,14 @@
 //!     | in flight to wait for          v                      v                       v
 //!     +-> refused                 fetch failed              failed                stopping -> nothing
 //! ```
+//! A run may come before what it reads is made, if that is made here too: it waits beside the queue, with no memory, until
+//! its input is held, and is given back if that does not come.
+//!
 //! Deeper stages go first, then what came first; nothing overtakes a block that waits for memory, so none starves.
 //! The agent decides nothing: which block runs where, and what becomes of one that failed, is the scheduler's.
 
 mod advance;
+mod ahead;
 mod fetches;
 pub mod message;
 mod report;
@@ -40,7 +44,7 @@ use crate::store::Store;
 pub use crate::store::{Part, Payload};
 use crate::wire::{FetchError, FromWorker, Parcel, Run, ToWorker, Whereabouts};
 use fetches::{Arrival, Fetches, Waiter};
-use report::Report;
+use report::{Made, Report};
 
 /// Replies with data on their way out at once.
 pub const REPLIES_MAX: usize = 50;
@@ -59,6 +63,10 @@ pub struct Agent<B> {
     /// Deepest first, then in order of arrival.
     queue: BTreeMap<(Reverse<u32>, u64), Queued>,
     tasks: BTreeMap<TaskToken, Task<B>>,
+    /// Runs that came ahead of a block that they read and that is being made here, by that block.
+    ahead: BTreeMap<BlockId, Vec<Queued>>,
+    /// What was to be made here and may not be any more.
+    given_up: Vec<(ArrayId, Interval)>,
     fetches: Fetches,
     /// Tasks whose last operand has just come.
     filled: Vec<TaskToken>,
@@ -92,6 +100,8 @@ struct Known {
     depth: u32,
     /// Whether its blocks need other blocks.
     reads: bool,
+    /// Whether its one block is a job's result.
+    is_result: bool,
 }
 
 /// Blocks that wait for memory.
@@ -151,6 +161,8 @@ impl<B: Payload> Agent<B> {
             stages: BTreeMap::new(),
             queue: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            given_up: Vec::new(),
             fetches: Fetches::default(),
             filled: Vec::new(),
             report: Report::default(),
@@ -205,7 +217,8 @@ impl<B: Payload> Agent<B> {
 
     /// Whether it does nothing and waits for nothing.
     pub fn is_idle(&self) -> bool {
-        self.tasks.is_empty() && self.queue.is_empty() && self.fetches.is_idle() && self.requests.is_empty()
+        let does_nothing = self.tasks.is_empty() && self.queue.is_empty() && self.ahead.is_empty();
+        does_nothing && self.fetches.is_idle() && self.requests.is_empty()
     }
 
     /// How many stages it knows.
@@ -235,6 +248,9 @@ impl<B: Payload> Agent<B> {
         if !self.tasks.values().all(waits) {
             return Err("a task waits for operands that it has".to_owned());
         }
+        if !self.ahead.keys().all(|&input| self.is_coming(input)) {
+            return Err("a run waits for what is not being made here".to_owned());
+        }
         let fetching = self.tasks.values().any(|task| matches!(task, Task::Fetching { .. }));
         match fetching && self.fetches.is_idle() {
             true => Err("a task waits for operands that nobody fetches".to_owned()),
@@ -254,7 +270,7 @@ impl<B: Payload> Agent<B> {
             }
             ToWorker::PeerGone { worker } => self.actions.push_back(Action::Out(Outward::PeerGone { worker })),
             ToWorker::Kernel(kernel) => self.actions.push_back(Action::Kernel(kernel)),
-            ToWorker::Stage { stage, depth } => self.handle_stage(stage, depth),
+            ToWorker::Stage { stage, depth, is_result } => self.handle_stage(stage, depth, is_result),
             ToWorker::Run(run) => self.handle_run(run),
             ToWorker::Keep { array, blocks, fields, bytes, holder } => {
                 self.enqueue(u32::MAX, Queued { array, blocks, order: Order::Keep { fields, bytes, holder } });
@@ -268,18 +284,17 @@ impl<B: Payload> Agent<B> {
         }
     }
 
-    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32) {
+    fn handle_stage(&mut self, stage: Arc<Stage>, depth: u32, is_result: bool) {
         let reads = !stage.input_arrays().is_empty();
-        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads });
+        self.stages.insert(stage.array, Known { stage: stage.clone(), depth, reads, is_result });
         self.actions.push_back(Action::Prepare { stage });
     }
 
     fn handle_run(&mut self, run: Run) {
         let Run { array, blocks, attempt, bytes_spare, mut inputs } = run;
-        let depth = self.stages.get(&array).map_or(0, |known| known.depth);
         inputs.sort_by_key(|place| (place.array, place.blocks.start));
         let order = Order::Compute { attempt, bytes_spare, inputs: inputs.into() };
-        self.enqueue(depth, Queued { array, blocks, order });
+        self.enqueue_or_wait(Queued { array, blocks, order });
     }
 
     fn enqueue(&mut self, depth: u32, queued: Queued) {
@@ -291,6 +306,7 @@ impl<B: Payload> Agent<B> {
         self.store.remove_array(array);
         self.report.forget(array);
         self.queue.retain(|_, queued| queued.array != array);
+        self.drop_ahead(|of| of == array);
         self.stop(|of| of == array);
         if self.stages.remove(&array).is_some() {
             self.actions.push_back(Action::Cancel { array });
@@ -305,6 +321,7 @@ impl<B: Payload> Agent<B> {
         self.store.remove_client(client);
         self.report.forget_client(client);
         self.queue.retain(|_, queued| queued.array.client != client);
+        self.drop_ahead(|of| of.client == client);
         self.stop(|of| of.client == client);
     }
 
@@ -330,6 +347,7 @@ impl<B: Payload> Agent<B> {
         for token in tokens {
             if let Some(Task::Fetching { work, .. }) = self.tasks.remove(&token) {
                 self.store.release(work.reserved);
+                self.give_up(work.block.array, Interval::one(work.block.index));
                 blocks.push(work.block);
             }
         }
@@ -341,6 +359,8 @@ impl<B: Payload> Agent<B> {
         let stages = std::mem::take(&mut self.stages);
         self.actions.extend(stages.into_keys().map(|array| Action::Cancel { array }));
         self.queue.clear();
+        self.ahead.clear();
+        self.given_up.clear();
         self.tasks.clear();
         self.requests.clear();
         self.fetches = Fetches::default();
@@ -419,6 +439,7 @@ impl<B: Payload> Agent<B> {
             (Some(Task::Running { work }), Err(error)) => {
                 self.store.release(work.reserved);
                 let BlockId { array, index: block } = work.block;
+                self.give_up(array, Interval::one(block));
                 let (attempt, error) = (work.attempt.unwrap_or(0), error.clipped());
                 self.actions.push_back(Action::Out(Outward::Send(FromWorker::Failed { array, block, attempt, error })));
             }
@@ -431,13 +452,19 @@ impl<B: Payload> Agent<B> {
 
     fn keep(&mut self, now: Duration, work: Work, fields: Vec<B>, busy: Duration) {
         let BlockId { array, index } = work.block;
+        let is_result = self.stages.get(&array).is_some_and(|known| known.is_result);
+        let result = if is_result { B::small(&fields) } else { None };
         match self.store.keep(work.block, fields, work.reserved) {
-            Ok(bytes) => self.report.done(now, array, index, bytes, busy),
+            Ok(bytes) => {
+                self.report.done(now, work.block, Made { bytes, busy, result });
+                self.end_wait_for(work.block);
+            }
             Err(shortage) => self.refuse(array, Interval::one(index), shortage.needs, shortage.has),
         }
     }
 
     fn refuse(&mut self, array: ArrayId, blocks: Interval, needs: u64, has: u64) {
+        self.give_up(array, blocks);
         let refused = FromWorker::Refused { array, blocks: vec![blocks], needs, has };
         self.actions.push_back(Action::Out(Outward::Send(refused)));
     }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::ids::{ArrayId, ClientId};
+use crate::block::SmallBlock;
+use crate::ids::{ArrayId, BlockId, ClientId};
 use crate::intervals::{Interval, IntervalSet};
 use crate::wire::FromWorker;
 
@@ -14,12 +15,22 @@ pub const COALESCE: Duration = Duration::from_millis(1);
 /// Intervals in one message at most; more are split.
 const INTERVALS_MAX: usize = 4096;
 
+/// A block that is held here now.
+pub(super) struct Made {
+    pub(super) bytes: u64,
+    /// How long a slot was busy with it.
+    pub(super) busy: Duration,
+    /// The block itself, where it is an array's only one and comes with its completion.
+    pub(super) result: Option<SmallBlock>,
+}
+
 /// Completions of one array.
 #[derive(Debug, Default)]
 struct Batch {
     blocks: IntervalSet,
     bytes: u64,
     busy: Duration,
+    result: Option<SmallBlock>,
 }
 
 /// What the scheduler does not know yet.
@@ -31,11 +42,12 @@ pub(super) struct Report {
 
 impl Report {
     /// A block is held here now.
-    pub(super) fn done(&mut self, now: Duration, array: ArrayId, block: u64, bytes: u64, busy: Duration) {
-        let batch = self.batches.entry(array).or_default();
-        batch.blocks.insert(Interval::one(block));
-        batch.bytes += bytes;
-        batch.busy += busy;
+    pub(super) fn done(&mut self, now: Duration, block: BlockId, made: Made) {
+        let batch = self.batches.entry(block.array).or_default();
+        batch.blocks.insert(Interval::one(block.index));
+        batch.bytes += made.bytes;
+        batch.busy += made.busy;
+        batch.result = made.result.or(batch.result.take());
         self.due.get_or_insert(now + COALESCE);
     }
 
@@ -62,9 +74,10 @@ impl Report {
 }
 
 impl Batch {
-    fn messages(self, array: ArrayId) -> Vec<FromWorker> {
+    fn messages(mut self, array: ArrayId) -> Vec<FromWorker> {
         let intervals: Vec<Interval> = self.blocks.iter().collect();
         let total = self.blocks.count().max(1);
+        let mut result = self.result.take();
         let share =
             |blocks: &[Interval]| blocks.iter().map(|interval| interval.count()).sum::<u64>() as f64 / total as f64;
         let messages = intervals.chunks(INTERVALS_MAX).map(|blocks| FromWorker::Done {
@@ -72,6 +85,7 @@ impl Batch {
             blocks: blocks.to_vec(),
             bytes: (self.bytes as f64 * share(blocks)) as u64,
             busy: self.busy.mul_f64(share(blocks)),
+            result: result.take(),
         });
         messages.collect()
     }

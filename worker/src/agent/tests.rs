@@ -3,7 +3,7 @@
 mod hostile;
 
 use super::*;
-use crate::block::Item;
+use crate::block::{Block, Item, SmallBlock};
 use crate::dtype::{DType, Scalar};
 use crate::grid::Grid;
 use crate::stage::{Body, Leaf, Map, Piece, Program, Source};
@@ -16,6 +16,11 @@ struct Weight(u64);
 impl Payload for Weight {
     fn bytes(&self) -> u64 {
         self.0
+    }
+
+    fn small(fields: &[Weight]) -> Option<SmallBlock> {
+        let weights: Vec<u64> = fields.iter().map(|field| field.0).collect();
+        SmallBlock::of(&[Block::from_elements([weights.len() as u64].into_iter().collect(), &weights)])
     }
 }
 
@@ -58,7 +63,7 @@ impl Driver {
         let body = Body::Map(Map { grid, leaves, program: Program::identity(), reduce: None });
         let outputs = vec![Item::Value(DType::F64)];
         let stage = Arc::new(Stage { array: array(sequence), body, outputs, bytes_output: 10, bytes_peak });
-        self.tell(ToWorker::Stage { stage, depth: sequence as u32 })
+        self.tell(ToWorker::Stage { stage, depth: sequence as u32, is_result: false })
     }
 
     #[track_caller]
@@ -138,7 +143,7 @@ fn sent(actions: &[Action<Weight>]) -> Vec<FromWorker> {
 fn done(start: u64, end: u64) -> FromWorker {
     let count = end - start;
     let blocks = vec![Interval::new(start, end)];
-    FromWorker::Done { array: array(1), blocks, bytes: 10 * count, busy: millis(2 * count) }
+    FromWorker::Done { array: array(1), blocks, bytes: 10 * count, busy: millis(2 * count), result: None }
 }
 
 #[test]
@@ -311,4 +316,62 @@ fn those_who_read_and_free_always_have_room() {
     // A worker too small for both does one at least.
     let mut driver = Driver::new();
     assert_eq!(started(&driver.run_beside(1, 0, 9, 1000)).len(), 1);
+}
+
+#[test]
+fn a_jobs_result_comes_with_its_completion() {
+    let mut driver = Driver::new();
+    let mut made_of = |sequence, is_result| {
+        let grid = Grid::regular(&[1].into_iter().collect(), &[1]);
+        let pieces = vec![Piece { source: Source::Constant(Scalar::F64(0.0)), view: View::identity(&grid.shape()) }];
+        let leaves = vec![Leaf { dtype: DType::F64, pieces }];
+        let body = Body::Map(Map { grid, leaves, program: Program::identity(), reduce: None });
+        let outputs = vec![Item::Value(DType::F64)];
+        let stage = Arc::new(Stage { array: array(sequence), body, outputs, bytes_output: 10, bytes_peak: 20 });
+        driver.tell(ToWorker::Stage { stage, depth: 0, is_result });
+        let started = started(&driver.run(sequence, 0, 1));
+        let said = sent(&driver.finish(started[0].0));
+        let [FromWorker::Done { result, .. }] = &said[..] else { panic!("{said:?}") };
+        result.as_ref().map(|result| result.field(0).unwrap().unwrap().elements::<u64>().to_vec())
+    };
+    assert_eq!(made_of(8, false), None);
+    assert_eq!(made_of(9, true), Some(vec![10]));
+    // It stays here all the same.
+    assert_eq!(driver.agent.store().held_bytes(), 20);
+}
+
+#[test]
+fn what_comes_ahead_of_its_input_waits_without_memory_and_is_given_back_if_that_fails() {
+    let mut driver = Driver::new();
+    driver.stage(4, Some(2), 20);
+    let run = |sequence, index| {
+        let blocks = Interval::one(index);
+        ToWorker::Run(Run { array: array(sequence), blocks, attempt: 1, bytes_spare: 0, inputs: Vec::new() })
+    };
+    let begun = |driver: &mut Driver, index| {
+        let first = started(&driver.tell(run(1, index)));
+        assert!(driver.tell(run(2, index)).is_empty() && driver.tell(run(4, index)).is_empty());
+        assert_eq!((driver.agent.store().reserved_bytes(), driver.agent.is_idle()), (40, false));
+        first[0].0
+    };
+    let first = begun(&mut driver, 0);
+    let second = driver.finish(first);
+    let Action::Start(start) = &second[0] else { panic!("{second:?}") };
+    assert_eq!((start.array, start.operands[0].data.clone()), (array(2), Weight(10)));
+    let third = started(&driver.finish(start.token));
+    driver.finish(third[0].0);
+    assert!(driver.agent.is_idle());
+    let first = begun(&mut driver, 1);
+    let result = Err(ExecuteError::Cancelled);
+    let actions = driver.handle(Event::Finished { token: first, result, busy: Duration::ZERO });
+    let given_back = |message: &FromWorker| match message {
+        FromWorker::FetchFailed { block, holder: None, .. } => Some(block.array.sequence),
+        _ => None,
+    };
+    assert_eq!(sent(&actions).iter().filter_map(given_back).collect::<Vec<_>>(), vec![2, 4]);
+    // So it is if the input is forgotten.
+    driver.tell(run(1, 2));
+    assert!(driver.tell(run(2, 2)).is_empty());
+    let actions = driver.tell(ToWorker::Forget { array: array(1) });
+    assert_eq!(sent(&actions).iter().filter_map(given_back).collect::<Vec<_>>(), vec![2]);
 }

@@ -102,6 +102,10 @@ impl Executor for CpuExecutor {
         self.kernels.insert(kernel.hash(), kernel);
     }
 
+    fn is_ready_for(&self, stage: &Stage) -> bool {
+        self.programs.are_ready_for(stage)
+    }
+
     fn prepare(&mut self, stage: Arc<Stage>) {
         let (kernels, programs) = (&self.kernels, &mut self.programs);
         self.slots.prepare(stage.array, || prepare(stage, programs, &|hash| kernels.get(&hash).cloned()));

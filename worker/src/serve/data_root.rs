@@ -37,6 +37,11 @@ impl DataRoot {
         }
     }
 
+    /// Whether it takes a look at the disk to say so.
+    pub fn looks_for(&self, stage: &Stage) -> bool {
+        matches!(self, DataRoot::Beneath(_)) && files(stage).next().is_some()
+    }
+
     fn contains(&self, path: &Path) -> bool {
         match self {
             DataRoot::None => false,

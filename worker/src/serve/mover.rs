@@ -38,7 +38,7 @@ pub trait Machine: Send {
 
     /// Whether what it is told may take so long that a thread of the network must not do it: the other side would
     /// think that we are dead.
-    fn takes_long(_input: &Self::Input) -> bool {
+    fn takes_long(&self, _input: &Self::Input) -> bool {
         false
     }
 
@@ -84,6 +84,14 @@ enum Hand {
     Patient,
     /// A thread that has none for what takes long.
     Brief,
+}
+
+/// What was posted next.
+enum Next<I> {
+    Input(I),
+    /// Something that is not for this hand to do.
+    Left,
+    Nothing,
 }
 
 impl<M: Machine> Mover<M> {
@@ -145,10 +153,7 @@ impl<M: Machine> Mover<M> {
     /// Moves the machine unless another thread does, which then finds all that was posted until now: it looks at the
     /// inbox once more after it has let go.
     fn go_on(&self, hand: Hand) {
-        while let Some(is_left) = self.is_next_left(hand) {
-            if is_left {
-                return self.alarm.ring();
-            }
+        while !lock(&self.inbox).is_empty() {
             let mut guard = match self.machine.try_lock() {
                 Ok(guard) => guard,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -164,17 +169,20 @@ impl<M: Machine> Mover<M> {
         }
     }
 
-    /// Tells the machine what was posted, as far as this is for `hand` to do; whether there was time for all that is.
+    /// Tells the machine what was posted, as far as this is for `hand` to do and there is time; whether that was all.
     fn turn(&self, machine: &mut M, hand: Hand) -> bool {
         let begun = self.epoch.elapsed();
         let mut now = begun;
         let mut is_done = false;
         while hand == Hand::Own || now - begun < TURN_MAX {
-            let Some(input) = self.next_input(hand) else {
-                is_done = true;
-                break;
-            };
-            self.tell(machine, now, Some(input));
+            match self.next_input(machine, hand) {
+                Next::Input(input) => self.tell(machine, now, Some(input)),
+                Next::Left => break,
+                Next::Nothing => {
+                    is_done = true;
+                    break;
+                }
+            }
             now = self.epoch.elapsed();
         }
         let sayings = machine.sayings();
@@ -194,13 +202,13 @@ impl<M: Machine> Mover<M> {
         }
     }
 
-    /// Whether what was posted next is not for `hand` to do; `None` if there is nothing.
-    fn is_next_left(&self, hand: Hand) -> Option<bool> {
-        lock(&self.inbox).front().map(|front| is_left::<M>(front, hand))
-    }
-
-    fn next_input(&self, hand: Hand) -> Option<M::Input> {
-        lock(&self.inbox).pop_front_if(|front| !is_left::<M>(front, hand))
+    fn next_input(&self, machine: &M, hand: Hand) -> Next<M::Input> {
+        let mut inbox = lock(&self.inbox);
+        match inbox.pop_front_if(|front| hand != Hand::Brief || !machine.takes_long(front)) {
+            Some(input) => Next::Input(input),
+            None if inbox.is_empty() => Next::Nothing,
+            None => Next::Left,
+        }
     }
 
     /// Says what is to be said, in order, unless another thread does: it looks at the outbox once more after it has
@@ -218,11 +226,6 @@ impl<M: Machine> Mover<M> {
     fn next_saying(&self) -> Option<Saying> {
         lock(&self.outbox).pop_front()
     }
-}
-
-/// Whether something is not for this hand to do.
-fn is_left<M: Machine>(input: &M::Input, hand: Hand) -> bool {
-    hand == Hand::Brief && M::takes_long(input)
 }
 
 /// A lock whose holders leave nothing half changed.
@@ -272,7 +275,7 @@ mod tests {
             self.due
         }
 
-        fn takes_long(word: &Word) -> bool {
+        fn takes_long(&self, word: &Word) -> bool {
             matches!(word, Word::Slow(_))
         }
 

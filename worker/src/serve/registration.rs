@@ -157,8 +157,12 @@ impl Machine for Registered {
         self.worker.next_timeout().into_iter().chain(self.leaves).chain(ends).min()
     }
 
-    fn takes_long(input: &Input) -> bool {
-        matches!(input, Input::Scheduler(Received::Message(ToWorker::Kernel(_) | ToWorker::Stage { .. })))
+    fn takes_long(&self, input: &Input) -> bool {
+        match input {
+            Input::Scheduler(Received::Message(ToWorker::Kernel(_))) => true,
+            Input::Scheduler(Received::Message(ToWorker::Stage { stage, .. })) => !self.worker.is_ready_for(stage),
+            _ => false,
+        }
     }
 
     fn has_panicked(&mut self) {

@@ -19,6 +19,7 @@ use crate::gpu::{self, Adapter, GpuExecutor, GpuOptions};
 use crate::ids::ArrayId;
 use crate::kernel::{KernelSource, TypedKernel};
 use crate::shape::Region;
+use crate::stage::Stage;
 use crate::wire::{DeviceClass, FETCH_BYTES_PER_SECOND, KernelBytes, Register, decode};
 
 /// What a worker computes on. A GPU is a worker of its own.
@@ -104,6 +105,11 @@ impl Worker {
     /// [`ExecuteError::DeviceLost`] once its device is lost.
     pub fn check(&self) -> Result<(), ExecuteError> {
         self.executor.check()
+    }
+
+    /// Whether to hear of a stage takes no time to speak of: there is nothing to compile, and no disk to look at.
+    pub fn is_ready_for(&self, stage: &Stage) -> bool {
+        !self.data_root.looks_for(stage) && self.executor.is_ready_for(stage)
     }
 
     /// Takes note of what happened at `now`.

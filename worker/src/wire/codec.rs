@@ -81,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::block::Item;
+    use crate::block::{Block, Item, SmallBlock};
     use crate::dtype::{DType, Scalar};
     use crate::executor::ExecuteError;
     use crate::grid::{AxisGrid, Grid, Segment};
@@ -153,7 +153,11 @@ mod tests {
             (worker(), ".{0,20}").prop_map(|(worker, address)| ToWorker::Peer { worker, address }),
             worker().prop_map(|worker| ToWorker::PeerGone { worker }),
             kernel().prop_map(ToWorker::Kernel),
-            (stage(), any::<u32>()).prop_map(|(stage, depth)| ToWorker::Stage { stage, depth }),
+            (stage(), any::<u32>(), any::<bool>()).prop_map(|(stage, depth, is_result)| ToWorker::Stage {
+                stage,
+                depth,
+                is_result
+            }),
             run.prop_map(|(array, start, attempt, bytes_spare, inputs)| {
                 let blocks = Interval { start, end: start / 2 };
                 ToWorker::Run(Run { array, blocks, attempt, bytes_spare, inputs })
@@ -177,8 +181,8 @@ mod tests {
         ];
         let fetch = prop_oneof![Just(FetchError::Missing), Just(FetchError::Unreachable)];
         prop_oneof![
-            (array(), intervals(), any::<u64>(), any::<u32>()).prop_map(|(array, blocks, bytes, micros)| {
-                FromWorker::Done { array, blocks, bytes, busy: Duration::from_micros(micros.into()) }
+            (array(), intervals(), any::<u64>(), small()).prop_map(|(array, blocks, bytes, result)| {
+                FromWorker::Done { array, blocks, bytes, busy: Duration::from_micros(bytes >> 32), result }
             }),
             (block(), any::<u32>(), error).prop_map(|(BlockId { array, index: block }, attempt, error)| {
                 FromWorker::Failed { array, block, attempt, error }
@@ -190,6 +194,12 @@ mod tests {
             }),
             Just(FromWorker::Leaving),
         ]
+    }
+
+    fn small() -> impl Strategy<Value = Option<SmallBlock>> {
+        let field = prop::collection::vec(any::<i32>(), 0..20)
+            .prop_map(|values| Block::from_elements(Shape::new(&[values.len() as u64]).unwrap(), &values));
+        prop::option::of(prop::collection::vec(field, 0..4).prop_map(|fields| SmallBlock::of(&fields).unwrap()))
     }
 
     fn peer() -> impl Strategy<Value = (PeerRequest, PeerReply)> {

@@ -1,4 +1,5 @@
-//! What the scheduler and a worker say to each other. Ids and sizes only: no block travels this way.
+//! What the scheduler and a worker say to each other. Ids and sizes only: no block travels this way but for a job's
+//! result of one [small](SmallBlock) one, which the scheduler passes on with the word that it is there and does not keep.
 //!
 //! Both directions are ordered: what was said first is heard first. That is all the protocol relies on; it does not
 //! rely on any order between different workers.
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::SmallBlock;
 use crate::executor::ExecuteError;
 use crate::ids::{ArrayId, BlockId, ClientId, WorkerId};
 use crate::intervals::Interval;
@@ -147,6 +149,8 @@ pub enum ToWorker {
         stage: Arc<Stage>,
         /// How far from the sources it is: of what is queued, the deepest goes first.
         depth: u32,
+        /// Whether its one block is a job's result: then, if it is small, it comes with the word that it is done.
+        is_result: bool,
     },
     /// Blocks to compute.
     Run(Run),
@@ -224,6 +228,8 @@ pub enum FromWorker {
         bytes: u64,
         /// How long slots were busy with them in all.
         busy: Duration,
+        /// The one block itself, where that is a small result.
+        result: Option<SmallBlock>,
     },
     /// A block could not be computed.
     Failed {

@@ -4,9 +4,9 @@
 //! blocks and whoever holds them) -> [`codec`] (bytes). The messages between clients and the scheduler are the root
 //! crate's: this crate does not know clients.
 //!
-//! A message never carries the bytes of a block: those follow it raw, and are described by its header. Nothing here
-//! does I/O, and nothing read off a wire is believed: lengths are capped before anything is allocated, and what
-//! decodes is asked whether it is sound before it is used.
+//! A message does not carry the bytes of a block, unless they are [few](crate::block::SmallBlock): they follow it raw,
+//! and are described by its header. Nothing here does I/O, and nothing read off a wire is believed: lengths are capped
+//! before anything is allocated, and what decodes is asked whether it is sound before it is used.
 
 pub mod codec;
 pub mod message;

@@ -139,6 +139,16 @@ impl<Out: Serialize> Control<Out> {
     /// If the connection has ended, if the message is too long, or if the other side has left too much unread (then
     /// the connection ends).
     pub fn send(&self, message: &Out) -> Result<(), NetError> {
+        self.put(message)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// The same, but it need not leave before what is said next, or [`Control::flush`].
+    ///
+    /// # Errors
+    /// As [`Control::send`].
+    pub fn put(&self, message: &Out) -> Result<(), NetError> {
         let line = &self.speaker.line;
         let mut outbox = line.outbox();
         if let Some(end) = &outbox.end {
@@ -157,12 +167,16 @@ impl<Out: Serialize> Control<Out> {
             line.end(error.clone());
             return Err(error);
         }
-        line.more.notify_one();
         Ok(())
     }
 }
 
 impl<Out> Control<Out> {
+    /// What was put leaves now.
+    pub fn flush(&self) {
+        self.speaker.line.more.notify_one();
+    }
+
     /// Who is there.
     pub fn party(&self) -> Party {
         self.speaker.party

@@ -11,7 +11,7 @@ use crate::wire::{DeviceClass, FromWorker, Register, ToScheduler, ToWorker, Wire
 fn done(number: u64) -> FromWorker {
     let array = ArrayId { client: ClientId(1), sequence: 2 };
     let (blocks, busy) = (vec![Interval::one(number)], Duration::from_nanos(number));
-    FromWorker::Done { array, blocks, bytes: number, busy }
+    FromWorker::Done { array, blocks, bytes: number, busy, result: None }
 }
 
 /// Tells a channel what is heard.
@@ -81,7 +81,7 @@ fn a_large_message_passes_and_one_too_large_is_refused_where_it_is_said() {
 fn no_worker_has_to_say_more_than_it_may() {
     let array = ArrayId { client: ClientId(u64::MAX), sequence: u64::MAX };
     let blocks = vec![Interval { start: u64::MAX - 1, end: u64::MAX }; 4096];
-    let done = FromWorker::Done { array, blocks, bytes: u64::MAX, busy: Duration::MAX };
+    let done = FromWorker::Done { array, blocks, bytes: u64::MAX, busy: Duration::MAX, result: None };
     let path = "\u{10ffff}".repeat(crate::executor::ERROR_TEXT_BYTES_MAX);
     let error = ExecuteError::Source { path: path.clone(), what: path }.clipped();
     assert!(error.to_string().contains(" ..."));

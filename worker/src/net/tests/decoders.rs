@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::super::identity::{CertificateRequest, Token};
 use super::super::join::{JoinReply, JoinRequest};
 use super::*;
-use crate::block::Item;
+use crate::block::{Block, Item, SmallBlock};
 use crate::dtype::{DType, Scalar};
 use crate::executor::ExecuteError;
 use crate::fuzz;
@@ -157,7 +157,7 @@ fn to_worker() {
         ToWorker::Forget { array: array() },
         ToWorker::ForgetClient { client: ClientId(3) },
     ];
-    let stages = stages().into_iter().map(|stage| ToWorker::Stage { stage, depth: 3 });
+    let stages = stages().into_iter().map(|stage| ToWorker::Stage { stage, depth: 3, is_result: true });
     try_decoder("to-worker", encoded(messages.into_iter().chain(stages)), message::<ToWorker>);
 }
 
@@ -174,13 +174,16 @@ fn from_worker() {
     let error = ExecuteError::Source { path: "x.npy".to_owned(), what: "is gone".to_owned() };
     let (kernel, barrier) = ("f".to_owned(), "workgroupBarrier".to_owned());
     let barrier = ExecuteError::Barrier { kernel, barrier, line: 7, reached: 1, invocations: 64 };
+    let fields = [Block::from_elements(Shape::ones(1), &[1.5f64]), Block::from_elements(Shape::ones(2), &[7i64])];
+    let result = SmallBlock::of(&fields);
     let messages = [
-        FromWorker::Done { array: array(), blocks: vec![Interval::one(7)], bytes: 4096, busy },
+        FromWorker::Done { array: array(), blocks: vec![Interval::one(7)], bytes: 4096, busy, result: None },
         FromWorker::Failed { array: array(), block: 1, attempt: 2, error },
         FromWorker::FetchFailed { block: block(), input: block(), holder: None, error: FetchError::Missing },
         FromWorker::Leaving,
         FromWorker::Refused { array: array(), blocks: vec![Interval { start: 3, end: 900 }], needs: 1 << 40, has: 7 },
         FromWorker::Failed { array: array(), block: 70_000, attempt: 1, error: barrier },
+        FromWorker::Done { array: array(), blocks: vec![Interval::one(0)], bytes: 24, busy, result },
     ];
     let bulk = ToScheduler::Bulk(BulkTraffic { bytes_sent: 1 << 40, ..BulkTraffic::default() });
     let messages = messages.map(ToScheduler::Worker).into_iter().chain([bulk]);
