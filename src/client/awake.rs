@@ -44,7 +44,7 @@ impl Signal {
     fn wait(&self) {
         let wait = Wait::begin(COMES_SOON.get());
         while !self.is_raised.swap(false, Ordering::Acquire) {
-            if !wait.is_awake() {
+            if !wait.lingers() {
                 thread::park();
             }
         }

@@ -23,6 +23,10 @@ use crate::client::link::Receiver;
 use crate::client::wire::{ClientHears, ClientSays, ClusterStatus};
 use crate::scheduler::{Action, Event, FromClient, Limits, Scheduler, ToClient};
 
+/// How long the word that an array is gone may wait for others to the same worker: alone it costs as much as a task, and the
+/// memory that it frees is wanted by a run at the latest, which comes after it.
+const FORGETS_WITHIN: Duration = Duration::from_millis(5);
+
 /// A scheduler that workers and clients reach over QUIC. Dropped, it tells its workers to end.
 pub struct SchedulerServer {
     /// `None` once dropped.
@@ -34,10 +38,6 @@ pub struct SchedulerServer {
     mover: Arc<Mover<Shell>>,
     thread: Option<JoinHandle<()>>,
 }
-
-/// How long a worker's being told that an array is gone may wait for other words to the same worker: it costs as much as
-/// any word, and memory that it frees is wanted with a run, which comes after it.
-const FORGETS_WITHIN: Duration = Duration::from_millis(5);
 
 /// What the scheduler's shell is told.
 enum Input {
@@ -147,8 +147,9 @@ struct Shell {
     clients: BTreeMap<ClientId, Client>,
     /// Workers that were here once: their ids are used up.
     retired: BTreeSet<WorkerId>,
-    /// Workers that are to be told more, of what may wait, and until when it may.
+    /// Workers that were told what has not left, for it may wait.
     unsaid: BTreeSet<WorkerId>,
+    /// Until when.
     unsaid_due: Option<Duration>,
     /// What clients of this process are told.
     sayings: Vec<Saying>,
@@ -240,7 +241,7 @@ impl Shell {
         self.scheduler.handle(self.now, event);
     }
 
-    /// Does what the scheduler wants: what a worker is told now leaves together, with what could wait until now.
+    /// Does what the scheduler wants. What a worker is told now leaves together, with what has waited for it.
     fn act(&mut self) {
         let mut told = BTreeSet::new();
         while let Some(action) = self.scheduler.poll() {

@@ -6,8 +6,9 @@
 //!
 //! Pure: `handle(now, event)`, `poll() -> action`, `next_timeout()`. No clock, thread, socket or random source; time
 //! is what it is told, and everything is kept in order, so the same events give the same actions. It never looks at the
-//! bytes of a block (a job's [small result](gridloom_worker::block::SmallBlock) goes past it), and its state is a handful of intervals per array, whatever the number of blocks. No message of a
-//! client or worker can break it: what does not fit is refused or passed over.
+//! bytes of a block (a job's [small result](gridloom_worker::block::SmallBlock) goes past it), and its state is a handful
+//! of intervals per array, whatever the number of blocks. No message of a client or worker can break it: what does not
+//! fit is refused or passed over.
 
 mod ahead;
 mod array;

@@ -72,10 +72,9 @@ impl Scheduler {
                 if let Some(read) = self.arrays.get_mut(input) {
                     read.readers.push(id);
                 }
+                self.note_lead(*input);
             }
-            let inputs = array.inputs().to_vec();
             self.arrays.insert(id, array);
-            inputs.into_iter().for_each(|input| self.note_lead(input));
         }
         for output in plan.outputs {
             if let Some(array) = self.arrays.get_mut(&output) {

@@ -4,6 +4,7 @@
 //! longer is waited for asleep: others may need the core, those that bring it among them. So a thread stays awake as long
 //! as what it waited for last came soon. How it sleeps, and what wakes it, is its own affair.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a thread stays awake for what it waits for: about what falling asleep and being woken would cost it.
@@ -25,14 +26,14 @@ impl Wait {
         Wait { begun: Instant::now(), stays_awake: came_soon }
     }
 
-    /// Whether to stay awake and look again. Then the core is lent to others for a moment: whoever brings what is waited
-    /// for may need this very one.
-    pub fn is_awake(&self) -> bool {
-        let is_awake = self.stays_awake && self.begun.elapsed() < AWAKE;
-        if is_awake {
-            std::thread::yield_now();
+    /// Lets a moment pass, awake; false when it is time to sleep. Others have the core meanwhile: whoever brings what is
+    /// waited for may need this very one.
+    pub fn lingers(&self) -> bool {
+        let lingers = self.stays_awake && self.begun.elapsed() < AWAKE;
+        if lingers {
+            thread::yield_now();
         }
-        is_awake
+        lingers
     }
 
     /// What was waited for is here: whether it came soon.

@@ -263,7 +263,7 @@ impl Shared {
         state.awake += 1;
         self.is_queued.store(!state.queue.is_empty(), Ordering::Relaxed);
         drop(state);
-        while !self.is_queued.load(Ordering::Acquire) && wait.is_awake() {}
+        while !self.is_queued.load(Ordering::Acquire) && wait.lingers() {}
         let mut state = self.lock();
         state.awake -= 1;
         state
