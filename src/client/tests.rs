@@ -29,12 +29,13 @@ struct Play {
     failed: Vec<u64>,
 }
 
-struct Stage {
+/// To workers that are played.
+struct PlayedLink {
     play: Arc<Mutex<Play>>,
     state: Weak<State>,
 }
 
-impl Link for Stage {
+impl Link for PlayedLink {
     fn reinforce(&self, _devices: Devices, _bytes: u64) {}
 
     fn send(&self, message: FromClient) {
@@ -85,8 +86,8 @@ fn client(memory_bytes: u64) -> (Client, Arc<Mutex<Play>>) {
     for worker in WORKERS {
         state.receive(ToClient::WorkerJoined { worker, register: Register::of_cpu("played", 1, memory_bytes) });
     }
-    let stage = Stage { play: Arc::clone(&play), state: Arc::downgrade(&state) };
-    (Client::with_state(ClientId(1), state, Box::new(stage), Devices::default()), play)
+    let link = PlayedLink { play: Arc::clone(&play), state: Arc::downgrade(&state) };
+    (Client::with_state(ClientId(1), state, Box::new(link), Devices::default()), play)
 }
 
 /// Puts the numbers below `count` on the workers, each a block.

@@ -9,7 +9,7 @@ use super::{
     Action, Agent, Answer, Known, Order, Outward, Part, Payload, Queued, REFUSE_AFTER, REPLIES_MAX, Request, Start,
     TASKS_MAX,
 };
-use super::{Made, Task, Work};
+use super::{Lost, Made, Task, Work};
 use crate::executor::{ExecuteError, TaskToken};
 use crate::ids::{BlockId, WorkerId};
 use crate::intervals::Interval;
@@ -156,7 +156,7 @@ impl<B: Payload> Agent<B> {
         let nowhere = needed.iter().zip(&operands).find(|((_, holders), part)| part.is_none() && holders.is_empty());
         if let Some(((key, _), _)) = nowhere {
             self.tasks.insert(token, Task::Fetching { work, operands: Vec::new(), missing: 0 });
-            self.fail_fetches([token].into_iter(), key.block(), None, FetchError::Missing);
+            self.fail_fetches(&Lost::from([(token, (key.block(), FetchError::Missing))]), None);
             return;
         }
         if missing == 0 {

@@ -142,6 +142,9 @@ enum Task<B> {
     Stopping { reserved: u64 },
 }
 
+/// Tasks that cannot go on, each with an operand that does not come, and why.
+type Lost = BTreeMap<TaskToken, (BlockId, FetchError)>;
+
 /// What is known of a block in flight.
 #[derive(Clone, Copy, Debug)]
 struct Work {
@@ -340,15 +343,15 @@ impl<B: Payload> Agent<B> {
         self.drop_fetching(fetching);
     }
 
-    /// Tasks that wait for operands end. Returns what they were to make.
-    fn drop_fetching(&mut self, tokens: BTreeSet<TaskToken>) -> Vec<BlockId> {
+    /// Tasks that wait for operands end. Returns what each was to make.
+    fn drop_fetching(&mut self, tokens: BTreeSet<TaskToken>) -> Vec<(TaskToken, BlockId)> {
         self.fetches.give_up(&tokens);
         let mut blocks = Vec::new();
         for token in tokens {
             if let Some(Task::Fetching { work, .. }) = self.tasks.remove(&token) {
                 self.store.release(work.reserved);
                 self.give_up(work.block.array, Interval::one(work.block.index));
-                blocks.push(work.block);
+                blocks.push((token, work.block));
             }
         }
         blocks
@@ -388,6 +391,7 @@ impl<B: Payload> Agent<B> {
 
     fn handle_fetched(&mut self, fetch: FetchId, result: Result<Vec<Option<Part<B>>>, FetchError>) {
         let Some(flight) = self.fetches.land(fetch) else { return };
+        let mut lost = Lost::new();
         for (block, part) in flight.parcel.unpack(result) {
             let key = flight.key(block);
             match (self.fetches.arrive(&key, part.is_ok()), part) {
@@ -396,11 +400,12 @@ impl<B: Payload> Agent<B> {
                     self.store.cache(key, &part);
                 }
                 (Arrival::Lost(waiters), Err(error)) => {
-                    self.fail_fetches(waiters.iter().map(|waiter| waiter.token), block, Some(flight.holder), error);
+                    lost.extend(waiters.iter().map(|waiter| (waiter.token, (block, error))));
                 }
                 (Arrival::Landed(_) | Arrival::Lost(_) | Arrival::Nothing, _) => {}
             }
         }
+        self.fail_fetches(&lost, Some(flight.holder));
     }
 
     /// An operand is here.
@@ -415,14 +420,9 @@ impl<B: Payload> Agent<B> {
     }
 
     /// Tasks of which each waits for an operand that does not come.
-    fn fail_fetches(
-        &mut self,
-        tokens: impl Iterator<Item = TaskToken>,
-        input: BlockId,
-        holder: Option<WorkerId>,
-        error: FetchError,
-    ) {
-        for block in self.drop_fetching(tokens.collect()) {
+    fn fail_fetches(&mut self, lost: &Lost, holder: Option<WorkerId>) {
+        for (token, block) in self.drop_fetching(lost.keys().copied().collect()) {
+            let (input, error) = lost[&token];
             self.actions.push_back(Action::Out(Outward::Send(FromWorker::FetchFailed { block, input, holder, error })));
         }
     }
