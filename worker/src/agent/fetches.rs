@@ -10,7 +10,8 @@ use crate::store::PartKey;
 use crate::wire::Parcel;
 use crate::wire::peer::{PARCEL_BLOCKS_MAX, PARCEL_BYTES_MAX};
 
-/// Fetches on their way in at once, each of a parcel: enough to hide the round trip, few enough not to crowd out each other.
+/// Fetches on their way in at once, each of a parcel: enough to hide the round trip, few enough not to crowd out each
+/// other.
 pub const FETCHES_MAX: usize = 10;
 
 /// An operand of a task that waits.
