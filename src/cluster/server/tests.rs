@@ -109,6 +109,20 @@ fn end(heard: &mpsc::Receiver<Received<ToWorker>>) -> NetError {
     }
 }
 
+/// Why a member is not let in.
+#[track_caller]
+fn refused(server: &SchedulerServer, dialer: &Dialer, identity: &Identity) -> NetError {
+    // It may be told before it has heard that it was greeted, or after.
+    match dialer.connect(&server.dialled(), identity) {
+        Err(error) => error,
+        Ok(session) => {
+            let (hear, heard) = mpsc::channel();
+            let _control: Control<ToScheduler> = session.start(move |received| drop(hear.send(received)));
+            end(&heard)
+        }
+    }
+}
+
 fn named(name: String) -> ToScheduler {
     ToScheduler::Register(Register { name, ..Register::of_cpu("cpu", 1, 1 << 20) })
 }
@@ -123,12 +137,10 @@ fn a_worker_that_comes_back_with_its_old_id_is_refused() {
     let workers = || server.status().scheduler.workers.len();
     eventually("it has registered", || workers() == 1);
     // As long as it is there, and when it is gone, its id is nobody else's.
-    let (_second, second) = connected(&server, &dialer, &identity);
-    assert_eq!(end(&second), NetError::Refused(Refusal::Retired));
+    assert_eq!(refused(&server, &dialer, &identity), NetError::Refused(Refusal::Retired));
     drop((control, heard));
     eventually("it is gone", || workers() == 0);
-    let (_third, third) = connected(&server, &dialer, &identity);
-    assert_eq!(end(&third), NetError::Refused(Refusal::Retired));
+    assert_eq!(refused(&server, &dialer, &identity), NetError::Refused(Refusal::Retired));
     // Whoever joins anew is let in.
     let identity = dialer.join(&server.dialled(), server.token(), Role::Worker).unwrap();
     let (control, _heard) = connected(&server, &dialer, &identity);

@@ -84,11 +84,15 @@ fn said<T: DeserializeOwned>(chance: &mut Chance, words: &[Vec<u8>]) -> Option<T
     decode(&bytes).ok()
 }
 
-fn event(chance: &mut Chance, words: &Words, runs: &[(u64, u64, Interval)]) -> Option<Event> {
-    let worker = WorkerId(1 + chance.below(3) as u64);
+/// What may come next. Ids of workers are made by whoever owns their connections: a new one is larger than any before.
+fn event(chance: &mut Chance, words: &Words, runs: &[(u64, u64, Interval)], workers: &mut u64) -> Option<Event> {
+    let worker = WorkerId(workers.saturating_sub(chance.below(3) as u64));
     Some(match chance.below(40) {
         0 => Event::WorkerGone { worker },
-        1 => Event::WorkerJoined { worker, register: Register::of_cpu("cpu", 1, 100) },
+        1 => {
+            *workers += 1;
+            Event::WorkerJoined { worker: WorkerId(*workers), register: Register::of_cpu("cpu", 1, 100) }
+        }
         2 => Event::ClientGone { client: CLIENT },
         3 => Event::Tick,
         4..16 => Event::Client { client: CLIENT, message: said(chance, &words.clients)? },
@@ -111,9 +115,9 @@ fn live(seed: u64, words: &Words) -> (u64, u64) {
         plan: plan(0),
         classes: vec![DeviceClass::Cpu],
     }));
-    let (mut heard, mut made) = (0, 0);
+    let (mut heard, mut made, mut workers) = (0, 0, 2);
     for _ in 0..WORDS {
-        let Some(event) = event(&mut chance, words, &handed) else { continue };
+        let Some(event) = event(&mut chance, words, &handed, &mut workers) else { continue };
         // Gone for longer than it may, it is back as a new one.
         if !driver.scheduler.clients.contains_key(&CLIENT) {
             driver.scheduler.handle(driver.now, Event::ClientJoined { client: CLIENT });

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::chance::Chance;
 use super::client::{Client, Step};
+use super::peers;
 use super::plans::{Counts, Oracle, add};
 
 /// What stands for a field of a block: the source blocks that went into it.
@@ -307,6 +308,7 @@ impl World {
                 self.tell_agent(worker, agent::Event::Tick)
             }
             Arrival::Fetch { holder, who, parcel, field, region } => {
+                let (parcel, field, region) = peers::asked(parcel, field, region)?;
                 let fails = !self.healed && self.chance.permille(self.faults.fetch);
                 match if fails { None } else { self.request(holder, who) } {
                     Some(from) => self.tell_agent(holder, agent::Event::Fetch { from, parcel, field, region }),
@@ -316,14 +318,18 @@ impl World {
                     }
                 }
             }
-            Arrival::Put { holder, who, parcel, blocks } => match self.request(holder, who) {
-                Some(from) => self.tell_agent(holder, agent::Event::Put { from, parcel, blocks }),
-                None => {
-                    self.send_alone(Arrival::Answered { who, answer: None });
-                    Ok(())
+            Arrival::Put { holder, who, parcel, blocks } => {
+                let (parcel, blocks) = peers::brought(parcel, blocks)?;
+                match self.request(holder, who) {
+                    Some(from) => self.tell_agent(holder, agent::Event::Put { from, parcel, blocks }),
+                    None => {
+                        self.send_alone(Arrival::Answered { who, answer: None });
+                        Ok(())
+                    }
                 }
-            },
+            }
             Arrival::Answered { who: Requester::Worker(worker, fetch), answer } => {
+                let answer = answer.map(peers::answered).transpose()?;
                 let Some(process) = self.workers.get_mut(&worker) else { return Ok(()) };
                 if !process.fetching.remove(&fetch) {
                     return Ok(());
@@ -336,6 +342,7 @@ impl World {
                 self.tell_agent(worker, agent::Event::Fetched { fetch, result })
             }
             Arrival::Answered { who: Requester::Client(client, request), answer } => {
+                let answer = answer.map(peers::answered).transpose()?;
                 self.with_client(client, |client, world| client.answered(world, request, answer))
             }
             Arrival::Client(client, message) => self.with_client(client, |client, world| client.told(world, message)),

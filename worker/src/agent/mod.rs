@@ -301,6 +301,9 @@ impl<B: Payload> Agent<B> {
     }
 
     fn enqueue(&mut self, depth: u32, queued: Queued) {
+        if queued.blocks.is_empty() {
+            return;
+        }
         self.counter += 1;
         self.queue.insert((Reverse(depth), self.counter), queued);
     }

@@ -130,7 +130,7 @@ pub(super) async fn renew_theirs(connection: Connection, authority: Arc<Authorit
             frame::write(&mut send, &certificate).await
         });
         match renewed.await {
-            // A stream that is not finished is reset when it is dropped.
+            // Who gets no certificate sees its stream end without one.
             Ok(()) => {
                 good_until = Some(now() + CERTIFICATE_LIFETIME);
                 drop(send.finish());

@@ -167,7 +167,7 @@ fn the_largest_packets_are_found() {
         let options = BulkOptions { packet_bytes_max, ..BulkOptions::default() };
         let listens = BulkOptions { listen: Some(ANY_PORT), ..options };
         let answer = |_, _, reply: Reply| {
-            let part = Part { data: block(&[1 << 20]), region: None };
+            let part = Part { data: block(&[1 << 16]), region: None };
             reply.answer(Answer::Data(vec![Some(part)]), || {});
         };
         let bulk = Bulk::open(holder, listens, answer).unwrap();
@@ -189,6 +189,7 @@ fn the_largest_packets_are_found() {
             }
             let found = (traffic.packet_bytes, theirs);
             assert!(begun.elapsed() < PATIENCE, "{found:?} of {packet_bytes_max}");
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
