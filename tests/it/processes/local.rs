@@ -81,7 +81,7 @@ const KILL_PAUSE: Duration = Duration::from_millis(700);
 fn a_job_outlives_many_workers() {
     let seconds = std::env::var("GRIDLOOM_CHAOS_SECONDS").map_or(3.0, |seconds| seconds.parse().unwrap());
     let budget = (seconds / KILL_PAUSE.as_secs_f64()) as usize;
-    let mut blocks = (100.0 * seconds) as u64;
+    let mut blocks = (200.0 * seconds) as u64;
     while deaths_amid(blocks) < budget {
         blocks *= 2;
     }
