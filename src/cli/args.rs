@@ -155,6 +155,9 @@ pub(super) struct WorkerArgs {
     /// When it leaves by itself: 90s, 55m, 24h
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) lifetime: Option<Duration>,
+    /// How long it looks for a scheduler that is gone before it ends: 1s, 5m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub(super) redial: Duration,
     /// How long a kernel may run on one block: 500ms, 60s, 2m
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub(super) block_timeout: Duration,

@@ -130,6 +130,7 @@ fn workers(Reach { address, token }: Reach, args: &WorkerArgs) -> RemoteWorkers 
         data_root: args.data_root.clone().map_or(DataRoot::None, DataRoot::Beneath),
         advertise: args.advertise.clone(),
         lifetime: args.lifetime,
+        redial_for: args.redial,
         block_timeout: args.block_timeout,
         program: std::env::current_exe().ok(),
         warn,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use gridloom_worker::cpu::{CodeGenerator, CpuOptions};
 use gridloom_worker::gpu::{Adapter, GpuOptions};
 use gridloom_worker::net::identity::Token;
-use gridloom_worker::serve::{DataRoot, Device, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
+use gridloom_worker::serve::{DataRoot, Device, REDIAL_FOR, RemoteOptions, RemoteWorker, Stop, WorkerOptions};
 use gridloom_worker::wire::NAME_BYTES_MAX;
 
 use super::budget::{BlockMemory, Budget};
@@ -46,6 +46,8 @@ pub struct RemoteWorkers {
     pub advertise: Option<String>,
     /// When they leave by themselves.
     pub lifetime: Option<Duration>,
+    /// How long they look for a scheduler that is gone before they end.
+    pub redial_for: Duration,
     /// The longest that a kernel may run on one block.
     pub block_timeout: Duration,
     /// What the process of each GPU runs; found as for a [`LocalCluster`](super::LocalCluster) unless said otherwise.
@@ -87,6 +89,7 @@ impl RemoteWorkers {
             data_root: DataRoot::None,
             advertise: None,
             lifetime: None,
+            redial_for: REDIAL_FOR,
             block_timeout: BLOCK_TIMEOUT,
             program: None,
             gpu: None,
@@ -151,6 +154,7 @@ impl RemoteWorkers {
             name: self.name.clone(),
             advertise: self.advertise.clone(),
             lifetime: self.lifetime,
+            redial_for: self.redial_for,
             worker: WorkerOptions { device, memory_bytes, data_root: self.data_root.clone() },
         };
         Ok(Part::Here(Box::new(RemoteWorker::new(options, stop.clone())?)))
@@ -159,7 +163,7 @@ impl RemoteWorkers {
     fn apart(&self, number: usize, gpu: &Adapter, limit: u64) -> Result<Part, ClusterError> {
         let share = block_memory(limit)?.ledger_bytes;
         let name = name_on_gpu(&self.name, number);
-        let block_timeout_ms = self.block_timeout.as_millis().max(1);
+        let milliseconds = |time: Duration| format!("{}ms", time.as_millis().max(1));
         let usual = [
             "worker".to_owned(),
             self.scheduler.clone(),
@@ -167,7 +171,8 @@ impl RemoteWorkers {
             format!("--name={name}"),
             format!("--memory-limit={limit}"),
             format!("--gpu-memory={}", ledger_bytes(gpu.info().usable_bytes(), self.memory_bytes, share)),
-            format!("--block-timeout={block_timeout_ms}ms"),
+            format!("--block-timeout={}", milliseconds(self.block_timeout)),
+            format!("--redial={}", milliseconds(self.redial_for)),
             "--with-parent".to_owned(),
         ];
         let data_root = match &self.data_root {

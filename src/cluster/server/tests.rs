@@ -71,6 +71,7 @@ impl Hand {
             name: "hand".to_owned(),
             advertise: None,
             lifetime: None,
+            redial_for: PATIENCE,
             worker,
         };
         let stop = Stop::default();

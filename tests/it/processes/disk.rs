@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::harness::{Scheduler, complaint, gridloom, within};
+use super::harness::{REQUIRE_NAMESPACES, Scheduler, complaint, gridloom, skip, within};
 
 /// An output of 800,128 bytes, and one of 80,128.
 const COMMANDS: [&str; 2] =
@@ -67,7 +67,7 @@ fn a_full_file_system_is_an_error() {
     };
     let may_mount = alone("mount -t tmpfs -o size=64k none /mnt").output();
     if let Some(why) = complaint(may_mount) {
-        return eprintln!("skipped: no file system of our own: {why}");
+        return skip(REQUIRE_NAMESPACES, &format!("there is no file system of our own: {why}"));
     }
     let folder = tempfile::tempdir().unwrap();
     inputs(folder.path());

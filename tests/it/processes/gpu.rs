@@ -62,9 +62,9 @@ fn fails_at_its_deadline(client: &Client, blocks: u64) {
 fn a_gpu_whose_kernel_hangs_is_had_again() {
     let Some(embedded) = embedded_on_gpu() else { return };
     let scheduler = Scheduler::start();
-    let worker = scheduler.worker_on("gpu", "w", &["--block-timeout", "2s"]);
+    let worker = scheduler.worker_on_gpu("w", &["--block-timeout", "2s"]);
     let mut process = process_of(&scheduler).unwrap();
-    assert_ne!(process, worker.0.id(), "it is a process of its own");
+    assert_ne!(process, worker.id(), "it is a process of its own");
     let owner = scheduler.client().on(Devices::Gpu);
     let array = slow_on_gpu(8);
     let expected = compute(&embedded.client(), &array);
@@ -77,7 +77,7 @@ fn a_gpu_whose_kernel_hangs_is_had_again() {
         assert_eq!(compute(&client, &array).bytes(), expected.bytes());
     }
     assert_eq!(compute(&owner, &kept).bytes(), expected.bytes(), "what it held is made again");
-    assert_eq!(children(worker.0.id()), [process]);
+    assert_eq!(children(worker.id()), [process]);
     worker.signal(Signal::TERM);
     let (status, said) = worker.end();
     let lines: Vec<&str> = said.lines().collect();
@@ -92,7 +92,7 @@ fn a_gpu_whose_kernel_hangs_is_had_again() {
 fn a_gpu_whose_process_is_killed_gives_the_same_bits() {
     let Some(embedded) = embedded_on_gpu() else { return };
     let scheduler = Scheduler::start();
-    let _worker = scheduler.worker_on("gpu", "w", &[]);
+    let _worker = scheduler.worker_on_gpu("w", &[]);
     let before = process_of(&scheduler).unwrap();
     let array = slow_on_gpu(100);
     let expected = compute(&embedded.client(), &array);
@@ -111,17 +111,17 @@ fn a_gpus_process_ends_with_its_worker() {
         return;
     }
     let scheduler = Scheduler::start();
-    let killed = scheduler.worker_on("gpu", "w", &[]);
+    let killed = scheduler.worker_on_gpu("w", &[]);
     let process = process_of(&scheduler).unwrap();
     drop(killed);
     eventually("it is gone with a parent that was killed", || is_gone(process));
     eventually("the scheduler knows", || process_of(&scheduler).is_none());
-    let short = scheduler.worker_on("gpu", "w", &["--lifetime", "1s"]);
+    let short = scheduler.worker_on_gpu("w", &["--lifetime", "1s"]);
     let process = process_of(&scheduler).unwrap();
     ends_well(short);
     assert!(is_gone(process));
     // At work on what does not end: it may not go before that is done, unless it is told twice.
-    let busy = scheduler.worker_on("gpu", "w", &[]);
+    let busy = scheduler.worker_on_gpu("w", &[]);
     let process = process_of(&scheduler).unwrap();
     let client = scheduler.client().on(Devices::Gpu);
     let _future: Future<Value> = client.compute(&endless(1)).unwrap();
@@ -129,7 +129,7 @@ fn a_gpus_process_ends_with_its_worker() {
     // Two that come too close are one.
     eventually("its parent does not wait", || {
         busy.signal(Signal::TERM);
-        is_gone(busy.0.id())
+        is_gone(busy.id())
     });
     eventually("it is gone too", || is_gone(process));
 }
@@ -140,7 +140,7 @@ fn a_gpu_that_leaves_hands_over_what_it_holds() {
         return;
     }
     let scheduler = Scheduler::start();
-    let leaves = scheduler.worker_on("gpu", "w", &[]);
+    let leaves = scheduler.worker_on_gpu("w", &[]);
     let client = scheduler.client();
     let data = ndarray::Array1::from_iter((0..200_000).map(f64::from));
     // Nobody can make it again.
@@ -164,8 +164,8 @@ fn a_gpu_whose_process_dies_again_and_again_is_given_up() {
         return;
     }
     let scheduler = Scheduler::start();
-    let worker = scheduler.worker_on("gpu", "w", &[]);
-    let parent = worker.0.id();
+    let worker = scheduler.worker_on_gpu("w", &[]);
+    let parent = worker.id();
     let mut killed = Vec::new();
     eventually("it is given up", || {
         for child in children(parent).into_iter().filter(|&child| !is_gone(child)) {

@@ -1,7 +1,7 @@
 //! A scheduler in this process, others around it, and work that takes its time.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -16,6 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 pub(super) const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What a worker may take in all unless a test says otherwise. Whichever is killed at the end of its test is seen to have
+/// kept to it.
+pub(super) const WORKER_BYTES: u64 = 192 << 20;
 
 /// Longer than anything here may take on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,10 +38,24 @@ pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(super) fn gridloom(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gridloom"));
     command.args(arguments).stdin(Stdio::null());
-    for variable in ["GRIDLOOM_LOG", "GRIDLOOM_TOKEN", "GRIDLOOM_TOKEN_FILE", "SLURM_PROCID", "PMI_RANK", "PMIX_RANK"] {
+    let ours = ["GRIDLOOM_LOG", "GRIDLOOM_TOKEN", "GRIDLOOM_TOKEN_FILE"];
+    let of_starters = ["SLURM_PROCID", "PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"];
+    for variable in ours.iter().chain(&of_starters) {
         command.env_remove(variable);
     }
     command
+}
+
+/// A number of bytes that the system notes of a process, such as `VmHWM`; nothing once it has ended.
+pub(super) fn noted(process: u32, what: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
+/// The most that a process has had in memory so far, in bytes; nothing once it has ended.
+pub(super) fn peak(process: u32) -> Option<u64> {
+    noted(process, "VmHWM")
 }
 
 /// Whether a process has ended: its new parent may take its time to take it off the list.
@@ -58,7 +76,12 @@ pub(super) fn kill(process: u32) {
 
 /// One of the ignored tests of these modules, alone in a process.
 pub(super) fn alone(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    alone_as(&std::env::current_exe().unwrap(), test)
+}
+
+/// The same where this program is known by another path.
+pub(super) fn alone_as(program: &Path, test: &str) -> Command {
+    let mut command = Command::new(program);
     let name = format!("processes::{test}");
     command.args(["--exact", &name, "--ignored", "--nocapture", "--test-threads=1"]).stdin(Stdio::null());
     command.env_remove("GRIDLOOM_LOG");
@@ -77,15 +100,33 @@ pub(super) fn within(script: &str, command: &Command) -> Command {
 }
 
 /// A process of ours, killed when it is dropped.
-pub(super) struct Process(pub(super) Child);
+pub(super) struct Process {
+    pub(super) child: Child,
+    /// What it promises to take at most.
+    bytes_max: Option<u64>,
+}
 
 impl Process {
     pub(super) fn start(command: &mut Command) -> Process {
-        Process(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Process { child: command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), bytes_max: None }
+    }
+
+    /// It is seen to that it has not taken more when it is dropped.
+    pub(super) fn beneath(mut self, bytes_max: u64) -> Process {
+        self.bytes_max = Some(bytes_max);
+        self
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end; what it said on standard error, too.
@@ -93,19 +134,23 @@ impl Process {
     pub(super) fn end(mut self) -> (ExitStatus, String) {
         let mut ended = None;
         eventually("a process ends", || {
-            ended = self.0.try_wait().unwrap();
+            ended = self.child.try_wait().unwrap();
             ended.is_some()
         });
         let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (ended.unwrap(), said)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        let peak = peak(self.id());
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if let (Some(peak), Some(bytes_max), false) = (peak, self.bytes_max, thread::panicking()) {
+            assert!(peak <= bytes_max, "a worker took {peak} bytes of {bytes_max}");
+        }
     }
 }
 
@@ -156,16 +201,22 @@ impl Scheduler {
     /// Starts a worker with one thread and waits until it has registered.
     #[track_caller]
     pub(super) fn worker(&self, name: &str, more: &[&str]) -> Process {
-        self.worker_on("cpu", name, more)
+        self.started(name, &mut self.worker_command(&self.address(), name, more)).beneath(WORKER_BYTES)
     }
 
+    /// A worker on the CPU, with one thread, that reaches this scheduler at `address`.
+    pub(super) fn worker_command(&self, address: &str, name: &str, more: &[&str]) -> Command {
+        let limit = WORKER_BYTES.to_string();
+        let usual = ["worker", address, "--name", name, "--device", "cpu", "--threads", "1", "--memory-limit", &limit];
+        self.command(&[&usual[..], more].concat())
+    }
+
+    /// The same on the GPU, in a process of its own.
     #[track_caller]
-    pub(super) fn worker_on(&self, device: &str, name: &str, more: &[&str]) -> Process {
+    pub(super) fn worker_on_gpu(&self, name: &str, more: &[&str]) -> Process {
         let address = self.address();
-        let usual =
-            ["worker", &address, "--name", name, "--device", device, "--threads", "1", "--memory-limit", "1GiB"];
-        let registers = if device == "gpu" { format!("{name}-gpu0") } else { name.to_owned() };
-        self.started(&registers, &mut self.command(&[&usual[..], more].concat()))
+        let usual = ["worker", &address, "--name", name, "--device", "gpu", "--memory-limit", "1GiB"];
+        self.started(&format!("{name}-gpu0"), &mut self.command(&[&usual[..], more].concat()))
     }
 
     /// Starts a worker and waits until one of this name has registered.
@@ -185,10 +236,23 @@ impl Scheduler {
     }
 }
 
-/// Work of `blocks` blocks, each of which takes a core some 10 ms in a build without optimisation.
+/// What takes a core some 10 ms for a block of 32 elements, in a build without optimisation.
+pub(super) const SLOW: &str =
+    "fn f(x: f64) -> f64 { var y = x; for (var i = 0; i < 400000; i++) { y = y * 0.75lf + x; } return y; }";
+
+/// So many blocks of 32 elements.
+pub(super) fn quick(blocks: u64) -> Array {
+    Array::random([blocks * 32]).chunks([32])
+}
+
+/// Work of `blocks` blocks that take their time.
 pub(super) fn slow(blocks: u64) -> Array {
-    let text = "fn f(x: f64) -> f64 { var y = x; for (var i = 0; i < 400000; i++) { y = y * 0.75lf + x; } return y; }";
-    Array::random([blocks * 32]).chunks([32]).map_blocks(&Kernel::element(text).unwrap())
+    slowly(&quick(blocks))
+}
+
+/// The same for what is there already.
+pub(super) fn slowly(array: &Array) -> Array {
+    array.map_blocks(&Kernel::element(SLOW).unwrap())
 }
 
 /// What the embedded cluster makes of it.
@@ -202,11 +266,22 @@ pub(super) fn expected(array: &Array) -> Value {
 pub(super) fn embedded_on_gpu() -> Option<LocalCluster> {
     let embedded = LocalCluster::options().devices(Devices::Gpu).start().ok();
     if embedded.is_none() {
-        assert!(std::env::var_os("GRIDLOOM_REQUIRE_GPU").is_none(), "GRIDLOOM_REQUIRE_GPU is set, and there is no GPU");
-        eprintln!("skipped: there is no GPU, real or software");
+        skip("GRIDLOOM_REQUIRE_GPU", "there is no GPU, real or software");
     }
     embedded
 }
+
+/// Says why a test is skipped, or fails where the environment requires what it needs.
+#[track_caller]
+pub(super) fn skip(required: &str, why: &str) {
+    assert!(std::env::var_os(required).is_none(), "{required} is set, and {why}");
+    let test = thread::current();
+    // What is printed by a test that passes is kept back; this is not.
+    drop(writeln!(io::stderr(), "skipped {}: {why}", test.name().unwrap_or_default()));
+}
+
+/// What makes it a failure that the machine permits no namespaces.
+pub(super) const REQUIRE_NAMESPACES: &str = "GRIDLOOM_REQUIRE_NAMESPACES";
 
 /// Why a command that tries what not every machine permits has failed, if it has.
 pub(super) fn complaint(tried: io::Result<Output>) -> Option<String> {

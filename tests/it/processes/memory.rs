@@ -5,9 +5,14 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use gridloom::client::ClientError;
+use gridloom::scheduler::JobError;
 use gridloom::{Array, Client, DType, Future, Kernel, LocalCluster, Value};
 use gridloom_worker::shape::Shape;
 use gridloom_worker::source::npy::header_bytes;
+
+use super::command::refuses;
+use super::harness::{Scheduler, WORKER_BYTES, peak};
 
 const LIMIT: u64 = 192 << 20;
 /// More than both workers may take together.
@@ -18,13 +23,6 @@ const HELD: u64 = 160 << 20;
 fn cluster() -> LocalCluster {
     let options = LocalCluster::options().processes(true).workers(2).threads(NonZeroUsize::MIN);
     options.memory_limit(LIMIT).start().unwrap()
-}
-
-/// The most that a process has had in memory so far, in bytes.
-fn peak(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
 }
 
 /// A file of so many bytes of zeros, but for its header.
@@ -79,7 +77,7 @@ fn run(jobs: &[Job<'_>]) -> u64 {
     let cluster = cluster();
     let client = cluster.client();
     jobs.iter().for_each(|(_, work)| work(&client));
-    let peaks: Vec<u64> = cluster.process_ids().into_iter().map(peak).collect();
+    let peaks: Vec<u64> = cluster.process_ids().into_iter().map(|process| peak(process).unwrap()).collect();
     let names: Vec<&str> = jobs.iter().map(|(name, _)| *name).collect();
     let shown: Vec<u64> = peaks.iter().map(|peak| peak >> 20).collect();
     eprintln!("{}: {shown:?} MiB of {}", names.join(", "), LIMIT >> 20);
@@ -117,4 +115,27 @@ fn what_a_worker_takes_stays_beneath_its_limit() {
     peaks.push(run(&jobs));
     assert!(peaks.iter().all(|&peak| peak <= LIMIT), "{peaks:?} of {LIMIT}");
     assert!(peaks.iter().any(|&peak| peak > LIMIT / 3 * 2), "nothing came near it: {peaks:?}");
+}
+
+#[test]
+fn what_cannot_fit_is_refused_with_the_numbers() {
+    const LARGE: u64 = 256 << 20;
+    let scheduler = Scheduler::start();
+    let _worker = scheduler.worker("small", &[]);
+    let memory_bytes = scheduler.find("small").unwrap().register.memory_bytes;
+    assert!(memory_bytes < WORKER_BYTES);
+    let client = scheduler.client();
+    let whole = Array::random([LARGE / 8]).chunks([LARGE / 8]);
+    let error = client.compute::<Value>(&(&whole + 1.0)).unwrap().wait().unwrap_err();
+    let ClientError::Job(JobError::Memory { needs, has, .. }) = error else { panic!("{error}") };
+    assert!(needs >= LARGE && has == memory_bytes, "{needs} {has}");
+    std::fs::write(scheduler.folder().join("inc.wgsl"), "fn inc(x: f64) -> f64 { return x + 1; }").unwrap();
+    let (input, chunk) = (format!("random:{}", LARGE / 8), (LARGE / 8).to_string());
+    let address = scheduler.address();
+    let map = ["map", "inc.wgsl", &input, "--chunks", &chunk, "-o", "out.npy", "--scheduler", &address];
+    refuses(&mut scheduler.command(&map), &format!("needs {needs} bytes and no worker has more than {has}"));
+    assert!(!scheduler.folder().join("out.npy").exists());
+    // What does fit is computed afterwards, beneath the limit as ever.
+    let sum: f64 = client.compute(&Array::ones([10]).sum(())).unwrap().wait().unwrap();
+    assert_eq!(sum, 10.0);
 }

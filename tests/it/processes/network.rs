@@ -2,7 +2,8 @@
 //! a pair of virtual cables.
 //!
 //! Every test is run again by `unshare`, as the only process of a namespace in which it may do as it likes. Whatever it
-//! makes there goes with it, however it ends. A machine that forbids this says why, and the tests are skipped.
+//! makes there goes with it, however it ends. A machine that forbids this says why, and the tests are skipped
+//! unless `GRIDLOOM_REQUIRE_NAMESPACES` is set.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -17,7 +18,9 @@ use gridloom::scheduler::Limits;
 use gridloom::{Future, LocalCluster, Value};
 use gridloom_worker::net::DEAD_AFTER;
 
-use super::harness::{Process, Scheduler, alone, complaint, eventually, expected, slow, within};
+use super::harness::{
+    Process, REQUIRE_NAMESPACES, Scheduler, WORKER_BYTES, alone, complaint, eventually, expected, skip, slow, within,
+};
 use crate::cluster::{compute, expressions};
 
 /// Where the scheduler is, and the relays are: on no cable, so that none is needed to keep it.
@@ -34,7 +37,7 @@ fn run_apart(test: &str) {
     };
     let tries = "ip netns add a && ip netns exec a true && ip link add cable0 type veth peer name cable1 netns a";
     if let Some(why) = complaint(apart(tries).output()) {
-        return eprintln!("skipped: no network namespaces: {why}");
+        return skip(REQUIRE_NAMESPACES, &format!("there are no network namespaces: {why}"));
     }
     let test = alone(&format!("network::{test}"));
     let output = apart("exec \"$@\"").arg(test.get_program()).args(test.get_args()).output().unwrap();
@@ -80,10 +83,9 @@ impl Host {
     /// Starts a worker there, which bears the host's name.
     fn worker(&self, scheduler: &Scheduler, address: &str, more: &[&str]) -> Process {
         let name = &self.name;
-        let usual = ["worker", address, "--name", name, "--device", "cpu", "--threads", "1", "--memory-limit", "1GiB"];
-        let command = scheduler.command(&[&usual[..], more].concat());
+        let command = scheduler.worker_command(address, name, more);
         let mut inside = within(&format!("exec ip netns exec {name} \"$@\""), &command);
-        scheduler.started(name, &mut inside)
+        scheduler.started(name, &mut inside).beneath(WORKER_BYTES)
     }
 
     fn cut(&self) {

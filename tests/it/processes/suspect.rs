@@ -30,7 +30,7 @@ fn mortal(scheduler: &Scheduler, name: &str) -> Process {
     let worker = scheduler.worker(name, &[]);
     let limit = |resource, seconds| {
         let limit = Rlimit { current: Some(seconds), maximum: Some(2 * seconds) };
-        prlimit(Some(Pid::from_child(&worker.0)), resource, limit).unwrap();
+        prlimit(Some(Pid::from_child(&worker.child)), resource, limit).unwrap();
     };
     limit(Resource::Cpu, 1);
     limit(Resource::Core, 0);
@@ -51,7 +51,7 @@ fn a_block_that_ends_its_workers_is_given_up_and_nothing_else() {
         // Looked at first: whoever died before the end is counted.
         let is_over = waiting.is_finished();
         for worker in &mut workers {
-            if let Some(status) = worker.0.try_wait().unwrap() {
+            if let Some(status) = worker.child.try_wait().unwrap() {
                 assert_eq!(status.signal(), Some(Signal::XCPU.as_raw()), "{status}");
                 deaths += 1;
                 *worker = mortal(&scheduler, &(1 + deaths).to_string());

@@ -1,5 +1,5 @@
 //! A worker in a process of its own: it joins, serves one registration after the other, and ends when it is told to or
-//! has had no scheduler for [`REDIAL_FOR`].
+//! has had no scheduler for too long.
 //!
 //! A registration that ends takes everything with it: blocks, connections, threads. The next one has a new id, and
 //! begins with nothing. A device that is lost ends the worker: it is its process's to lose, and another's to have again.
@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use super::registration::{End, Registration};
 use super::stop::Stop;
 use super::worker::{StartError, WorkerOptions};
+use crate::block;
 use crate::executor::ExecuteError;
 use crate::net::identity::Token;
 use crate::net::{Dialer, NetError, Refusal};
 
-/// How long a worker looks for its scheduler before it gives up.
+/// How long a worker looks for its scheduler before it gives up, unless told otherwise.
 pub const REDIAL_FOR: Duration = Duration::from_secs(60);
 
 /// Between two times that it looks.
@@ -33,6 +34,8 @@ pub struct RemoteOptions {
     pub advertise: Option<String>,
     /// When it leaves by itself.
     pub lifetime: Option<Duration>,
+    /// How long it looks for its scheduler before it gives up; [`REDIAL_FOR`] as a rule.
+    pub redial_for: Duration,
     /// What it computes with.
     pub worker: WorkerOptions,
 }
@@ -55,11 +58,13 @@ pub enum RemoteError {
     /// Its device is lost, and can be had again by another process at most.
     #[error(transparent)]
     DeviceLost(ExecuteError),
-    /// No scheduler for [`REDIAL_FOR`].
-    #[error("no scheduler at {address} for {} s: {last}", REDIAL_FOR.as_secs())]
+    /// No scheduler for too long.
+    #[error("no scheduler at {address} for {redialled_for:?}: {last}")]
     SchedulerGone {
         /// Where it should be.
         address: String,
+        /// How long that is.
+        redialled_for: Duration,
         /// What was wrong last.
         last: NetError,
     },
@@ -97,25 +102,31 @@ impl RemoteWorker {
         let mut has_served = false;
         while self.stop.wish().is_none() {
             let last = match Registration::begin(&self.options, &self.dialer, &self.stop, self.left()) {
-                Ok(registration) => match registration.serve() {
-                    End::Told => return Ok(()),
-                    End::DeviceLost(error) => return Err(RemoteError::DeviceLost(error)),
-                    End::Broken => {
-                        tracing::error!("the worker broke and begins anew");
-                        (since, has_served) = (Instant::now(), true);
-                        NetError::Closed
+                Ok(registration) => {
+                    let end = registration.serve();
+                    // What its blocks leave does not wait for those of another, who may never come.
+                    block::trim();
+                    (since, has_served) = (Instant::now(), true);
+                    match end {
+                        End::Told => return Ok(()),
+                        End::DeviceLost(error) => return Err(RemoteError::DeviceLost(error)),
+                        End::Broken => {
+                            tracing::error!("the worker broke and begins anew");
+                            NetError::Closed
+                        }
+                        End::SchedulerGone(error) => {
+                            tracing::warn!(%error, scheduler = self.options.scheduler, "the scheduler is gone");
+                            error
+                        }
                     }
-                    End::SchedulerGone(error) => {
-                        tracing::warn!(%error, scheduler = self.options.scheduler, "the scheduler is gone");
-                        (since, has_served) = (Instant::now(), true);
-                        error
-                    }
-                },
+                }
                 Err(RemoteError::Net { error, .. }) if may_pass(&error, has_served) => error,
                 Err(error) => return Err(error),
             };
-            if since.elapsed() > REDIAL_FOR {
-                return Err(RemoteError::SchedulerGone { address: self.options.scheduler.clone(), last });
+            let redialled_for = self.options.redial_for;
+            if since.elapsed() > redialled_for {
+                let address = self.options.scheduler.clone();
+                return Err(RemoteError::SchedulerGone { address, redialled_for, last });
             }
             thread::sleep(REDIAL_PAUSE);
         }

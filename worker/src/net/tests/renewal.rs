@@ -46,6 +46,7 @@ fn a_workers() {
         name: String::new(),
         advertise: None,
         lifetime: None,
+        redial_for: PATIENCE,
         worker: WorkerOptions { device: Device::Cpu(cpu), memory_bytes: 1 << 20, data_root: DataRoot::None },
     };
     let worker = RemoteWorker::with_dialer(options, Dialer::renewing_after(SOON), stop.clone());
