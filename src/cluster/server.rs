@@ -206,6 +206,7 @@ impl Machine for Shell {
         self.scheduler = Scheduler::new(self.limits);
         self.retired.extend(std::mem::take(&mut self.workers).into_keys());
         self.roll.change(BTreeMap::clear);
+        (self.unsaid, self.unsaid_due) = (BTreeSet::new(), None);
         for client in std::mem::take(&mut self.clients).into_values() {
             match client {
                 Client::Far(control) => drop(control),

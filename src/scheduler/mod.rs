@@ -201,6 +201,10 @@ impl Scheduler {
     }
 
     fn worker_joined(&mut self, worker: WorkerId, register: Register) {
+        // Whoever begins anew under the same name has nothing of what it had.
+        if self.workers.contains_key(&worker) {
+            self.worker_gone(worker);
+        }
         let joined = ToClient::WorkerJoined { worker, register: register.clone() };
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         clients.into_iter().for_each(|client| self.tell_client(client, joined.clone()));

@@ -263,7 +263,11 @@ impl Shared {
         state.awake += 1;
         self.is_queued.store(!state.queue.is_empty(), Ordering::Relaxed);
         drop(state);
-        while !self.is_queued.load(Ordering::Acquire) && wait.lingers() {}
+        while wait.lingers() {
+            if self.is_queued.load(Ordering::Acquire) {
+                break;
+            }
+        }
         let mut state = self.lock();
         state.awake -= 1;
         state

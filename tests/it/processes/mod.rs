@@ -1,6 +1,7 @@
 //! Clusters of real processes: the binary itself as scheduler, worker and client, killed, stopped and refused. Every
 //! answer is compared with the embedded cluster's, bit for bit, and every fault is seen to have struck.
 
+mod batch;
 mod closing;
 mod command;
 mod disk;
