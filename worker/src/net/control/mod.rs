@@ -257,11 +257,13 @@ impl Line {
 
     /// Ends the connection for this reason, unless it has ended before.
     fn end(&self, error: NetError) {
-        error.close(&self.connection);
         let mut outbox = self.outbox();
         outbox.bytes = Vec::new();
-        outbox.end.get_or_insert(error);
+        outbox.end.get_or_insert(error.clone());
         outbox.leaving = None;
+        drop(outbox);
+        // Only now: whoever reads finds it closed at once, and looks here for the reason.
+        error.close(&self.connection);
         self.more.notify_one();
     }
 }

@@ -101,6 +101,32 @@ fn no_worker_has_to_say_more_than_it_may() {
 }
 
 #[test]
+fn who_leaves_too_much_unread_is_given_up() {
+    let (door, rogue) = (Door::open(), Rogue::new());
+    let connection = rogue.knock(&door, Some(&door.worker()), Purpose::Control);
+    let _streams = rogue.does(greet(&connection)).unwrap();
+    let (hear, heard) = ear::<String>();
+    let scheduler = door.sessions.recv_timeout(PATIENCE).unwrap().start::<String, String>(hear);
+    let text = "x".repeat(MESSAGE_BYTES_MAX / 2);
+    let mut kept = 0;
+    let refused = loop {
+        match scheduler.send(&text) {
+            Ok(()) => kept += text.len(),
+            Err(error) => break error,
+        }
+        // What is being written is kept as well, once: all that waited when it was taken.
+        assert!(kept <= 9 * MESSAGE_BYTES_MAX, "{kept} bytes are kept for one that reads nothing");
+    };
+    assert!(matches!(refused, NetError::Overrun { .. }), "{refused}");
+    assert!(kept > MESSAGE_BYTES_MAX, "a few of the longest messages may wait");
+    assert_eq!(scheduler.send(&String::new()), Err(refused.clone()));
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Received::Closed(refused)));
+    // A busy machine may have kept it waiting for longer than the dead-time.
+    let end = rogue.end(&connection);
+    assert!(matches!(end, NetError::Refused(Refusal::Slow) | NetError::Lost), "{end}");
+}
+
+#[test]
 fn an_old_id_is_refused_and_learns_it() {
     let door = Door::open();
     let (_dialer, _, session, accepted) = connected(&door, &door.address());
