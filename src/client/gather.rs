@@ -210,7 +210,7 @@ impl Gather {
     fn settle(&mut self, settled: Settled) {
         self.places.extend(settled.holders);
         let block = settled.result.and_then(|result| result.field(self.field() as usize)?.ok());
-        if let Some(block) = block.filter(|_| self.blocks == 1) {
+        if let Some(block) = block.filter(|block| self.blocks == 1 && self.can_be(0, block)) {
             self.asked.insert(Interval::one(0));
             self.arrived.push_back((0, block));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Weak;
 
-use gridloom_worker::block::Block;
+use gridloom_worker::block::{Block, SmallBlock};
 use gridloom_worker::dtype::DType;
 use gridloom_worker::grid::Grid;
 use gridloom_worker::ids::WorkerId;
@@ -153,4 +153,21 @@ fn who_sends_another_block_than_was_asked_for_is_not_believed() {
         play.lock().unwrap().held.insert(1, honest);
         assert_eq!(client.gather::<_, Vec<u64>>(&future).unwrap().wait().unwrap(), [0, 1]);
     }
+}
+
+#[test]
+fn a_result_that_comes_with_its_word_is_taken_if_it_can_be_it() {
+    let (client, play) = client(1 << 30);
+    let future = scattered(&client, 1).unwrap();
+    let array = play.lock().unwrap().puts[0].array;
+    let said = |result: Block| {
+        let holders = vec![Holding { blocks: Interval::one(0), worker: WORKERS[0] }];
+        client.core.state.receive(ToClient::ArrayDone { array, holders, result: SmallBlock::of(&[result]) });
+        client.gather::<_, Vec<u64>>(&future).unwrap().wait().unwrap()
+    };
+    let one: Shape = [1].into_iter().collect();
+    assert_eq!(said(Block::from_elements(one.clone(), &[7u64])), [7]);
+    assert!(play.lock().unwrap().fetches.is_empty());
+    assert_eq!(said(Block::from_elements(one, &[7i32])), [0], "what the worker holds");
+    assert_eq!(play.lock().unwrap().fetches.len(), 1);
 }
