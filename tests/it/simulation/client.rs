@@ -12,8 +12,9 @@ use gridloom_worker::ids::{ArrayId, BlockId, ClientId, JobId, WorkerId};
 use gridloom_worker::intervals::Interval;
 use gridloom_worker::wire::{DeviceClass, FetchError, Parcel};
 
+use super::data::{Data, counts_of};
 use super::plans::{Planner, Readable};
-use super::world::{Arrival, Data, Party, Requester, World, as_read, counts_of};
+use super::world::{Arrival, Party, Requester, World, as_read};
 
 /// What a client does next.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@
 
 mod chance;
 mod client;
+mod data;
 mod peers;
 mod plans;
 mod world;

@@ -6,7 +6,8 @@ use gridloom_worker::block::Item;
 use gridloom_worker::shape::{Region, Shape};
 use gridloom_worker::wire::{BlockHeader, Parcel, PeerReply, PeerRequest, RequestId};
 
-use super::world::{Data, as_read};
+use super::data::Data;
+use super::world::as_read;
 
 /// One of each is on its way at a time, so all may have one name.
 const REQUEST: RequestId = RequestId(300);
